@@ -1,0 +1,158 @@
+# Ebbtide. `make help` lists the targets; `make O=DIR` builds elsewhere; `make V=1` shows commands.
+PREFIX  ?= /usr/local
+DESTDIR ?=
+O       ?= build
+V       ?= 0
+SAN     ?=
+
+CC      ?= gcc
+CLANG   ?= clang
+VERSION := 0.1.0
+ARCH    := $(shell uname -m | sed 's/x86_64/x86/;s/aarch64/arm64/')
+
+Q := $(if $(filter 1,$(V)),,@)
+say = $(if $(filter 1,$(V)),,@printf '  %-8s%s\n' '$(1)' '$(2)';)
+
+PKG_common  := libcurl jansson libprotobuf-c yaml-0.1
+PKG_node    := $(PKG_common) libbpf fuse3 libmicrohttpd
+PKG_learner := $(PKG_common) libmicrohttpd openblas zlib
+PKG_local   := $(PKG_common) libmicrohttpd
+PKG_ctl     := jansson
+PKG_all     := $(sort $(PKG_common) $(PKG_node) $(PKG_learner) $(PKG_local) $(PKG_ctl) cmocka)
+pkg_libs     = $(shell pkg-config --libs $(1) 2>/dev/null)
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
+        -Wmissing-prototypes -Wno-format-truncation -Wvla -Wpointer-arith -Wundef -Werror
+CFLAGS   ?= -O2 -g
+ALL_CFLAGS = -std=gnu17 $(WARN) $(CFLAGS) $(SAN) -pthread -D_GNU_SOURCE \
+        -DEBBTIDE_VERSION='"$(VERSION)"' -Ibpf -Iagent -I$(O)/gen -MMD -MP \
+        $(shell pkg-config --cflags $(PKG_all) 2>/dev/null | sed 's/-I/-isystem /g')
+ALL_LDFLAGS = $(LDFLAGS) $(SAN) -pthread
+
+PROGRAMS := ebbtide-agent ebbtide-learner ebbtide-local ebbctl
+BPF_OBJS := $(patsubst bpf/%.bpf.c,$(O)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c))
+BPF_SKEL := $(patsubst bpf/%.bpf.c,$(O)/gen/%.skel.h,$(wildcard bpf/*.bpf.c))
+WIRE     := $(O)/gen/wire.pb-c
+
+objs = $(patsubst %.c,$(O)/%.o,$(wildcard agent/$(1)/*.c))
+COMMON  := $(call objs,common) $(O)/gen/wire.pb-c.o
+NODE    := $(call objs,node)
+LEARNER := $(call objs,learner)
+LOCAL   := $(call objs,local)
+CTL     := $(call objs,ctl)
+no_main  = $(filter-out %/main.o,$(1))
+
+UNIT  := $(patsubst tests/unit/%.c,$(O)/tests/%,$(wildcard tests/unit/test_*.c))
+INTEG := $(patsubst tests/integration/%.c,$(O)/tests/%,$(wildcard tests/integration/test_*.c))
+FUZZ  := $(patsubst tests/fuzz/%.c,$(O)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
+BENCH := $(patsubst tests/bench/%.c,$(O)/tests/%,$(wildcard tests/bench/*.c))
+
+.DEFAULT_GOAL := all
+.PHONY: help all deps demo check check-fast lint format bench bench-main install uninstall clean tests
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+all: $(addprefix $(O)/,$(PROGRAMS)) ## build the four programs
+
+deps: ## install what building, testing and the demo need (Debian packages, list in vendor/)
+	@vendor/install
+
+demo: ## set up, then run the main job on real input: three policies on the same trace
+	@vendor/install
+	@$(MAKE) --no-print-directory all tests
+	@scripts/demo $(DEMO_ARGS)
+
+check: ## set up, then run all tests; ends with 'N passed, N failed'
+	@vendor/install
+	@$(MAKE) --no-print-directory all tests
+	@tests/run
+
+tests: $(UNIT) $(INTEG) $(FUZZ) $(BENCH)
+
+lint: ## clang-format, clang-tidy, cppcheck, shellcheck; warnings are errors
+	@scripts/lint $(O)
+
+format: ## rewrite the sources in the house's format
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+bench: bench-main ## run every bench; each prints lines 'figure NAME VALUE UNIT'
+
+bench-main: all tests ## request latency against a client, the agent's cost, state-to-write latency
+	@tests/bench/bench-main $(O)
+
+install: all ## install programs, completion, units and manuals below DESTDIR/PREFIX
+	$(call say,INSTALL,$(DESTDIR)$(PREFIX)/bin)
+	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/ebbtide
+	$(Q)install -m 755 $(addprefix $(O)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin/
+	$(Q)install -m 644 README.md LICENSE docs/*.md $(DESTDIR)$(PREFIX)/share/doc/ebbtide/
+
+uninstall: ## remove what install put there
+	$(Q)rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(PROGRAMS))
+	$(Q)rm -rf $(DESTDIR)$(PREFIX)/share/doc/ebbtide
+
+clean: ## remove the build folder
+	$(Q)rm -rf $(O)
+
+$(O)/ebbtide-agent: $(NODE) $(COMMON)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(call pkg_libs,$(PKG_node)) -lm
+$(O)/ebbtide-learner: $(LEARNER) $(COMMON)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(call pkg_libs,$(PKG_learner)) -lm
+$(O)/ebbtide-local: $(LOCAL) $(COMMON)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(call pkg_libs,$(PKG_local)) -lm
+$(O)/ebbctl: $(CTL) $(COMMON)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(call pkg_libs,$(PKG_common)) -lm
+
+# Archives, so that a test links only what it calls.
+$(O)/libcommon.a: $(COMMON)
+$(O)/libnode.a: $(call no_main,$(NODE))
+$(O)/liblearner.a: $(call no_main,$(LEARNER))
+$(O)/liblocal.a: $(call no_main,$(LOCAL))
+LIBS := $(addprefix $(O)/,libnode.a liblearner.a liblocal.a libcommon.a)
+$(LIBS):
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+define test_rule
+$(O)/tests/%: tests/$(1)/%.c $(LIBS)
+	$$(call say,TEST,$$@)
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(ALL_CFLAGS) -MF $$@.d -MT $$@ -Itests -o $$@ $$< $(LIBS) $$(ALL_LDFLAGS) \
+		$$(call pkg_libs,$$(PKG_all)) -lm
+endef
+$(eval $(call test_rule,unit))
+$(eval $(call test_rule,integration))
+$(eval $(call test_rule,fuzz))
+$(eval $(call test_rule,bench))
+
+$(O)/gen/wire.pb-c.c $(O)/gen/wire.pb-c.h &: agent/common/wire.proto
+	$(call say,PROTOC,$<)
+	$(Q)mkdir -p $(O)/gen
+	$(Q)protoc-c --proto_path=agent/common --c_out=$(O)/gen wire.proto
+$(O)/gen/wire.pb-c.o: $(O)/gen/wire.pb-c.c
+	$(call say,CC,$@)
+	$(Q)$(CC) -std=gnu17 $(CFLAGS) $(SAN) -I$(O)/gen -c -o $@ $<
+
+$(O)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h)
+	$(call say,BPF,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CLANG) -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_$(ARCH) -Wall -Wextra \
+		-Wno-unused-parameter -Werror -Ibpf -c -o $@ $<
+	$(Q)llvm-strip -g $@
+$(O)/gen/%.skel.h: $(O)/bpf/%.bpf.o
+	$(call say,SKEL,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)PATH=$$PATH:/usr/sbin bpftool gen skeleton $< name $* > $@
+
+$(O)/agent/%.o: agent/%.c | $(WIRE).h $(BPF_SKEL)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+-include $(shell find $(O) -name '*.d' 2>/dev/null)
