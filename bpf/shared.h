@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * The contract between the BPF programs and the agent: keys, values and the histogram's layout.
+ * Plain C types, the same size and alignment on both sides.
+ */
+#ifndef EBBTIDE_SHARED_H
+#define EBBTIDE_SHARED_H
+
+typedef unsigned char ebb_u8;
+typedef unsigned short ebb_u16;
+typedef unsigned int ebb_u32;
+typedef unsigned long long ebb_u64;
+typedef long long ebb_s64;
+
+/*
+ * Log-linear histogram over microseconds: 1 us wide up to 32 us, then 32 buckets an octave up to
+ * 2^26 us (67 s); longer values count in the last bucket. A bucket's middle is at most 1.6 % from
+ * any value in it.
+ */
+#define HIST_LINEAR    32
+#define HIST_OCTAVES   21
+#define HIST_BUCKETS   (HIST_LINEAR * (1 + HIST_OCTAVES))
+#define HIST_MAX_US    ((1ULL << 26) - 1)
+
+static inline __attribute__((always_inline)) ebb_u32 hist_bucket(ebb_u64 us)
+{
+	ebb_u32 value, shift = 0;
+
+	if (us < HIST_LINEAR)
+		return (ebb_u32)us;
+	value = us > HIST_MAX_US ? (ebb_u32)HIST_MAX_US : (ebb_u32)us;
+	/* Shift until six significant bits are left; no loop, for verifiers before 5.3. */
+	if (value >> shift >= 1U << 22)
+		shift += 16;
+	if (value >> shift >= 1U << 14)
+		shift += 8;
+	if (value >> shift >= 1U << 10)
+		shift += 4;
+	if (value >> shift >= 1U << 8)
+		shift += 2;
+	if (value >> shift >= 1U << 7)
+		shift += 1;
+	if (value >> shift >= 1U << 6)
+		shift += 1;
+	return HIST_LINEAR * shift + (value >> shift);
+}
+
+/* First value that falls into @bucket, in microseconds. */
+static inline ebb_u64 hist_lower_us(ebb_u32 bucket)
+{
+	ebb_u32 shift = bucket < 2 * HIST_LINEAR ? 0 : bucket / HIST_LINEAR - 1;
+
+	return (ebb_u64)(bucket - HIST_LINEAR * shift) << shift;
+}
+
+/*
+ * A slot is one container's cgroup: its counters, cumulative since the slot was given out.
+ * The array of slots is mapped into the agent, so reading costs no system call.
+ */
+struct slot {
+	/* cpu.bpf.c, whole subtree */
+	ebb_u64 cpu_used_ns;
+	ebb_u64 run_queue_ns;
+	ebb_u64 switches;
+	ebb_u64 involuntary_switches;
+	/* Written by the snapshot program from the kernel's own structures. */
+	ebb_u64 throttled_ns;
+	ebb_u64 periods;
+	ebb_u64 throttled_periods;
+	ebb_u64 memory_used_bytes;
+	/* memory.bpf.c */
+	ebb_u64 memory_peak_bytes; /* the agent resets it every tick */
+	ebb_u64 reclaim_ns;
+	ebb_u64 oom_kills;
+	/* request.bpf.c */
+	ebb_u64 requests;
+	ebb_u64 requests_over; /* over objective_ns */
+	ebb_u64 requests_failed;
+	ebb_s64 in_flight;
+	/* Set by the agent. */
+	ebb_u64 objective_ns;       /* 0: none */
+	ebb_u64 trace_threshold_ns; /* requests at least this slow become events; 0: none */
+	ebb_u64 cpu_id;             /* cgroup ids, to know a stale pointer from a live one */
+	ebb_u64 memory_id;
+	/* Kernel addresses, found by cpu.bpf.c on a task's first switch; never read in user space. */
+	ebb_u64 task_group;
+	ebb_u64 mem_cgroup;
+	ebb_u32 latency[HIST_BUCKETS];   /* TTFB */
+	ebb_u32 run_queue[HIST_BUCKETS]; /* delay from runnable to running */
+};
+
+/* Which hierarchy a cgroup id belongs to: ids are unique within one only. */
+#define HIERARCHY_UNIFIED 0ULL
+#define HIERARCHY_CPU     1ULL
+#define HIERARCHY_MEMORY  2ULL
+#define SLOT_KEY(hierarchy, id) ((hierarchy) << 62 | (id))
+
+#define SLOT_NONE 0xffffffffU
+
+/* slot_cache: where a cgroup (a unit's or any other) was found to belong, and when. */
+struct slot_cached {
+	ebb_u32 slot; /* SLOT_NONE: to no unit */
+	ebb_u32 generation;
+};
+
+/* The one control record; the agent raises generation whenever it gives out or takes a slot. */
+struct slot_control {
+	ebb_u32 generation;
+	ebb_u32 reserved;
+	ebb_u64 events_lost; /* no room in the ring buffer */
+};
+
+#define REQUEST_HEAD_BYTES 112
+
+/* A slow request, through the ring buffer. */
+struct request_event {
+	ebb_u64 start_ns;   /* CLOCK_MONOTONIC of the first byte of the request */
+	ebb_u64 latency_ns; /* to the first byte of the response */
+	ebb_u32 slot;
+	ebb_u32 head_bytes;     /* of head[] that are valid */
+	ebb_u32 response_bytes; /* in the first segment of the response */
+	ebb_u16 family;         /* AF_INET, AF_INET6 */
+	ebb_u16 local_port;     /* host byte order */
+	ebb_u16 remote_port;
+	ebb_u16 status; /* HTTP status, 0 if the response is not HTTP/1 */
+	ebb_u32 remote_ip4;    /* network byte order, valid for AF_INET */
+	ebb_u32 remote_ip6[4]; /* network byte order, valid for AF_INET6 */
+	ebb_u32 reserved;
+	ebb_u8 head[REQUEST_HEAD_BYTES]; /* first bytes of the request */
+};
+
+#endif
