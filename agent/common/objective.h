@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * ScaleObjective (ebbtide.io/v1alpha1): what the operator asks of one service.
+ *
+ * spec:
+ *   targetRef: {kind: Deployment, name: fibonacci}
+ *   mode: auto                       # observe | recommend | auto
+ *   latency: {percentile: 99, target: 50ms}
+ *   acceptableViolations: 0.01       # share of one-second windows over the target
+ *   policy: dqn                      # dqn | static | k8s-cpu | ... (the learner's list)
+ *   frozen: false                    # operator's freeze
+ *   bounds:                          # for each container (cpu, memory) and the service (replicas)
+ *     cpu: {min: 50m, max: "2"}
+ *     memory: {min: 32Mi, max: 512Mi}
+ *     replicas: {min: 1, max: 10}
+ */
+#ifndef EBBTIDE_OBJECTIVE_H
+#define EBBTIDE_OBJECTIVE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define OBJECTIVE_NAME_MAX 254
+
+enum objective_mode { OBJECTIVE_OBSERVE, OBJECTIVE_RECOMMEND, OBJECTIVE_AUTO };
+
+struct objective {
+	char namespace[64];
+	char name[OBJECTIVE_NAME_MAX];    /* of the ScaleObjective object */
+	char service[OBJECTIVE_NAME_MAX]; /* of the Deployment it targets */
+	enum objective_mode mode;
+	double latency_percentile; /* above 0, below 100 */
+	double latency_target_us;
+	double acceptable_violations; /* share, 0 to 1 */
+	char policy[32];
+	bool frozen;
+	double cpu_min_millicores;
+	double cpu_max_millicores;
+	uint64_t memory_min_bytes;
+	uint64_t memory_max_bytes;
+	uint32_t replicas_min;
+	uint32_t replicas_max;
+};
+
+void objective_init(struct objective *objective);
+/* From a ScaleObjective; 0, or -EINVAL with the field and the value in @error. */
+int objective_parse(const json_t *object, struct objective *objective, char *error,
+	size_t error_size);
+/*
+ * Set one field by its name in the operator's tree ("latency_target_us", "cpu_max_millicores",
+ * "mode", ...): -ENOENT no such field, -EINVAL not a value, -ERANGE outside its range (or min over
+ * max). On an error nothing changes.
+ */
+int objective_set(struct objective *objective, const char *field, const char *text);
+int objective_show(const struct objective *objective, const char *field, char *out, size_t size);
+/* The names objective_set knows, NULL-terminated. */
+extern const char *const objective_fields[];
+/* The whole object, or only {"spec": ...} for a merge patch. Caller decrefs. */
+json_t *objective_to_json(const struct objective *objective, bool patch);
+const char *objective_mode_name(enum objective_mode mode);
+/* "50ms", "250us", "1.5s" -> microseconds; -EINVAL otherwise. */
+int objective_parse_duration_us(const char *text, double *us);
+
+#endif

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * State, actions and reward: the one table that names, orders, scales and bounds them. Agent,
+ * learner, simulator, `ebbctl explain` and the tests all read it. docs/learning.md is its prose.
+ *
+ * Pure: no clock, file or global. Not thread-safe for one history; use one a unit.
+ */
+#ifndef EBBTIDE_STATE_H
+#define EBBTIDE_STATE_H
+
+#include "common/objective.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Raised whenever a feature or an action changes meaning; both ends and checkpoints carry it. */
+#define STATE_SCHEMA 1
+
+/* X(name, lowest, highest, what it is). All are dimensionless and clipped to the bounds. */
+#define STATE_FEATURES(X)                                                                          \
+	X(latency_p50, -3, 3, "log2 of p50 over the latency target, halved")                       \
+	X(latency_p95, -3, 3, "log2 of p95 over the latency target, halved")                       \
+	X(latency_p99, -3, 3, "log2 of the objective's percentile over its target, halved")        \
+	X(over_share, 0, 1, "share of requests over the target, square root")                      \
+	X(rate_change, -2, 2, "log2 of the request rate over its slow average")                    \
+	X(in_flight, 0, 2, "requests in flight per replica, log2(1 + n) / 4")                      \
+	X(cpu_use, 0, 2, "CPU used over the limit")                                                \
+	X(throttled, 0, 2, "throttled time per container and tick, square root")                   \
+	X(run_queue, 0, 2, "run-queue wait per CPU second, square root")                           \
+	X(cpu_pressure, 0, 1, "CPU pressure (PSI some), share of the tick")                        \
+	X(memory_pressure, 0, 1, "memory pressure (PSI some), share of the tick")                  \
+	X(cpu_limit, 0, 1, "CPU limit between its bounds, log scale")                              \
+	X(memory_use, 0, 1.5, "working set over the memory limit")                                 \
+	X(reclaim, 0, 1, "time stalled in reclaim, share of the tick, square root")                \
+	X(memory_limit, 0, 1, "memory limit between its bounds, log scale")                        \
+	X(replicas, 0, 1, "replicas over their upper bound")                                       \
+	X(target, -3, 3, "log10 of the latency target over 50 ms")                                 \
+	X(last_cpu, -1, 1, "direction of the last CPU (or replica) action")                        \
+	X(last_memory, -1, 1, "direction of the last memory action")                               \
+	X(since_action, 0, 1, "ticks since an action that changed something, log2(1 + n) / 6")     \
+	X(d_latency_p99, -2, 2, "change of latency_p99 since the last tick")                       \
+	X(d_over_share, -1, 1, "change of over_share")                                             \
+	X(d_rate_change, -2, 2, "change of rate_change")                                           \
+	X(d_cpu_use, -2, 2, "change of cpu_use")                                                   \
+	X(d_throttled, -2, 2, "change of throttled")                                               \
+	X(demand, 0, 3, "rate x CPU per request over the limit, now")                              \
+	X(demand_mean, 0, 3, "its mean over the last ten ticks")                                   \
+	X(demand_max, 0, 3, "its maximum over the last ten ticks")                                 \
+	X(demand_change, -2, 2, "log2 of demand over its mean")                                    \
+	X(refills, 0, 2, "reflex refills a second, log2(1 + n) / 4")                               \
+	X(violations, 0, 1, "share of the last 30 ticks over the objective, square root")          \
+	X(violations_asked, 0, 1, "share of violations the operator accepts, square root")
+
+enum state_feature {
+#define X(name, lowest, highest, text) STATE_##name,
+	STATE_FEATURES(X)
+#undef X
+		STATE_SIZE,
+};
+
+struct state_feature_info {
+	const char *name;
+	float lowest;
+	float highest;
+	const char *text;
+};
+extern const struct state_feature_info state_features[STATE_SIZE];
+
+/* Vertical actions: index = cpu step x ACTION_MEMORY_STEPS + memory step. */
+#define ACTION_CPU_STEPS     3
+#define ACTION_MEMORY_STEPS  3
+#define ACTION_VERTICAL      (ACTION_CPU_STEPS * ACTION_MEMORY_STEPS)
+#define ACTION_VERTICAL_HOLD 4
+/* Horizontal actions: replicas -1, 0, +1. */
+#define ACTION_HORIZONTAL      3
+#define ACTION_HORIZONTAL_HOLD 1
+
+extern const double action_cpu_factor[ACTION_CPU_STEPS];       /* x0.85, x1, x1.3 */
+extern const double action_memory_factor[ACTION_MEMORY_STEPS]; /* x0.9, x1, x1.25 */
+/* "cpu-down memory-hold", ... */
+const char *action_vertical_name(uint32_t action);
+const char *action_horizontal_name(uint32_t action);
+static inline int action_cpu_direction(uint32_t action)
+{
+	return (int)(action / ACTION_MEMORY_STEPS) - 1;
+}
+static inline int action_memory_direction(uint32_t action)
+{
+	return (int)(action % ACTION_MEMORY_STEPS) - 1;
+}
+
+/* What was measured over one tick; wire.proto's Sample says which fields add up over units. */
+struct sample {
+	double tick_s;
+	uint64_t requests;
+	uint64_t requests_over;
+	uint64_t requests_failed;
+	double latency_p50_us;
+	double latency_p95_us;
+	double latency_p99_us;
+	double latency_objective_us;
+	double in_flight;
+	uint64_t cpu_used_us;
+	uint64_t cpu_allocated_us;
+	uint64_t throttled_us;
+	uint64_t run_queue_us;
+	uint64_t cpu_pressure_us;
+	uint64_t memory_pressure_us;
+	uint64_t reclaim_us;
+	uint64_t memory_used_bytes;
+	uint64_t memory_peak_bytes;
+	uint64_t memory_working_set_bytes;
+	uint32_t oom_kills;
+	uint32_t containers;
+	double cpu_limit_millicores; /* of one container; 0: none */
+	uint64_t memory_limit_bytes; /* of one container; 0: none */
+	uint32_t refills;
+};
+
+/* Add @other to @into; percentiles become means weighted by requests, limits by containers. */
+void sample_merge(struct sample *into, const struct sample *other);
+/* Add a later tick of the same unit or service: counts and times add up, gauges are the newest. */
+void sample_extend(struct sample *into, const struct sample *next);
+/* Share of requests over the target that the objective's percentile allows (p99: 0.01). */
+double sample_over_allowed(const struct objective *objective);
+/* Whether the tick broke the objective: answered requests and too many of them over. */
+bool sample_violates(const struct sample *sample, const struct objective *objective);
+
+#define STATE_HISTORY     10
+#define STATE_VIOLATIONS  30
+
+/* What a unit (or service) remembers between ticks. Zero-initialise. */
+struct state_history {
+	bool started;
+	double rate_average; /* requests a second, half-life about 60 ticks */
+	double cpu_per_request_us;
+	double demand_millicores[STATE_HISTORY];
+	uint32_t demand_next;
+	uint32_t demand_count;
+	uint32_t violation_bits; /* newest in bit 0 */
+	uint32_t ticks;
+	uint32_t since_action;
+	int last_cpu;
+	int last_memory;
+	float previous[STATE_SIZE];
+};
+
+/* Note an action that is now in force, before the next tick's state is built. */
+void state_note_action(struct state_history *history, int cpu_direction, int memory_direction);
+/* The state after a tick; advances @history. */
+void state_build(struct state_history *history, const struct sample *sample,
+	const struct objective *objective, float state[STATE_SIZE]);
+
+/* Weights of the reward, in units of "all of the service's bounds for one tick". */
+struct reward_weights {
+	double cpu;
+	double memory;
+	double replicas;
+	double overshoot;
+	double failure; /* an OOM kill or a failed request in the tick */
+};
+extern const struct reward_weights reward_defaults;
+
+/*
+ * Reward of a tick, at most 0: -(cost) - penalty. Cost: allocated CPU, memory and replicas as
+ * shares of their upper bounds. Penalty: overshoot of the objective's percentile over its target
+ * and of the share of requests over it, saturating at 1. Falls in allocation and in overshoot.
+ */
+float reward_compute(const struct sample *sample, const struct objective *objective,
+	uint32_t replicas, const struct reward_weights *weights);
+
+#endif
