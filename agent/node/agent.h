@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The agent as a whole: what main.c sets up and the threads share.
+ *
+ * Threads: main (ticks, events, signals), pods and objectives (watches), report (learner), tree
+ * (FUSE). All take `lock` around units, objectives and status.
+ */
+#ifndef EBBTIDE_AGENT_H
+#define EBBTIDE_AGENT_H
+
+#include "common/kube.h"
+#include "node/unit.h"
+
+#include <pthread.h>
+
+enum actuator { ACTUATOR_CGROUP, ACTUATOR_RESIZE };
+
+struct agent_config {
+	const char *node;
+	const char *learner_url; /* NULL: measure only */
+	const char *tree;        /* mount point, or NULL */
+	const char *state_directory;
+	const char *metrics_address; /* host:port, or NULL */
+	uint32_t tick_ms;
+	uint32_t max_slots;
+	uint32_t learner_silent_ticks;
+	uint32_t spool_reports;
+	enum actuator actuator;
+};
+
+struct agent_status {
+	bool pods_synced;
+	bool objectives_synced;
+	bool api_reachable;
+	bool learner_reachable;
+	char learner_error[160];
+	uint64_t ticks;
+	uint64_t ticks_late; /* started more than half a tick after their time */
+	uint64_t reports_sent;
+	uint64_t reports_spooled;
+	uint64_t reports_dropped;
+	uint64_t experiences;
+	uint64_t limit_writes;
+	uint64_t foreign_writes;
+	uint64_t baseline_returns;
+	uint64_t restored;
+	uint64_t action_latency_us; /* sample taken to limit written, newest */
+	uint64_t last_answer_us;    /* CLOCK_MONOTONIC; 0: none yet */
+};
+
+struct trace;
+struct reporter;
+
+struct agent {
+	struct agent_config config;
+	struct cgroup_driver driver;
+	struct kube_config kube;
+	struct probes *probes;
+	pthread_mutex_t lock;
+	struct units units;
+	struct objective *objectives;
+	size_t objective_count;
+	struct agent_status status;
+	struct trace *trace;
+	struct reporter *reporter;
+	json_t *originals; /* owners' limits by cgroup path, as kept on disk */
+	atomic_bool stop;
+	uint64_t started_unix_us;
+};
+
+/* discover.c: two threads' bodies, and the objectives' writer for the tree. */
+void *discover_pods_thread(void *agent);
+void *discover_objectives_thread(void *agent);
+/* Apply one object as the watch would; for tests as well. Take the lock themselves. */
+void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod);
+void discover_objective(struct agent *agent, enum kube_event event, const json_t *object);
+/* The cgroup of a container id: 0 and the path, -ENOENT when no known layout has it. */
+int discover_cgroup(const struct cgroup_driver *driver, const json_t *pod, const char *container_id,
+	char *path, size_t size);
+/* The service a pod belongs to, from its owner and template hash. */
+void discover_service(const json_t *pod, char *service, size_t size);
+
+/* sample.c: one tick of all units; the lock is held. */
+void sample_tick(struct agent *agent, double tick_s);
+/* A container's quota has changed now: what it was until now counts in this tick's allocation. */
+void sample_note_limit(struct container *container);
+
+/* actuate.c; the lock is held. */
+int actuate_adopt(struct agent *agent, struct container *container);
+/* Write limits of one container, cgroup only; writes what differs. Counts writes. */
+int actuate_container(struct agent *agent, struct container *container, double cpu_millicores,
+	uint64_t memory_bytes);
+/* The owner's limits, for every container (@unit NULL) or one unit's; returns how many. */
+unsigned int actuate_restore(struct agent *agent, struct unit *unit);
+/* Re-read every limit; what someone else changed is said and taken over as the owner's. */
+void actuate_verify(struct agent *agent);
+void actuate_forget(struct agent *agent, struct container *container);
+int actuate_save(struct agent *agent);
+int actuate_load(struct agent *agent);
+/* What bounds a container's memory: memory.high on v2 when it is set, else the maximum. */
+int64_t actuate_memory_limit(const struct cgroup_limits *limits);
+
+#endif

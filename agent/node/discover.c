@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Units from the pods of this node, and the objectives that ask something of them. */
+#include "common/log.h"
+#include "node/agent.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void discover_service(const json_t *pod, char *service, size_t size)
+{
+	const json_t *owners = kube_get(pod, "metadata", "ownerReferences", NULL);
+	const json_t *owner = json_array_get(owners, 0);
+	const char *kind = kube_string(owner, "kind", NULL);
+	const char *name = kube_string(owner, "name", NULL);
+	const char *hash = kube_string(pod, "metadata", "labels", "pod-template-hash", NULL);
+	const char *own = kube_string(pod, "metadata", "name", NULL);
+	size_t length;
+
+	if (!name) {
+		snprintf(service, size, "%s", own ? own : "");
+		return;
+	}
+	snprintf(service, size, "%s", name);
+	if (!kind || strcmp(kind, "ReplicaSet") != 0 || !hash)
+		return;
+	/* A Deployment's ReplicaSet is called deployment-hash. */
+	length = strlen(service);
+	if (length > strlen(hash) + 1 && strcmp(service + length - strlen(hash), hash) == 0 &&
+		service[length - strlen(hash) - 1] == '-')
+		service[length - strlen(hash) - 1] = '\0';
+}
+
+static bool path_usable(const struct cgroup_driver *driver, const char *path)
+{
+	return path[0] == '/' && !strstr(path, "..") && cgroup_exists(driver, path);
+}
+
+/* A directory below @parent whose name contains @part: how runtimes differ is the decoration. */
+static int child_containing(const struct cgroup_driver *driver, const char *parent,
+	const char *part, char *path, size_t size)
+{
+	char full[2 * CGROUP_PATH_MAX];
+	struct dirent *entry;
+	int err = -ENOENT;
+	DIR *stream;
+
+	snprintf(full, sizeof(full), "%s%s", driver->cpu_root, parent);
+	stream = opendir(full);
+	if (!stream)
+		return -errno;
+	while (err && (entry = readdir(stream)))
+		if (entry->d_type == DT_DIR && strstr(entry->d_name, part))
+			err = snprintf(path, size, "%s/%s", parent, entry->d_name) >= (int)size
+				? -ENAMETOOLONG
+				: 0;
+	closedir(stream);
+	return err;
+}
+
+static void pod_cgroup_candidates(const json_t *pod, char out[6][CGROUP_PATH_MAX])
+{
+	const char *uid = kube_string(pod, "metadata", "uid", NULL);
+	const char *qos = kube_string(pod, "status", "qosClass", NULL);
+	/* A static pod's cgroup carries the hash of its manifest instead of the API's uid. */
+	const char *mirror = kube_string(
+		pod, "metadata", "annotations", "kubernetes.io/config.hash", NULL);
+	char dashed[64], underscored[64], infix[32] = "", folder[32] = "";
+
+	snprintf(dashed, sizeof(dashed), "%s", mirror ? mirror : (uid ? uid : ""));
+	snprintf(underscored, sizeof(underscored), "%s", dashed);
+	for (char *c = underscored; *c; c++)
+		if (*c == '-')
+			*c = '_';
+	if (qos && strcmp(qos, "Burstable") == 0)
+		snprintf(infix, sizeof(infix), "burstable-"), snprintf(folder, sizeof(folder), "/burstable");
+	else if (qos && strcmp(qos, "BestEffort") == 0)
+		snprintf(infix, sizeof(infix), "besteffort-"), snprintf(folder, sizeof(folder), "/besteffort");
+
+	if (infix[0]) {
+		char class[32];
+
+		snprintf(class, sizeof(class), "%.*s", (int)strlen(infix) - 1, infix);
+		snprintf(out[0], CGROUP_PATH_MAX,
+			"/kubepods.slice/kubepods-%s.slice/kubepods-%spod%s.slice", class, infix,
+			underscored);
+		snprintf(out[1], CGROUP_PATH_MAX,
+			"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-%s.slice/"
+			"kubelet-kubepods-%spod%s.slice",
+			class, infix, underscored);
+	} else {
+		snprintf(out[0], CGROUP_PATH_MAX, "/kubepods.slice/kubepods-pod%s.slice",
+			underscored);
+		snprintf(out[1], CGROUP_PATH_MAX,
+			"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod%s.slice",
+			underscored);
+	}
+	snprintf(out[2], CGROUP_PATH_MAX, "/kubepods%s/pod%s", folder, dashed);
+	snprintf(out[3], CGROUP_PATH_MAX, "/kubelet/kubepods%s/pod%s", folder, dashed);
+	snprintf(out[4], CGROUP_PATH_MAX, "/k8s.io/kubepods%s/pod%s", folder, dashed);
+	snprintf(out[5], CGROUP_PATH_MAX, "/system.slice/kubepods%s/pod%s", folder, dashed);
+}
+
+int discover_cgroup(const struct cgroup_driver *driver, const json_t *pod, const char *container_id,
+	char *path, size_t size)
+{
+	char candidates[6][CGROUP_PATH_MAX];
+	const char *id = strstr(container_id, "://");
+
+	if (!id)
+		return -EINVAL;
+	id += 3;
+	/* ebbtide-local says the path itself; only a node's own runtime can write a status. */
+	if (strncmp(container_id, "ebbtide://", 10) == 0) {
+		snprintf(path, size, "%s", id);
+		return path_usable(driver, path) ? 0 : -ENOENT;
+	}
+	if (strlen(id) < 8 || strchr(id, '/'))
+		return -EINVAL;
+	pod_cgroup_candidates(pod, candidates);
+	for (size_t i = 0; i < 6; i++) {
+		char pod_path[CGROUP_PATH_MAX];
+
+		snprintf(pod_path, sizeof(pod_path), "%s", candidates[i]);
+		if (!cgroup_exists(driver, pod_path))
+			continue;
+		if (child_containing(driver, pod_path, id, path, size) == 0)
+			return 0;
+	}
+	return -ENOENT;
+}
+
+static void container_end(struct agent *agent, struct unit *unit, struct container *container)
+{
+	log_info("unit=%s/%s pod=%s container=%s event=gone", unit->namespace, unit->service,
+		container->pod, container->name);
+	probes_detach(agent->probes, &container->attachment);
+	actuate_forget(agent, container);
+	unit_drop_container(unit, container);
+	free(container);
+}
+
+static void container_start(struct agent *agent, struct unit *unit, const json_t *pod,
+	const json_t *status, const char *id)
+{
+	const char *name = kube_string(status, "name", NULL);
+	const char *pod_name = kube_string(pod, "metadata", "name", NULL);
+	const char *uid = kube_string(pod, "metadata", "uid", NULL);
+	struct container *container = calloc(1, sizeof(*container));
+	int err;
+
+	if (!container)
+		return;
+	snprintf(container->pod, sizeof(container->pod), "%s", pod_name ? pod_name : "");
+	snprintf(container->pod_uid, sizeof(container->pod_uid), "%s", uid ? uid : "");
+	snprintf(container->name, sizeof(container->name), "%s", name ? name : "");
+	snprintf(container->id, sizeof(container->id), "%s", id);
+	container->seen = true;
+	err = discover_cgroup(
+		&agent->driver, pod, id, container->path, sizeof(container->path));
+	if (!err)
+		err = probes_attach(agent->probes, container->path, &container->attachment);
+	if (!err)
+		err = actuate_adopt(agent, container);
+	if (!err)
+		err = unit_add_container(unit, container);
+	if (err) {
+		log_warning("pod=%s container=%s id=%s error=\"%s\" effect=\"not measured; tried "
+			    "again at the pod's next change\"",
+			container->pod, container->name, id, strerror(-err));
+		if (container->attachment.key_count)
+			probes_detach(agent->probes, &container->attachment);
+		free(container);
+		return;
+	}
+	container->limit_since_us = monotonic_us();
+	probes_slot(agent->probes, container->attachment.slot)->objective_ns =
+		unit->has_objective ? (uint64_t)(unit->objective.latency_target_us * 1000) : 0;
+	probes_slot(agent->probes, container->attachment.slot)->trace_threshold_ns =
+		unit->trace_threshold_ns;
+	log_info("unit=%s/%s pod=%s container=%s event=found cgroup=%s", unit->namespace,
+		unit->service, container->pod, container->name, container->path);
+}
+
+/* Containers of @pod not marked as seen go; an empty unit without them stays for its history. */
+static void pod_sweep(struct agent *agent, struct unit *unit, const char *pod)
+{
+	for (size_t i = unit->container_count; i-- > 0;) {
+		struct container *container = unit->containers[i];
+
+		if (strcmp(container->pod, pod) == 0 && !container->seen)
+			container_end(agent, unit, container);
+	}
+}
+
+void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
+{
+	const char *namespace = kube_string(pod, "metadata", "namespace", NULL);
+	const char *name = kube_string(pod, "metadata", "name", NULL);
+	const json_t *statuses = kube_get(pod, "status", "containerStatuses", NULL);
+	char service[UNIT_NAME_MAX];
+	const json_t *status;
+	struct unit *unit;
+	size_t i;
+
+	if (!namespace || !name)
+		return;
+	discover_service(pod, service, sizeof(service));
+	pthread_mutex_lock(&agent->lock);
+	unit = units_get(&agent->units, namespace, service);
+	if (!unit)
+		goto out;
+	for (size_t k = 0; k < unit->container_count; k++)
+		unit->containers[k]->seen = strcmp(unit->containers[k]->pod, name) != 0;
+	for (size_t k = 0; k < agent->objective_count && !unit->has_objective; k++) {
+		if (strcmp(agent->objectives[k].service, service) != 0 ||
+			strcmp(agent->objectives[k].namespace, namespace) != 0)
+			continue;
+		unit->objective = agent->objectives[k];
+		unit->has_objective = true;
+	}
+	if (event != KUBE_EVENT_DELETED) {
+		json_array_foreach (statuses, i, status) {
+			const char *id = kube_string(status, "containerID", NULL);
+			struct container *container;
+
+			if (!id || !kube_get(status, "state", "running", NULL))
+				continue;
+			container = unit_find_container(unit, id);
+			if (container)
+				container->seen = true;
+			else
+				container_start(agent, unit, pod, status, id);
+		}
+	}
+	pod_sweep(agent, unit, name);
+	(void)actuate_save(agent);
+out:
+	pthread_mutex_unlock(&agent->lock);
+}
+
+static void objective_apply(struct agent *agent, struct unit *unit,
+	const struct objective *objective)
+{
+	unit->has_objective = objective != NULL;
+	if (objective)
+		unit->objective = *objective;
+	for (size_t i = 0; i < unit->container_count; i++)
+		probes_slot(agent->probes, unit->containers[i]->attachment.slot)->objective_ns =
+			objective ? (uint64_t)(objective->latency_target_us * 1000) : 0;
+	if (!objective || objective->mode != OBJECTIVE_AUTO)
+		(void)actuate_restore(agent, unit);
+}
+
+static void objective_store(struct agent *agent, const struct objective *objective)
+{
+	struct objective *all;
+
+	for (size_t i = 0; i < agent->objective_count; i++) {
+		if (strcmp(agent->objectives[i].name, objective->name) == 0 &&
+			strcmp(agent->objectives[i].namespace, objective->namespace) == 0) {
+			agent->objectives[i] = *objective;
+			return;
+		}
+	}
+	all = realloc(agent->objectives, (agent->objective_count + 1) * sizeof(*all));
+	if (!all)
+		return;
+	agent->objectives = all;
+	all[agent->objective_count++] = *objective;
+}
+
+void discover_objective(struct agent *agent, enum kube_event event, const json_t *object)
+{
+	struct objective objective;
+	struct unit *unit;
+	char error[256];
+	int err;
+
+	err = objective_parse(object, &objective, error, sizeof(error));
+	if (err && event != KUBE_EVENT_DELETED) {
+		const char *name = kube_string(object, "metadata", "name", NULL);
+
+		log_err("objective=%s error=\"%s\" effect=\"the old objective stays\"",
+			name ? name : "?", error);
+		return;
+	}
+	pthread_mutex_lock(&agent->lock);
+	unit = units_find(&agent->units, objective.namespace, objective.service);
+	if (event == KUBE_EVENT_DELETED) {
+		for (size_t i = 0; i < agent->objective_count; i++)
+			if (strcmp(agent->objectives[i].name, objective.name) == 0 &&
+				strcmp(agent->objectives[i].namespace, objective.namespace) == 0)
+				agent->objectives[i] = agent->objectives[--agent->objective_count];
+		if (unit)
+			objective_apply(agent, unit, NULL);
+	} else {
+		objective_store(agent, &objective);
+		if (unit)
+			objective_apply(agent, unit, &objective);
+	}
+	pthread_mutex_unlock(&agent->lock);
+}
+
+static void status_note(struct agent *agent, enum kube_event event, bool *synced)
+{
+	pthread_mutex_lock(&agent->lock);
+	if (event == KUBE_EVENT_SYNCED)
+		*synced = true;
+	agent->status.api_reachable = event != KUBE_EVENT_LOST;
+	pthread_mutex_unlock(&agent->lock);
+}
+
+static void on_pod(enum kube_event event, const json_t *object, void *context)
+{
+	struct agent *agent = context;
+
+	if (object)
+		discover_pod(agent, event, object);
+	else
+		status_note(agent, event, &agent->status.pods_synced);
+}
+
+static void on_objective(enum kube_event event, const json_t *object, void *context)
+{
+	struct agent *agent = context;
+
+	if (object)
+		discover_objective(agent, event, object);
+	else
+		status_note(agent, event, &agent->status.objectives_synced);
+}
+
+static void watch(struct agent *agent, const char *path, kube_event_handler handler)
+{
+	struct kube_client *client =
+		kube_client_new(&agent->kube, "ebbtide-agent/" EBBTIDE_VERSION);
+
+	if (!client) {
+		log_err("watch=%s error=\"out of memory\"", path);
+		return;
+	}
+	(void)kube_reflect(client, path, handler, agent, &agent->stop);
+	kube_client_free(client);
+}
+
+void *discover_pods_thread(void *context)
+{
+	struct agent *agent = context;
+	char path[512];
+
+	snprintf(path, sizeof(path), "/api/v1/pods?fieldSelector=spec.nodeName%%3D%s",
+		agent->config.node);
+	watch(agent, path, on_pod);
+	return NULL;
+}
+
+void *discover_objectives_thread(void *context)
+{
+	watch(context, KUBE_OBJECTIVES_PATH, on_objective);
+	return NULL;
+}

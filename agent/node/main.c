@@ -1,0 +1,457 @@
+// SPDX-License-Identifier: Apache-2.0
+/* ebbtide-agent: one a node. Sets up, ticks, leaves the node as it found it. */
+#include "common/log.h"
+#include "node/metrics.h"
+#include "node/report.h"
+#include "node/trace.h"
+#include "node/tree.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define EXIT_USAGE 2
+#define TICK_MIN_MS 100
+#define TICK_MAX_MS 60000
+
+static const char usage[] =
+	"Usage: ebbtide-agent [OPTION]...\n"
+	"Measure this node's services with eBPF, report to the learner, carry out its actions.\n\n"
+	"  --node NAME            this node's name in Kubernetes (default: $NODE_NAME, hostname)\n"
+	"  --server URL           Kubernetes API (default: --kubeconfig, $KUBECONFIG, service account)\n"
+	"  --kubeconfig FILE      where the API is and who we are\n"
+	"  --learner URL          the learner, for example http://ebbtide-learner:9650; without it\n"
+	"                         the agent only measures\n"
+	"  --tree DIR             mount the operator's tree here (default /run/ebbtide; '' for none)\n"
+	"  --state DIR            owners' limits and the spool (default /var/lib/ebbtide)\n"
+	"  --metrics HOST:PORT    /metrics and /healthz (default 127.0.0.1:9651; '' for none)\n"
+	"  --tick-ms N            sampling period, 100 to 60000 (default 1000)\n"
+	"  --actuator KIND        cgroup (write limits directly) or resize (pods/resize)\n"
+	"                         (default cgroup)\n"
+	"  --silent-ticks N       ticks without an answer until the owners' limits come back\n"
+	"                         (default 30)\n"
+	"  --max-containers N     containers measured at a time (default 1024)\n"
+	"  --spool-reports N      reports kept on disk while the learner is away (default 3600)\n"
+	"  --cgroup-mount DIR     where cgroups are mounted (default /sys/fs/cgroup)\n"
+	"  --log-level LEVEL      err, warning, notice, info, debug (default info)\n"
+	"  --help, --version\n\n"
+	"SIGTERM and SIGINT write the owners' limits back and leave.\n"
+	"Exit status: 0 left as asked, 1 could not start, 2 wrong usage. See docs/agent.md.\n";
+
+struct options {
+	struct agent_config config;
+	const char *server;
+	const char *kubeconfig;
+	const char *cgroup_mount;
+};
+
+static int parse_number(const char *name, const char *text, uint32_t lowest, uint32_t highest,
+	uint32_t *value)
+{
+	char *end;
+	unsigned long number = strtoul(text, &end, 10);
+
+	if (end == text || *end || number < lowest || number > highest) {
+		fprintf(stderr, "ebbtide-agent: --%s: \"%s\" is not a number from %u to %u\n", name,
+			text, lowest, highest);
+		return -EINVAL;
+	}
+	*value = (uint32_t)number;
+	return 0;
+}
+
+enum option_id {
+	OPTION_NODE = 256,
+	OPTION_SERVER,
+	OPTION_KUBECONFIG,
+	OPTION_LEARNER,
+	OPTION_TREE,
+	OPTION_STATE,
+	OPTION_METRICS,
+	OPTION_TICK,
+	OPTION_ACTUATOR,
+	OPTION_SILENT,
+	OPTION_MAX,
+	OPTION_SPOOL,
+	OPTION_CGROUP,
+	OPTION_LOG,
+	OPTION_HELP,
+	OPTION_VERSION,
+};
+
+static const struct option long_options[] = {
+	{"node", required_argument, NULL, OPTION_NODE},
+	{"server", required_argument, NULL, OPTION_SERVER},
+	{"kubeconfig", required_argument, NULL, OPTION_KUBECONFIG},
+	{"learner", required_argument, NULL, OPTION_LEARNER},
+	{"tree", required_argument, NULL, OPTION_TREE},
+	{"state", required_argument, NULL, OPTION_STATE},
+	{"metrics", required_argument, NULL, OPTION_METRICS},
+	{"tick-ms", required_argument, NULL, OPTION_TICK},
+	{"actuator", required_argument, NULL, OPTION_ACTUATOR},
+	{"silent-ticks", required_argument, NULL, OPTION_SILENT},
+	{"max-containers", required_argument, NULL, OPTION_MAX},
+	{"spool-reports", required_argument, NULL, OPTION_SPOOL},
+	{"cgroup-mount", required_argument, NULL, OPTION_CGROUP},
+	{"log-level", required_argument, NULL, OPTION_LOG},
+	{"help", no_argument, NULL, OPTION_HELP},
+	{"version", no_argument, NULL, OPTION_VERSION},
+	{0},
+};
+
+/* 0 to go on, 1 to leave with success, -errno to leave with EXIT_USAGE. */
+static int option_apply(struct options *options, int id, const char *value)
+{
+	struct agent_config *config = &options->config;
+	int level;
+
+	switch (id) {
+	case OPTION_NODE:
+		config->node = value;
+		return 0;
+	case OPTION_SERVER:
+		options->server = value;
+		return 0;
+	case OPTION_KUBECONFIG:
+		options->kubeconfig = value;
+		return 0;
+	case OPTION_LEARNER:
+		config->learner_url = value[0] ? value : NULL;
+		return 0;
+	case OPTION_TREE:
+		config->tree = value[0] ? value : NULL;
+		return 0;
+	case OPTION_STATE:
+		config->state_directory = value;
+		return 0;
+	case OPTION_METRICS:
+		config->metrics_address = value[0] ? value : NULL;
+		return 0;
+	case OPTION_TICK:
+		return parse_number("tick-ms", value, TICK_MIN_MS, TICK_MAX_MS, &config->tick_ms);
+	case OPTION_SILENT:
+		return parse_number(
+			"silent-ticks", value, 1, 86400, &config->learner_silent_ticks);
+	case OPTION_MAX:
+		return parse_number("max-containers", value, 1, 65536, &config->max_slots);
+	case OPTION_SPOOL:
+		return parse_number("spool-reports", value, 1, 1000000, &config->spool_reports);
+	case OPTION_CGROUP:
+		options->cgroup_mount = value;
+		return 0;
+	case OPTION_ACTUATOR:
+		if (strcmp(value, "cgroup") == 0 || strcmp(value, "resize") == 0) {
+			config->actuator =
+				value[0] == 'r' ? ACTUATOR_RESIZE : ACTUATOR_CGROUP;
+			return 0;
+		}
+		fprintf(stderr, "ebbtide-agent: --actuator: \"%s\" is neither cgroup nor resize\n",
+			value);
+		return -EINVAL;
+	case OPTION_LOG:
+		level = log_parse_level(value);
+		if (level < 0) {
+			fprintf(stderr,
+				"ebbtide-agent: --log-level: \"%s\" is not one of err, warning, "
+				"notice, info, debug\n",
+				value);
+			return -EINVAL;
+		}
+		log_init("ebbtide-agent", (enum log_level)level);
+		return 0;
+	case OPTION_HELP:
+		fputs(usage, stdout);
+		return 1;
+	case OPTION_VERSION:
+		printf("ebbtide-agent %s\n", EBBTIDE_VERSION);
+		return 1;
+	default:
+		fputs("Try 'ebbtide-agent --help'.\n", stderr);
+		return -EINVAL;
+	}
+}
+
+static int options_parse(struct options *options, int argc, char **argv)
+{
+	static char host[256];
+	int id, err;
+
+	gethostname(host, sizeof(host) - 1);
+	*options = (struct options){
+		.config = {.node = getenv("NODE_NAME") ? getenv("NODE_NAME") : host,
+			.tree = "/run/ebbtide",
+			.state_directory = "/var/lib/ebbtide",
+			.metrics_address = "127.0.0.1:9651",
+			.tick_ms = 1000,
+			.max_slots = 1024,
+			.learner_silent_ticks = 30,
+			.spool_reports = 3600},
+		.cgroup_mount = "/sys/fs/cgroup",
+	};
+	while ((id = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		err = option_apply(options, id, optarg);
+		if (err)
+			return err;
+	}
+	if (optind < argc) {
+		fprintf(stderr, "ebbtide-agent: \"%s\" is not an option. Try --help.\n",
+			argv[optind]);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* The learner has been silent for too long: back to what the owners set. */
+static void silence_check(struct agent *agent)
+{
+	const struct agent_config *config = &agent->config;
+	uint64_t limit_us = (uint64_t)config->learner_silent_ticks * config->tick_ms * 1000;
+	uint64_t now_us = monotonic_us();
+	unsigned int restored;
+
+	if (!agent->reporter ||
+		now_us - agent->status.last_answer_us < limit_us)
+		return;
+	restored = actuate_restore(agent, NULL);
+	if (!restored)
+		return;
+	agent->status.baseline_returns++;
+	log_warning("event=\"learner silent\" seconds=%llu effect=\"owners' limits written back\" "
+		    "containers=%u rule=learner-silent",
+		(unsigned long long)(now_us - agent->status.last_answer_us) / 1000000, restored);
+}
+
+static void tick(struct agent *agent, uint64_t expirations, uint64_t *last_us)
+{
+	uint64_t now_us = monotonic_us();
+	double tick_s = (double)(now_us - *last_us) / 1e6;
+
+	*last_us = now_us;
+	pthread_mutex_lock(&agent->lock);
+	agent->status.ticks++;
+	agent->status.ticks_late += expirations > 1;
+	actuate_verify(agent);
+	sample_tick(agent, tick_s);
+	reporter_tick(agent);
+	silence_check(agent);
+	pthread_mutex_unlock(&agent->lock);
+}
+
+static int loop(struct agent *agent, int signal_fd)
+{
+	struct itimerspec period = {0};
+	int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	int poll_fd = epoll_create1(EPOLL_CLOEXEC);
+	int event_fd = probes_event_fd(agent->probes);
+	uint64_t last_us = monotonic_us();
+	struct epoll_event event;
+	int err = 0;
+
+	if (timer < 0 || poll_fd < 0)
+		return -errno;
+	period.it_interval.tv_sec = agent->config.tick_ms / 1000;
+	period.it_interval.tv_nsec = (agent->config.tick_ms % 1000) * 1000000L;
+	period.it_value = period.it_interval;
+	timerfd_settime(timer, 0, &period, NULL);
+	for (int i = 0; i < 3; i++) {
+		int fds[3] = {timer, signal_fd, event_fd};
+
+		event = (struct epoll_event){.events = EPOLLIN, .data.fd = fds[i]};
+		if (fds[i] >= 0 && epoll_ctl(poll_fd, EPOLL_CTL_ADD, fds[i], &event) != 0)
+			err = -errno;
+	}
+	while (!err) {
+		uint64_t expirations = 0;
+
+		if (epoll_wait(poll_fd, &event, 1, -1) < 0) {
+			if (errno != EINTR)
+				err = -errno;
+			continue;
+		}
+		if (event.data.fd == signal_fd)
+			break;
+		if (event.data.fd == timer &&
+			read(timer, &expirations, sizeof(expirations)) == sizeof(expirations))
+			tick(agent, expirations, &last_us);
+		else if (event.data.fd == event_fd)
+			(void)probes_consume(agent->probes);
+	}
+	close(timer);
+	close(poll_fd);
+	return err;
+}
+
+static int block_signals(void)
+{
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	signal(SIGPIPE, SIG_IGN);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	return signalfd(-1, &signals, SFD_CLOEXEC);
+}
+
+/* Everything that must be there before the first tick; the message names what is missing. */
+static int agent_open(struct agent *agent, const struct options *options)
+{
+	char error[512] = "";
+	int err;
+
+	if (geteuid() != 0) {
+		log_err("error=\"not root\" do=\"run as root or in a privileged pod: BPF and cgroups "
+			"need it\"");
+		return -EPERM;
+	}
+	err = cgroup_driver_detect(&agent->driver, options->cgroup_mount);
+	if (err) {
+		log_err("cgroup-mount=%s error=\"no cgroup v2 and no hybrid layout there\" "
+			"do=\"mount it or give --cgroup-mount\"",
+			options->cgroup_mount);
+		return err;
+	}
+	if (mkdir(agent->config.state_directory, 0700) != 0 && errno != EEXIST) {
+		err = -errno;
+		log_err("state=%s error=\"%s\" do=\"make its parent or give --state\"",
+			agent->config.state_directory, strerror(-err));
+		return err;
+	}
+	err = kube_config_load(
+		&agent->kube, options->server, options->kubeconfig, error, sizeof(error));
+	if (err) {
+		log_err("error=\"no Kubernetes API: %s\" do=\"give --server or --kubeconfig\"",
+			error);
+		return err;
+	}
+	err = actuate_load(agent);
+	if (!err)
+		err = trace_open(agent);
+	if (err)
+		return err;
+	err = probes_open(
+		&agent->probes, &agent->driver, agent->config.max_slots, error, sizeof(error));
+	if (err) {
+		log_err("error=\"%s\"", error);
+		return err;
+	}
+	probes_set_handler(agent->probes, trace_event, agent);
+	return 0;
+}
+
+static void containers_free(struct agent *agent)
+{
+	while (agent->units.count > 0) {
+		struct unit *unit = agent->units.items[0];
+
+		while (unit->container_count > 0) {
+			struct container *container = unit->containers[0];
+
+			if (agent->probes)
+				probes_detach(agent->probes, &container->attachment);
+			unit_drop_container(unit, container);
+			free(container);
+		}
+		units_remove(&agent->units, unit);
+	}
+	free(agent->units.items);
+	free(agent->objectives);
+}
+
+static void agent_close(struct agent *agent)
+{
+	containers_free(agent);
+	probes_close(agent->probes);
+	trace_close(agent);
+	kube_config_free(&agent->kube);
+	json_decref(agent->originals);
+}
+
+static void agent_leave(struct agent *agent)
+{
+	unsigned int restored;
+
+	pthread_mutex_lock(&agent->lock);
+	restored = actuate_restore(agent, NULL);
+	json_object_clear(agent->originals);
+	(void)actuate_save(agent);
+	pthread_mutex_unlock(&agent->lock);
+	log_notice("event=leaving limits_restored=%u", restored);
+}
+
+static int agent_run(struct agent *agent, int signal_fd)
+{
+	pthread_t pods, objectives;
+	struct metrics *metrics = NULL;
+	struct tree *tree = NULL;
+	int err = 0;
+
+	if (agent->config.metrics_address) {
+		err = metrics_open(agent, &metrics);
+		if (err) {
+			log_err("metrics=%s error=\"%s\" do=\"free the port or give --metrics\"",
+				agent->config.metrics_address, strerror(-err));
+			return err;
+		}
+	}
+	if (agent->config.learner_url)
+		err = reporter_open(agent);
+	if (err) {
+		log_err("learner=%s error=\"%s\"", agent->config.learner_url, strerror(-err));
+		metrics_close(metrics);
+		return err;
+	}
+	if (agent->config.tree)
+		(void)tree_open(agent, &tree);
+	pthread_create(&pods, NULL, discover_pods_thread, agent);
+	pthread_create(&objectives, NULL, discover_objectives_thread, agent);
+	log_notice("event=ready node=%s cgroup=%s tick_ms=%u learner=%s tree=%s",
+		agent->config.node, cgroup_layout_name(agent->driver.layout), agent->config.tick_ms,
+		agent->config.learner_url ? agent->config.learner_url : "-",
+		tree ? agent->config.tree : "-");
+	err = loop(agent, signal_fd);
+	atomic_store(&agent->stop, true);
+	pthread_join(pods, NULL);
+	pthread_join(objectives, NULL);
+	reporter_close(agent);
+	agent_leave(agent);
+	tree_close(tree);
+	metrics_close(metrics);
+	return err;
+}
+
+int main(int argc, char **argv)
+{
+	static struct agent agent;
+	struct options options;
+	int signal_fd, err;
+
+	log_init("ebbtide-agent", LOG_LEVEL_INFO);
+	err = options_parse(&options, argc, argv);
+	if (err)
+		return err > 0 ? EXIT_SUCCESS : EXIT_USAGE;
+	curl_global_init(CURL_GLOBAL_DEFAULT);
+	signal_fd = block_signals();
+	agent.config = options.config;
+	agent.started_unix_us = unix_us();
+	/* Silence counts from here: limits of a killed agent do not stay for ever. */
+	agent.status.last_answer_us = monotonic_us();
+	pthread_mutex_init(&agent.lock, NULL);
+	err = agent_open(&agent, &options);
+	if (!err)
+		err = agent_run(&agent, signal_fd);
+	agent_close(&agent);
+	close(signal_fd);
+	curl_global_cleanup();
+	return err ? EXIT_FAILURE : EXIT_SUCCESS;
+}

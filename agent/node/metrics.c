@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "node/metrics.h"
+
+#include "common/listen.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct metrics {
+	struct agent *agent;
+	struct MHD_Daemon *daemon;
+};
+
+/* Every agent-wide metric: name, type, help, value. */
+#define AGENT_METRICS(X)                                                                           \
+	X("ebbtide_agent_ticks_total", "counter", "Sampling periods done.", status->ticks)         \
+	X("ebbtide_agent_ticks_late_total", "counter",                                             \
+		"Sampling periods that began more than half a period late.", status->ticks_late)   \
+	X("ebbtide_agent_units", "gauge", "Services with containers on this node.",               \
+		agent->units.count)                                                                \
+	X("ebbtide_agent_learner_reachable", "gauge", "1 while the learner answers.",             \
+		status->learner_reachable)                                                         \
+	X("ebbtide_agent_api_reachable", "gauge", "1 while the Kubernetes API answers.",          \
+		status->api_reachable)                                                             \
+	X("ebbtide_agent_reports_sent_total", "counter", "Reports the learner took.",              \
+		status->reports_sent)                                                              \
+	X("ebbtide_agent_reports_spooled_total", "counter",                                        \
+		"Reports kept on disk for a learner that was away.", status->reports_spooled)      \
+	X("ebbtide_agent_reports_dropped_total", "counter",                                        \
+		"Spooled reports lost to the spool's bound.", status->reports_dropped)             \
+	X("ebbtide_agent_experiences_total", "counter", "Experiences sent.", status->experiences)  \
+	X("ebbtide_agent_limit_writes_total", "counter", "Limits written.", status->limit_writes)  \
+	X("ebbtide_agent_foreign_writes_total", "counter",                                         \
+		"Limits found changed by someone else.", status->foreign_writes)                   \
+	X("ebbtide_agent_baseline_returns_total", "counter",                                       \
+		"Times a silent learner sent the units back to their owners' limits.",            \
+		status->baseline_returns)                                                          \
+	X("ebbtide_agent_action_latency_us", "gauge",                                              \
+		"Sample taken to limit written, newest tick, microseconds.",                       \
+		status->action_latency_us)                                                         \
+	X("ebbtide_agent_events_lost_total", "counter",                                            \
+		"Slow requests for which the ring buffer had no room.",                            \
+		probes_events_lost(agent->probes))
+
+#define UNIT_METRICS(X)                                                                            \
+	X("ebbtide_unit_requests_total", "counter", "Requests answered.", unit->total_requests)    \
+	X("ebbtide_unit_requests_over_total", "counter", "Requests over the latency target.",      \
+		unit->total_over)                                                                  \
+	X("ebbtide_unit_requests_failed_total", "counter",                                         \
+		"Connections that ended with a request pending.", unit->total_failed)              \
+	X("ebbtide_unit_latency_p50_us", "gauge", "Median request latency of the last tick.",      \
+		unit->sample.latency_p50_us)                                                       \
+	X("ebbtide_unit_latency_p99_us", "gauge", "p99 request latency of the last tick.",         \
+		unit->sample.latency_p99_us)                                                       \
+	X("ebbtide_unit_in_flight", "gauge", "Requests in flight.", unit->sample.in_flight)        \
+	X("ebbtide_unit_cpu_used_us_total", "counter", "CPU time used.", unit->total_used_us)      \
+	X("ebbtide_unit_cpu_allocated_us_total", "counter",                                        \
+		"CPU time set aside: the larger of limit and use.", unit->total_allocated_us)      \
+	X("ebbtide_unit_cpu_limit_millicores", "gauge", "CPU limit of one container.",             \
+		unit->sample.cpu_limit_millicores)                                                 \
+	X("ebbtide_unit_memory_used_bytes", "gauge", "Memory in use.",                             \
+		unit->sample.memory_used_bytes)                                                    \
+	X("ebbtide_unit_memory_limit_bytes", "gauge", "Memory limit of one container.",            \
+		unit->sample.memory_limit_bytes)                                                   \
+	X("ebbtide_unit_oom_kills_total", "counter", "OOM kills.", unit->total_oom_kills)          \
+	X("ebbtide_unit_violations_total", "counter", "Ticks over the objective.",                 \
+		unit->total_violations)                                                            \
+	X("ebbtide_unit_containers", "gauge", "Containers on this node.", unit->container_count)
+
+void metrics_write(struct agent *agent, struct prometheus *out)
+{
+	const struct agent_status *status = &agent->status;
+	const struct probes_program *programs;
+	char labels[512], reason[200];
+	size_t count;
+
+#define X(metric, form, text, value)                                                                 \
+	prometheus_declare(out, metric, form, text);                                                 \
+	prometheus_sample(out, metric, NULL, (double)(value));
+	AGENT_METRICS(X)
+#undef X
+	prometheus_declare(out, "ebbtide_agent_program", "gauge",
+		"1 when a BPF program is attached; the reason says why not.");
+	programs = probes_programs(agent->probes, &count);
+	for (size_t i = 0; i < count; i++) {
+		prometheus_escape(reason, sizeof(reason), programs[i].reason);
+		snprintf(labels, sizeof(labels), "program=\"%s\",reason=\"%s\"", programs[i].name,
+			reason);
+		prometheus_sample(out, "ebbtide_agent_program", labels, programs[i].attached);
+	}
+#define X(metric, form, text, value)                                                                 \
+	prometheus_declare(out, metric, form, text);                                                 \
+	for (size_t i = 0; i < agent->units.count; i++) {                                          \
+		const struct unit *unit = agent->units.items[i];                                   \
+                                                                                                   \
+		snprintf(labels, sizeof(labels), "namespace=\"%s\",service=\"%s\"",                \
+			unit->namespace, unit->service);                                           \
+		prometheus_sample(out, metric, labels, (double)(value));                             \
+	}
+	UNIT_METRICS(X)
+#undef X
+}
+
+static enum MHD_Result answer(struct MHD_Connection *connection, unsigned int status, char *text,
+	size_t length, enum MHD_ResponseMemoryMode mode)
+{
+	struct MHD_Response *response = MHD_create_response_from_buffer(length, text, mode);
+	enum MHD_Result result;
+
+	if (!response)
+		return MHD_NO;
+	MHD_add_response_header(response, "Content-Type", "text/plain; version=0.0.4");
+	result = MHD_queue_response(connection, status, response);
+	MHD_destroy_response(response);
+	return result;
+}
+
+static enum MHD_Result handle(void *context, struct MHD_Connection *connection, const char *url,
+	const char *method, const char *version, const char *data, size_t *size, void **state)
+{
+	struct metrics *metrics = context;
+	struct prometheus page = {0};
+	static char ok[] = "ok\n", missing[] = "not found: try /metrics or /healthz\n";
+
+	(void)version, (void)data, (void)size, (void)state;
+	if (strcmp(method, "GET") != 0)
+		return answer(connection, 405, missing, strlen(missing), MHD_RESPMEM_PERSISTENT);
+	if (strcmp(url, "/healthz") == 0)
+		return answer(connection, 200, ok, strlen(ok), MHD_RESPMEM_PERSISTENT);
+	if (strcmp(url, "/metrics") != 0)
+		return answer(connection, 404, missing, strlen(missing), MHD_RESPMEM_PERSISTENT);
+	pthread_mutex_lock(&metrics->agent->lock);
+	metrics_write(metrics->agent, &page);
+	pthread_mutex_unlock(&metrics->agent->lock);
+	return answer(connection, 200, page.text, page.used, MHD_RESPMEM_MUST_FREE);
+}
+
+int metrics_open(struct agent *agent, struct metrics **out)
+{
+	struct metrics *metrics = calloc(1, sizeof(*metrics));
+	int fd;
+
+	if (!metrics)
+		return -ENOMEM;
+	metrics->agent = agent;
+	fd = listen_open(agent->config.metrics_address);
+	if (fd < 0) {
+		free(metrics);
+		return fd;
+	}
+	metrics->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL, NULL, handle,
+		metrics, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, 16U,
+		MHD_OPTION_CONNECTION_TIMEOUT, 30U, MHD_OPTION_END);
+	if (!metrics->daemon) {
+		close(fd);
+		free(metrics);
+		return -EIO;
+	}
+	*out = metrics;
+	return 0;
+}
+
+void metrics_close(struct metrics *metrics)
+{
+	if (!metrics)
+		return;
+	MHD_stop_daemon(metrics->daemon);
+	free(metrics);
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The kernel side as the agent sees it: loads the BPF objects, leaves out what this kernel does not
+ * have (with the reason), gives out slots and reads them.
+ *
+ * One thread at a time, except probes_slot(), whose memory is shared with the kernel.
+ */
+#ifndef EBBTIDE_PROBES_H
+#define EBBTIDE_PROBES_H
+
+#include "common/cgroup.h"
+#include "shared.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct probes;
+
+struct probes_program {
+	const char *name;
+	bool attached;
+	char reason[160]; /* why it is left out; empty when attached */
+};
+
+typedef void (*probes_event_handler)(const struct request_event *event, void *context);
+
+/*
+ * Load and attach. -EPERM, -ENOSYS and so on when the floor is missing (see docs/kernels.md), with
+ * one line in @error that says what and what to do. @max_slots bounds the containers of the node.
+ */
+int probes_open(struct probes **probes, const struct cgroup_driver *driver, uint32_t max_slots,
+	char *error, size_t error_size);
+/* Detaches everything; nothing stays in the kernel. */
+void probes_close(struct probes *probes);
+
+/* Every program, for status and metrics. */
+const struct probes_program *probes_programs(const struct probes *probes, size_t *count);
+
+/* What a container's cgroup is attached by. */
+struct probes_attachment {
+	uint32_t slot;
+	uint64_t keys[3];
+	size_t key_count;
+	void *links[2];
+};
+
+/* Give @path a slot and attach the request programs to it. -ENOSPC when all slots are taken. */
+int probes_attach(struct probes *probes, const char *path, struct probes_attachment *attachment);
+void probes_detach(struct probes *probes, struct probes_attachment *attachment);
+
+/* Settle the running tasks' CPU time and copy the kernel's own counters into the slots. */
+int probes_refresh(struct probes *probes);
+struct slot *probes_slot(struct probes *probes, uint32_t slot);
+/* A slot the kernel side has tied to its task group, so that throttled_ns and so on are true. */
+bool probes_slot_is_tied(const struct slot *slot);
+
+/* File descriptor to poll, -1 without a ring buffer; then probes_consume() calls the handler. */
+int probes_event_fd(const struct probes *probes);
+void probes_set_handler(struct probes *probes, probes_event_handler handler, void *context);
+int probes_consume(struct probes *probes);
+uint64_t probes_events_lost(const struct probes *probes);
+
+#endif

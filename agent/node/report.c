@@ -1,0 +1,506 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "node/report.h"
+
+#include "common/log.h"
+#include "node/spool.h"
+#include "wire.pb-c.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ANSWER_BYTES_MAX (8 << 20)
+/* How many spooled reports go out with one tick, so that a long outage does not delay actions. */
+#define SPOOL_BURST 32
+
+struct batch {
+	uint8_t *bytes;
+	size_t size;
+	uint64_t sequence;
+	uint64_t sampled_us; /* CLOCK_MONOTONIC */
+	bool has_experience;
+};
+
+struct reporter {
+	struct agent *agent;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	struct batch next; /* bytes NULL: none waits */
+	bool stop;
+	uint64_t sequence;
+	struct spool *spool;
+	CURL *curl;
+	struct curl_slist *headers;
+	char url[512];
+	uint8_t *answer;
+	size_t answer_size;
+};
+
+static void sample_to_wire(const struct sample *sample, Ebbtide__Wire__Sample *wire)
+{
+	ebbtide__wire__sample__init(wire);
+#define COPY(field) wire->field = sample->field
+	COPY(tick_s);
+	COPY(requests);
+	COPY(requests_over);
+	COPY(requests_failed);
+	COPY(latency_p50_us);
+	COPY(latency_p95_us);
+	COPY(latency_p99_us);
+	COPY(latency_objective_us);
+	COPY(in_flight);
+	COPY(cpu_used_us);
+	COPY(cpu_allocated_us);
+	COPY(throttled_us);
+	COPY(run_queue_us);
+	COPY(cpu_pressure_us);
+	COPY(memory_pressure_us);
+	COPY(reclaim_us);
+	COPY(memory_used_bytes);
+	COPY(memory_peak_bytes);
+	COPY(memory_working_set_bytes);
+	COPY(oom_kills);
+	COPY(containers);
+	COPY(cpu_limit_millicores);
+	COPY(memory_limit_bytes);
+	COPY(refills);
+#undef COPY
+}
+
+/* Everything a Unit message points to, in one piece. */
+struct wire_unit {
+	Ebbtide__Wire__Unit unit;
+	Ebbtide__Wire__Sample sample;
+	Ebbtide__Wire__Experience experience;
+};
+
+static void unit_to_wire(struct unit *unit, struct wire_unit *wire, bool *has_experience)
+{
+	Ebbtide__Wire__Unit *out = &wire->unit;
+
+	ebbtide__wire__unit__init(out);
+	sample_to_wire(&unit->sample, &wire->sample);
+	out->namespace_ = unit->namespace;
+	out->service = unit->service;
+	out->sample = &wire->sample;
+	out->n_state = STATE_SIZE;
+	out->state = unit->state;
+	out->decide = unit->container_count > 0;
+	out->cpu_declared_millicores = unit_declared_millicores(unit);
+	out->memory_declared_bytes = unit_declared_bytes(unit);
+	if (unit->acted && unit->has_previous && unit->action < ACTION_VERTICAL) {
+		ebbtide__wire__experience__init(&wire->experience);
+		wire->experience.n_state = STATE_SIZE;
+		wire->experience.state = unit->previous_state;
+		wire->experience.action = unit->action;
+		wire->experience.reward = unit->reward;
+		wire->experience.n_next_state = STATE_SIZE;
+		wire->experience.next_state = unit->state;
+		wire->experience.terminal = unit->container_count == 0;
+		out->experience = &wire->experience;
+		*has_experience = true;
+	}
+	unit->acted = false;
+	/* A unit that ended has said so now; a new container starts a new episode. */
+	if (unit->container_count == 0)
+		unit->has_state = false;
+}
+
+static int batch_build(struct agent *agent, struct batch *batch)
+{
+	size_t count = agent->units.count, used = 0;
+	struct wire_unit *wire = calloc(count ? count : 1, sizeof(*wire));
+	Ebbtide__Wire__Unit **list = calloc(count ? count : 1, sizeof(*list));
+	Ebbtide__Wire__Report report = EBBTIDE__WIRE__REPORT__INIT;
+	int err = -ENOMEM;
+
+	if (!wire || !list)
+		goto out;
+	for (size_t i = 0; i < count; i++) {
+		struct unit *unit = agent->units.items[i];
+
+		if (!unit->has_objective || !unit->has_state)
+			continue;
+		unit_to_wire(unit, &wire[used], &batch->has_experience);
+		agent->status.experiences += wire[used].unit.experience != NULL;
+		list[used] = &wire[used].unit;
+		used++;
+	}
+	report.schema = STATE_SCHEMA;
+	report.agent = (char *)agent->config.node;
+	report.incarnation = agent->started_unix_us;
+	report.sequence = batch->sequence;
+	report.sampled_at_us = unix_us();
+	report.n_units = used;
+	report.units = list;
+	batch->size = ebbtide__wire__report__get_packed_size(&report);
+	batch->bytes = malloc(batch->size ? batch->size : 1);
+	if (!batch->bytes)
+		goto out;
+	ebbtide__wire__report__pack(&report, batch->bytes);
+	err = 0;
+out:
+	free(wire);
+	free(list);
+	return err;
+}
+
+void reporter_tick(struct agent *agent)
+{
+	struct reporter *reporter = agent->reporter;
+	struct batch batch = {.sampled_us = monotonic_us()};
+	struct batch displaced = {0};
+
+	if (!reporter)
+		return;
+	batch.sequence = ++reporter->sequence;
+	if (batch_build(agent, &batch)) {
+		log_err("event=report error=\"out of memory\"");
+		return;
+	}
+	pthread_mutex_lock(&reporter->lock);
+	/* The thread is still at the last tick's: that one's states are stale, its experiences
+	 * are not. */
+	displaced = reporter->next;
+	reporter->next = batch;
+	pthread_cond_signal(&reporter->wake);
+	pthread_mutex_unlock(&reporter->lock);
+	if (displaced.bytes && displaced.has_experience) {
+		agent->status.reports_dropped += (uint64_t)spool_put(reporter->spool, displaced.bytes, displaced.size);
+		agent->status.reports_spooled++;
+	}
+	free(displaced.bytes);
+}
+
+static size_t answer_received(char *data, size_t one, size_t count, void *context)
+{
+	struct reporter *reporter = context;
+	size_t size = one * count;
+	uint8_t *grown;
+
+	if (reporter->answer_size + size > ANSWER_BYTES_MAX)
+		return 0;
+	grown = realloc(reporter->answer, reporter->answer_size + size + 1);
+	if (!grown)
+		return 0;
+	reporter->answer = grown;
+	memcpy(reporter->answer + reporter->answer_size, data, size);
+	reporter->answer_size += size;
+	return size;
+}
+
+/* 0, or -errno with the reason in @reason: -EAGAIN when it is worth trying again. */
+static int post(struct reporter *reporter, const uint8_t *bytes, size_t size, char *reason,
+	size_t reason_size)
+{
+	CURLcode code;
+	long status = 0;
+
+	reporter->answer_size = 0;
+	curl_easy_setopt(reporter->curl, CURLOPT_POSTFIELDS, (const char *)bytes);
+	curl_easy_setopt(reporter->curl, CURLOPT_POSTFIELDSIZE, (long)size);
+	code = curl_easy_perform(reporter->curl);
+	if (code != CURLE_OK) {
+		snprintf(reason, reason_size, "%s", curl_easy_strerror(code));
+		return -EAGAIN;
+	}
+	curl_easy_getinfo(reporter->curl, CURLINFO_RESPONSE_CODE, &status);
+	if (status == 200)
+		return 0;
+	snprintf(reason, reason_size, "HTTP %ld: %.*s", status,
+		(int)(reporter->answer_size < 100 ? reporter->answer_size : 100),
+		reporter->answer ? (char *)reporter->answer : "");
+	for (char *c = reason; *c; c++)
+		if (*c == '\n' || *c == '"')
+			*c = ' ';
+	/* Refused for what it says: sending it again would be refused again. */
+	return status >= 400 && status < 500 && status != 429 ? -EINVAL : -EAGAIN;
+}
+
+/* pods/resize, so that the API stays truthful; the kubelet then writes the cgroup. */
+static int resize_pod(struct agent *agent, struct kube_client *client, const struct unit *unit,
+	const struct container *container, double cpu_millicores, uint64_t memory_bytes)
+{
+	char path[768], cpu[32], memory[32];
+	json_t *limits = json_object(), *body;
+	int err;
+
+	snprintf(path, sizeof(path), "/api/v1/namespaces/%s/pods/%s/resize", unit->namespace,
+		container->pod);
+	snprintf(cpu, sizeof(cpu), "%.0fm", cpu_millicores);
+	snprintf(memory, sizeof(memory), "%llu", (unsigned long long)memory_bytes);
+	if (cpu_millicores > 0 && container->original.cpu_quota_us > 0)
+		json_object_set_new(limits, "cpu", json_string(cpu));
+	if (memory_bytes > 0 && container->original.memory_max_bytes > 0)
+		json_object_set_new(limits, "memory", json_string(memory));
+	body = json_pack("{s:{s:[{s:s, s:{s:o}}]}}", "spec", "containers", "name", container->name,
+		"resources", "limits", limits);
+	if (!body)
+		return -ENOMEM;
+	err = kube_request(client, "PATCH", path, "application/strategic-merge-patch+json", body,
+		NULL, NULL);
+	json_decref(body);
+	if (err)
+		log_warning("pod=%s/%s event=resize error=\"%s\"", unit->namespace, container->pod,
+			kube_last_error(client));
+	else
+		agent->status.limit_writes++;
+	return err;
+}
+
+static void action_note(struct unit *unit, const Ebbtide__Wire__Action *action)
+{
+	snprintf(unit->rule, sizeof(unit->rule), "%s", action->rule);
+	snprintf(unit->policy, sizeof(unit->policy), "%s", action->policy);
+	snprintf(unit->why, sizeof(unit->why), "%s", action->why);
+	unit->action = action->action;
+	unit->acted = true;
+	if (action->action >= ACTION_VERTICAL)
+		return;
+	state_note_action(&unit->history, action_cpu_direction(action->action),
+		action_memory_direction(action->action));
+	unit->actions_cpu += action_cpu_direction(action->action) != 0;
+	unit->actions_memory += action_memory_direction(action->action) != 0;
+}
+
+static void action_apply(struct agent *agent, struct kube_client *client,
+	const Ebbtide__Wire__Action *action)
+{
+	struct unit *unit = units_find(&agent->units, action->namespace_, action->service);
+
+	if (!unit || !unit->has_objective)
+		return;
+	action_note(unit, action);
+	if (!action->apply || unit->objective.mode != OBJECTIVE_AUTO)
+		return;
+	for (size_t i = 0; i < unit->container_count; i++) {
+		struct container *container = unit->containers[i];
+		int err;
+
+		if (client)
+			err = resize_pod(agent, client, unit, container,
+				action->cpu_limit_millicores, action->memory_limit_bytes);
+		else
+			err = actuate_container(agent, container, action->cpu_limit_millicores,
+				action->memory_limit_bytes);
+		if (err && err != -ENOENT)
+			log_warning("unit=%s/%s pod=%s cpu_millicores=%.0f memory_bytes=%llu "
+				    "error=\"%s\"",
+				unit->namespace, unit->service, container->pod,
+				action->cpu_limit_millicores,
+				(unsigned long long)action->memory_limit_bytes, strerror(-err));
+	}
+}
+
+static void answer_apply(struct reporter *reporter, struct kube_client *client,
+	const struct batch *batch)
+{
+	struct agent *agent = reporter->agent;
+	Ebbtide__Wire__Answer *answer = ebbtide__wire__answer__unpack(
+		NULL, reporter->answer_size, reporter->answer ? reporter->answer : (uint8_t *)"");
+
+	pthread_mutex_lock(&agent->lock);
+	if (!answer || answer->sequence != batch->sequence) {
+		snprintf(agent->status.learner_error, sizeof(agent->status.learner_error),
+			"its answer is not one (%zu bytes)", reporter->answer_size);
+		log_err("learner=%s error=\"%s\"", reporter->url, agent->status.learner_error);
+	} else {
+		for (size_t i = 0; i < answer->n_actions; i++)
+			action_apply(agent, client, answer->actions[i]);
+		agent->status.last_answer_us = monotonic_us();
+		agent->status.action_latency_us = agent->status.last_answer_us - batch->sampled_us;
+	}
+	pthread_mutex_unlock(&agent->lock);
+	if (answer)
+		ebbtide__wire__answer__free_unpacked(answer, NULL);
+}
+
+static void learner_note(struct agent *agent, int err, const char *reason)
+{
+	bool was;
+
+	pthread_mutex_lock(&agent->lock);
+	was = agent->status.learner_reachable || agent->status.reports_sent == 0;
+	agent->status.learner_reachable = err == 0;
+	if (err) {
+		if (was && strcmp(agent->status.learner_error, reason) != 0)
+			log_warning("learner=%s error=\"%s\" effect=\"limits stay, experiences are "
+				    "spooled\"",
+				agent->config.learner_url, reason);
+		snprintf(agent->status.learner_error, sizeof(agent->status.learner_error), "%s",
+			reason);
+	} else {
+		if (agent->status.learner_error[0])
+			log_notice("learner=%s event=\"reachable again\"",
+				agent->config.learner_url);
+		agent->status.learner_error[0] = '\0';
+		agent->status.reports_sent++;
+	}
+	pthread_mutex_unlock(&agent->lock);
+}
+
+/* The learner answered: what waited on disk goes now, oldest first. */
+static void spool_deliver(struct reporter *reporter)
+{
+	char reason[160];
+
+	for (int i = 0; i < SPOOL_BURST; i++) {
+		uint64_t sequence;
+		uint8_t *bytes;
+		size_t size;
+		int err = spool_oldest(reporter->spool, &sequence, &bytes, &size);
+
+		if (err)
+			return;
+		err = post(reporter, bytes, size, reason, sizeof(reason));
+		free(bytes);
+		if (err == -EAGAIN)
+			return;
+		if (err)
+			log_warning("spool=%llu error=\"refused by the learner: %s\" "
+				    "effect=\"dropped\"",
+				(unsigned long long)sequence, reason);
+		spool_drop(reporter->spool, sequence);
+	}
+}
+
+static void batch_send(struct reporter *reporter, struct kube_client *client, struct batch *batch)
+{
+	struct agent *agent = reporter->agent;
+	char reason[160] = "";
+	int err = post(reporter, batch->bytes, batch->size, reason, sizeof(reason));
+
+	if (!err) {
+		answer_apply(reporter, client, batch);
+	} else if (batch->has_experience && err == -EAGAIN) {
+		int lost = spool_put(reporter->spool, batch->bytes, batch->size);
+
+		pthread_mutex_lock(&agent->lock);
+		agent->status.reports_spooled++;
+		agent->status.reports_dropped += (uint64_t)(lost != 0);
+		pthread_mutex_unlock(&agent->lock);
+	}
+	learner_note(agent, err, reason);
+	if (!err)
+		spool_deliver(reporter);
+}
+
+static void *report_thread(void *context)
+{
+	struct reporter *reporter = context;
+	struct agent *agent = reporter->agent;
+	struct kube_client *client = NULL;
+
+	if (agent->config.actuator == ACTUATOR_RESIZE)
+		client = kube_client_new(&agent->kube, "ebbtide-agent/" EBBTIDE_VERSION);
+	for (;;) {
+		struct batch batch;
+
+		pthread_mutex_lock(&reporter->lock);
+		while (!reporter->stop && !reporter->next.bytes)
+			pthread_cond_wait(&reporter->wake, &reporter->lock);
+		batch = reporter->next;
+		memset(&reporter->next, 0, sizeof(reporter->next));
+		if (reporter->stop) {
+			pthread_mutex_unlock(&reporter->lock);
+			/* What was learnt in the last tick is not lost by leaving. */
+			if (batch.bytes && batch.has_experience)
+				(void)spool_put(reporter->spool, batch.bytes,
+					batch.size);
+			free(batch.bytes);
+			break;
+		}
+		pthread_mutex_unlock(&reporter->lock);
+		batch_send(reporter, client, &batch);
+		free(batch.bytes);
+	}
+	kube_client_free(client);
+	return NULL;
+}
+
+
+static int transfer_progress(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+	const struct reporter *reporter = context;
+
+	(void)a, (void)b, (void)c, (void)d;
+	return atomic_load(&reporter->agent->stop) ? 1 : 0;
+}
+
+static int curl_setup(struct reporter *reporter)
+{
+	CURL *curl = curl_easy_init();
+
+	if (!curl)
+		return -ENOMEM;
+	reporter->curl = curl;
+	reporter->headers =
+		curl_slist_append(NULL, "Content-Type: application/x-protobuf");
+	/* A batch is larger than 1 kB; waiting for 100-continue would cost a second. */
+	reporter->headers = curl_slist_append(reporter->headers, "Expect:");
+	curl_easy_setopt(curl, CURLOPT_URL, reporter->url);
+	curl_easy_setopt(curl, CURLOPT_POST, 1L);
+	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, reporter->headers);
+	curl_easy_setopt(curl, CURLOPT_USERAGENT, "ebbtide-agent/" EBBTIDE_VERSION);
+	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, answer_received);
+	curl_easy_setopt(curl, CURLOPT_WRITEDATA, reporter);
+	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, 2000L);
+	curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, 5000L);
+	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(curl, CURLOPT_TCP_NODELAY, 1L);
+	curl_easy_setopt(curl, CURLOPT_PROXY, "");
+	curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+	curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, transfer_progress);
+	curl_easy_setopt(curl, CURLOPT_XFERINFODATA, reporter);
+	return 0;
+}
+
+int reporter_open(struct agent *agent)
+{
+	struct reporter *reporter = calloc(1, sizeof(*reporter));
+	int err;
+
+	if (!reporter)
+		return -ENOMEM;
+	reporter->agent = agent;
+	pthread_mutex_init(&reporter->lock, NULL);
+	pthread_cond_init(&reporter->wake, NULL);
+	snprintf(reporter->url, sizeof(reporter->url), "%s/v1/report", agent->config.learner_url);
+	err = spool_open(
+		&reporter->spool, agent->config.state_directory, agent->config.spool_reports);
+	if (!err)
+		err = curl_setup(reporter);
+	if (!err)
+		err = -pthread_create(&reporter->thread, NULL, report_thread, reporter);
+	if (err) {
+		curl_easy_cleanup(reporter->curl);
+		curl_slist_free_all(reporter->headers);
+		spool_close(reporter->spool);
+		free(reporter);
+		return err;
+	}
+	agent->reporter = reporter;
+	return 0;
+}
+
+void reporter_close(struct agent *agent)
+{
+	struct reporter *reporter = agent->reporter;
+
+	if (!reporter)
+		return;
+	pthread_mutex_lock(&reporter->lock);
+	reporter->stop = true;
+	pthread_cond_signal(&reporter->wake);
+	pthread_mutex_unlock(&reporter->lock);
+	pthread_join(reporter->thread, NULL);
+	curl_easy_cleanup(reporter->curl);
+	curl_slist_free_all(reporter->headers);
+	spool_close(reporter->spool);
+	free(reporter->answer);
+	free(reporter);
+	agent->reporter = NULL;
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+/* One tick: counters of every container become one sample, state and reward per unit. */
+#include "node/agent.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void sample_note_limit(struct container *container)
+{
+	const struct cgroup_limits *limits = &container->current;
+	uint64_t now_us = monotonic_us();
+
+	if (limits->cpu_quota_us > 0 && limits->cpu_period_us > 0)
+		container->limit_us_in_tick += (double)(now_us - container->limit_since_us) *
+			(double)limits->cpu_quota_us / (double)limits->cpu_period_us;
+	container->limit_since_us = now_us;
+}
+
+/* The kernel's files, for what BPF does not give: PSI, working set, and all of it until a slot is
+ * tied to its task group. */
+static void container_read_files(struct agent *agent, struct container *container,
+	struct slot *slot, struct cgroup_usage *usage)
+{
+	if (cgroup_read_usage(&agent->driver, container->path, usage))
+		return;
+	container->memory_working_set_bytes = usage->memory_working_set_bytes;
+	if (probes_slot_is_tied(slot))
+		return;
+	slot->throttled_ns = usage->throttled_us * 1000;
+	slot->periods = usage->periods;
+	slot->throttled_periods = usage->throttled_periods;
+	slot->memory_used_bytes = usage->memory_used_bytes;
+}
+
+#define TAKE(field, now)                                                                           \
+	({                                                                                         \
+		uint64_t take_now = (now), take_delta = take_now - before->field;                  \
+		before->field = take_now;                                                          \
+		take_delta;                                                                        \
+	})
+
+static void container_sample(struct agent *agent, struct unit *unit, struct container *container,
+	struct sample *sample)
+{
+	struct slot *slot = probes_slot(agent->probes, container->attachment.slot);
+	struct container_before *before = &container->before;
+	uint32_t latency[HIST_BUCKETS];
+	struct cgroup_usage usage = {0};
+	double allocated_us;
+	uint64_t peak;
+
+	container_read_files(agent, container, slot, &usage);
+	sample_note_limit(container);
+	allocated_us = container->limit_us_in_tick;
+	container->limit_us_in_tick = 0;
+	histogram_take_delta(slot->latency, before->latency, latency);
+	if (!container->sampled) {
+		/* A first look only sets the starting point: what came before is not this tick's,
+		 * except requests, which the slot has counted from its own start. */
+		before->cpu_pressure_us = usage.cpu_pressure_some_us;
+		before->memory_pressure_us = usage.memory_pressure_some_us;
+		before->throttled_ns = slot->throttled_ns;
+		container->sampled = true;
+	}
+	sample->requests += TAKE(requests, slot->requests);
+	sample->requests_over += TAKE(requests_over, slot->requests_over);
+	sample->requests_failed += TAKE(requests_failed, slot->requests_failed);
+	sample->in_flight += slot->in_flight > 0 ? (double)slot->in_flight : 0;
+	sample->throttled_us += TAKE(throttled_ns, slot->throttled_ns) / 1000;
+	sample->run_queue_us += TAKE(run_queue_ns, slot->run_queue_ns) / 1000;
+	sample->reclaim_us += TAKE(reclaim_ns, slot->reclaim_ns) / 1000;
+	sample->oom_kills += (uint32_t)TAKE(oom_kills, slot->oom_kills);
+	sample->cpu_pressure_us += TAKE(cpu_pressure_us, usage.cpu_pressure_some_us);
+	sample->memory_pressure_us += TAKE(memory_pressure_us, usage.memory_pressure_some_us);
+	sample->memory_used_bytes += slot->memory_used_bytes;
+	peak = __atomic_exchange_n(&slot->memory_peak_bytes, 0, __ATOMIC_RELAXED);
+	sample->memory_peak_bytes +=
+		peak > slot->memory_used_bytes ? peak : slot->memory_used_bytes;
+	sample->memory_working_set_bytes += container->memory_working_set_bytes;
+	sample->containers++;
+	{
+		uint64_t used_us = TAKE(cpu_used_ns, slot->cpu_used_ns) / 1000;
+
+		sample->cpu_used_us += used_us;
+		sample->cpu_allocated_us +=
+			(double)used_us > allocated_us ? used_us : (uint64_t)allocated_us;
+	}
+	histogram_add(unit->latency, latency);
+}
+
+static void unit_limits(struct unit *unit, struct sample *sample)
+{
+	for (size_t i = 0; i < unit->container_count; i++) {
+		const struct cgroup_limits *limits = &unit->containers[i]->current;
+
+		if (limits->cpu_quota_us > 0 && limits->cpu_period_us > 0)
+			sample->cpu_limit_millicores += 1000.0 * (double)limits->cpu_quota_us /
+				(double)limits->cpu_period_us / (double)unit->container_count;
+		if (actuate_memory_limit(limits) > 0)
+			sample->memory_limit_bytes += (uint64_t)actuate_memory_limit(limits) /
+				unit->container_count;
+	}
+}
+
+static void unit_total(struct unit *unit, const struct sample *sample)
+{
+	unit->total_requests += sample->requests;
+	unit->total_over += sample->requests_over;
+	unit->total_failed += sample->requests_failed;
+	unit->total_used_us += sample->cpu_used_us;
+	unit->total_allocated_us += sample->cpu_allocated_us;
+	unit->total_oom_kills += sample->oom_kills;
+	unit->total_ticks++;
+	if (unit->has_objective && sample_violates(sample, &unit->objective))
+		unit->total_violations++;
+	histogram_add(unit->total_latency, unit->latency);
+}
+
+static void unit_sample(struct agent *agent, struct unit *unit, double tick_s)
+{
+	struct sample sample = {.tick_s = tick_s};
+	struct objective objective = unit->objective;
+	double declared = unit_declared_millicores(unit);
+	uint64_t declared_bytes = unit_declared_bytes(unit);
+
+	memset(unit->latency, 0, sizeof(unit->latency));
+	for (size_t i = 0; i < unit->container_count; i++)
+		container_sample(agent, unit, unit->containers[i], &sample);
+	unit_limits(unit, &sample);
+	sample.latency_p50_us = histogram_quantile_us(unit->latency, 0.50);
+	sample.latency_p95_us = histogram_quantile_us(unit->latency, 0.95);
+	sample.latency_p99_us = histogram_quantile_us(unit->latency, 0.99);
+	sample.latency_objective_us =
+		histogram_quantile_us(unit->latency, unit->objective.latency_percentile / 100);
+	unit->sample = sample;
+	unit_total(unit, &sample);
+	if (!unit->has_objective)
+		return;
+	/* The owner's own limits are the outermost bound of every share below. */
+	if (declared > 0 && (objective.cpu_max_millicores <= 0 ||
+				    objective.cpu_max_millicores > declared))
+		objective.cpu_max_millicores = declared;
+	if (declared_bytes > 0 && (objective.memory_max_bytes == 0 ||
+					  objective.memory_max_bytes > declared_bytes))
+		objective.memory_max_bytes = declared_bytes;
+	unit->has_previous = unit->has_state;
+	memcpy(unit->previous_state, unit->state, sizeof(unit->state));
+	state_build(&unit->history, &sample, &objective, unit->state);
+	unit->reward =
+		reward_compute(&sample, &objective, sample.containers, &reward_defaults);
+	unit->has_state = true;
+}
+
+void sample_tick(struct agent *agent, double tick_s)
+{
+	(void)probes_refresh(agent->probes);
+	for (size_t i = 0; i < agent->units.count; i++)
+		unit_sample(agent, agent->units.items[i], tick_s);
+}

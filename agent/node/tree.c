@@ -1,0 +1,545 @@
+// SPDX-License-Identifier: Apache-2.0
+#define FUSE_USE_VERSION 31
+
+#include "node/tree.h"
+
+#include "common/log.h"
+#include "node/publish.h"
+#include "node/trace.h"
+#include "node/tree_files.h"
+
+#include <errno.h>
+#include <fuse.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Longest path: /services/NAMESPACE/SERVICE/objective/FIELD. */
+#define PARTS_MAX 6
+
+struct tree {
+	struct agent *agent;
+	struct fuse *fuse;
+	pthread_t thread;
+	struct publisher *publisher;
+};
+
+enum node_kind {
+	NODE_NONE,
+	NODE_ROOT,
+	NODE_AGENT,
+	NODE_AGENT_FILE,
+	NODE_PROGRAMS,
+	NODE_PROGRAM,
+	NODE_SERVICES,
+	NODE_NAMESPACE,
+	NODE_UNIT,
+	NODE_UNIT_FILE,
+	NODE_OBJECTIVE,
+	NODE_OBJECTIVE_FIELD,
+	NODE_TRACE,
+	NODE_TRACE_SLOWER,
+	NODE_TRACE_PIPE,
+};
+
+struct node {
+	enum node_kind kind;
+	struct unit *unit;
+	size_t index; /* into the table of its directory */
+	char namespace[64];
+};
+
+struct path {
+	char text[1024];
+	char *parts[PARTS_MAX];
+	size_t count;
+};
+
+static struct tree *tree_self(void)
+{
+	return fuse_get_context()->private_data;
+}
+
+static int path_split(const char *from, struct path *path)
+{
+	char *save = NULL;
+
+	path->count = 0;
+	if ((size_t)snprintf(path->text, sizeof(path->text), "%s", from) >= sizeof(path->text))
+		return -ENAMETOOLONG;
+	for (char *part = strtok_r(path->text, "/", &save); part;
+		part = strtok_r(NULL, "/", &save)) {
+		if (path->count == PARTS_MAX)
+			return -ENOENT;
+		path->parts[path->count++] = part;
+	}
+	return 0;
+}
+
+static void node_agent(const struct agent *agent, const struct path *path, struct node *node)
+{
+	const struct probes_program *programs;
+	size_t count;
+
+	if (path->count == 1) {
+		node->kind = NODE_AGENT;
+		return;
+	}
+	if (strcmp(path->parts[1], "programs") == 0) {
+		programs = probes_programs(agent->probes, &count);
+		if (path->count == 2)
+			node->kind = NODE_PROGRAMS;
+		for (size_t i = 0; i < count && path->count == 3; i++) {
+			if (strcmp(programs[i].name, path->parts[2]) == 0) {
+				node->kind = NODE_PROGRAM;
+				node->index = i;
+			}
+		}
+		return;
+	}
+	for (size_t i = 0; i < tree_agent_file_count && path->count == 2; i++) {
+		if (strcmp(tree_agent_files[i].name, path->parts[1]) == 0) {
+			node->kind = NODE_AGENT_FILE;
+			node->index = i;
+		}
+	}
+}
+
+static void node_unit(const struct path *path, struct node *node)
+{
+	const char *name = path->count > 3 ? path->parts[3] : NULL;
+	const char *file = path->count > 4 ? path->parts[4] : NULL;
+
+	if (!name) {
+		node->kind = NODE_UNIT;
+		return;
+	}
+	if (strcmp(name, "objective") == 0) {
+		if (!file)
+			node->kind = NODE_OBJECTIVE;
+		for (size_t i = 0; file && objective_fields[i]; i++) {
+			if (strcmp(objective_fields[i], file) == 0) {
+				node->kind = NODE_OBJECTIVE_FIELD;
+				node->index = i;
+			}
+		}
+		return;
+	}
+	if (strcmp(name, "trace") == 0) {
+		if (!file)
+			node->kind = NODE_TRACE;
+		else if (strcmp(file, "slower_us") == 0)
+			node->kind = NODE_TRACE_SLOWER;
+		else if (strcmp(file, "pipe") == 0)
+			node->kind = NODE_TRACE_PIPE;
+		return;
+	}
+	for (size_t i = 0; i < tree_unit_file_count && !file; i++) {
+		if (strcmp(tree_unit_files[i].name, name) == 0) {
+			node->kind = NODE_UNIT_FILE;
+			node->index = i;
+		}
+	}
+}
+
+/* The lock is held. 0 or -ENOENT. */
+static int node_find(const struct agent *agent, const char *from, struct node *node)
+{
+	struct path path;
+	int err = path_split(from, &path);
+
+	memset(node, 0, sizeof(*node));
+	if (err)
+		return err;
+	if (path.count == 0) {
+		node->kind = NODE_ROOT;
+	} else if (strcmp(path.parts[0], "agent") == 0) {
+		node_agent(agent, &path, node);
+	} else if (strcmp(path.parts[0], "services") == 0) {
+		if (path.count == 1)
+			node->kind = NODE_SERVICES;
+		for (size_t i = 0; i < agent->units.count && path.count == 2; i++)
+			if (strcmp(agent->units.items[i]->namespace, path.parts[1]) == 0)
+				node->kind = NODE_NAMESPACE;
+		if (path.count >= 2)
+			snprintf(node->namespace, sizeof(node->namespace), "%s", path.parts[1]);
+		if (path.count >= 3) {
+			node->unit = units_find(&agent->units, path.parts[1], path.parts[2]);
+			if (node->unit)
+				node_unit(&path, node);
+		}
+	}
+	return node->kind == NODE_NONE ? -ENOENT : 0;
+}
+
+static bool node_is_directory(const struct node *node)
+{
+	switch (node->kind) {
+	case NODE_ROOT:
+	case NODE_AGENT:
+	case NODE_PROGRAMS:
+	case NODE_SERVICES:
+	case NODE_NAMESPACE:
+	case NODE_UNIT:
+	case NODE_OBJECTIVE:
+	case NODE_TRACE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool node_is_writable(const struct node *node)
+{
+	return node->kind == NODE_OBJECTIVE_FIELD || node->kind == NODE_TRACE_SLOWER;
+}
+
+static int tree_getattr(const char *path, struct stat *info, struct fuse_file_info *file)
+{
+	struct agent *agent = tree_self()->agent;
+	struct node node;
+	int err;
+
+	(void)file;
+	memset(info, 0, sizeof(*info));
+	pthread_mutex_lock(&agent->lock);
+	err = node_find(agent, path, &node);
+	pthread_mutex_unlock(&agent->lock);
+	if (err)
+		return err;
+	info->st_mtime = info->st_ctime = info->st_atime =
+		(time_t)(agent->started_unix_us / 1000000);
+	if (node_is_directory(&node)) {
+		info->st_mode = S_IFDIR | 0755;
+		info->st_nlink = 2;
+		return 0;
+	}
+	info->st_mode = S_IFREG | (node_is_writable(&node) ? 0644 : 0444);
+	info->st_nlink = 1;
+	/* As sysfs: a page, whatever the value's length. */
+	info->st_size = node.kind == NODE_TRACE_PIPE ? 0 : 4096;
+	return 0;
+}
+
+static void list_units(const struct agent *agent, const struct node *node, void *buffer,
+	fuse_fill_dir_t fill)
+{
+	for (size_t i = 0; i < agent->units.count; i++) {
+		const struct unit *unit = agent->units.items[i];
+		bool repeated = false;
+
+		if (node->kind == NODE_NAMESPACE) {
+			if (strcmp(unit->namespace, node->namespace) == 0)
+				fill(buffer, unit->service, NULL, 0, 0);
+			continue;
+		}
+		for (size_t k = 0; k < i; k++)
+			repeated |= strcmp(agent->units.items[k]->namespace, unit->namespace) == 0;
+		if (!repeated)
+			fill(buffer, unit->namespace, NULL, 0, 0);
+	}
+}
+
+static int tree_readdir(const char *path, void *buffer, fuse_fill_dir_t fill, off_t offset,
+	struct fuse_file_info *file, enum fuse_readdir_flags flags)
+{
+	struct agent *agent = tree_self()->agent;
+	const struct probes_program *programs;
+	struct node node;
+	size_t count;
+	int err;
+
+	(void)offset, (void)file, (void)flags;
+	pthread_mutex_lock(&agent->lock);
+	err = node_find(agent, path, &node);
+	if (!err && !node_is_directory(&node))
+		err = -ENOTDIR;
+	if (err)
+		goto out;
+	fill(buffer, ".", NULL, 0, 0);
+	fill(buffer, "..", NULL, 0, 0);
+	switch (node.kind) {
+	case NODE_ROOT:
+		fill(buffer, "agent", NULL, 0, 0);
+		fill(buffer, "services", NULL, 0, 0);
+		break;
+	case NODE_AGENT:
+		fill(buffer, "programs", NULL, 0, 0);
+		for (size_t i = 0; i < tree_agent_file_count; i++)
+			fill(buffer, tree_agent_files[i].name, NULL, 0, 0);
+		break;
+	case NODE_PROGRAMS:
+		programs = probes_programs(agent->probes, &count);
+		for (size_t i = 0; i < count; i++)
+			fill(buffer, programs[i].name, NULL, 0, 0);
+		break;
+	case NODE_UNIT:
+		fill(buffer, "objective", NULL, 0, 0);
+		fill(buffer, "trace", NULL, 0, 0);
+		for (size_t i = 0; i < tree_unit_file_count; i++)
+			fill(buffer, tree_unit_files[i].name, NULL, 0, 0);
+		break;
+	case NODE_OBJECTIVE:
+		for (size_t i = 0; objective_fields[i]; i++)
+			fill(buffer, objective_fields[i], NULL, 0, 0);
+		break;
+	case NODE_TRACE:
+		fill(buffer, "slower_us", NULL, 0, 0);
+		fill(buffer, "pipe", NULL, 0, 0);
+		break;
+	default:
+		list_units(agent, &node, buffer, fill);
+		break;
+	}
+out:
+	pthread_mutex_unlock(&agent->lock);
+	return err;
+}
+
+static int node_show(const struct agent *agent, const struct node *node, char *out, size_t size)
+{
+	const struct probes_program *programs;
+	size_t count;
+	int err = 0;
+
+	switch (node->kind) {
+	case NODE_AGENT_FILE:
+		tree_agent_files[node->index].show(agent, out, size);
+		break;
+	case NODE_PROGRAM:
+		programs = probes_programs(agent->probes, &count);
+		snprintf(out, size, "%s%s\n", programs[node->index].attached ? "on" : "off: ",
+			programs[node->index].attached ? "" : programs[node->index].reason);
+		break;
+	case NODE_UNIT_FILE:
+		tree_unit_files[node->index].show(node->unit, out, size);
+		break;
+	case NODE_OBJECTIVE_FIELD:
+		if (!node->unit->has_objective) {
+			snprintf(out, size, "-\n");
+			break;
+		}
+		err = objective_show(
+			&node->unit->objective, objective_fields[node->index], out, size - 1);
+		if (!err)
+			strcat(out, "\n");
+		break;
+	case NODE_TRACE_SLOWER:
+		snprintf(out, size, "%llu\n",
+			(unsigned long long)node->unit->trace_threshold_ns / 1000);
+		break;
+	default:
+		err = -EISDIR;
+	}
+	return err;
+}
+
+static int tree_open_file(const char *path, struct fuse_file_info *file)
+{
+	struct tree *tree = tree_self();
+	struct node node;
+	int err;
+
+	pthread_mutex_lock(&tree->agent->lock);
+	err = node_find(tree->agent, path, &node);
+	pthread_mutex_unlock(&tree->agent->lock);
+	if (err)
+		return err;
+	if ((file->flags & O_ACCMODE) != O_RDONLY && !node_is_writable(&node))
+		return -EACCES;
+	/* Values change by themselves: never from the page cache. */
+	file->direct_io = 1;
+	if (node.kind == NODE_TRACE_PIPE)
+		file->fh = trace_newest(tree->agent->trace) + 1;
+	return 0;
+}
+
+static int tree_read(const char *path, char *buffer, size_t size, off_t offset,
+	struct fuse_file_info *file)
+{
+	struct agent *agent = tree_self()->agent;
+	char value[TREE_VALUE_MAX] = "";
+	struct node node;
+	size_t length;
+	int err;
+
+	pthread_mutex_lock(&agent->lock);
+	err = node_find(agent, path, &node);
+	if (!err && node.kind == NODE_TRACE_PIPE) {
+		/* A stream: each open has its own place, whatever the offset; 0 bytes: nothing
+		 * new yet. */
+		uint64_t cursor = file->fh - 1;
+
+		length = trace_read(agent->trace, node.unit->namespace, node.unit->service,
+			&cursor, buffer, size);
+		file->fh = cursor + 1;
+		pthread_mutex_unlock(&agent->lock);
+		return (int)length;
+	}
+	if (!err)
+		err = node_show(agent, &node, value, sizeof(value));
+	pthread_mutex_unlock(&agent->lock);
+	if (err)
+		return err;
+	length = strlen(value);
+	if ((size_t)offset >= length)
+		return 0;
+	if (size > length - (size_t)offset)
+		size = length - (size_t)offset;
+	memcpy(buffer, value + offset, size);
+	return (int)size;
+}
+
+static int slower_store(struct agent *agent, struct unit *unit, const char *text)
+{
+	char *end;
+	unsigned long long us = strtoull(text, &end, 10);
+
+	if (end == text || *end || text[0] == '-')
+		return -EINVAL;
+	if (us > HIST_MAX_US)
+		return -ERANGE;
+	unit->trace_threshold_ns = us * 1000;
+	for (size_t i = 0; i < unit->container_count; i++)
+		probes_slot(agent->probes, unit->containers[i]->attachment.slot)
+			->trace_threshold_ns = unit->trace_threshold_ns;
+	return 0;
+}
+
+static int tree_write(const char *path, const char *buffer, size_t size, off_t offset,
+	struct fuse_file_info *file)
+{
+	struct tree *tree = tree_self();
+	struct agent *agent = tree->agent;
+	struct objective objective = {0};
+	char text[TREE_VALUE_MAX];
+	size_t length = size;
+	struct node node;
+	int err;
+
+	(void)file;
+	if (offset != 0 || size >= sizeof(text))
+		return -EINVAL;
+	while (length > 0 && (buffer[length - 1] == '\n' || buffer[length - 1] == ' '))
+		length--;
+	memcpy(text, buffer, length);
+	text[length] = '\0';
+	pthread_mutex_lock(&agent->lock);
+	err = node_find(agent, path, &node);
+	if (!err && node.kind == NODE_TRACE_SLOWER)
+		err = slower_store(agent, node.unit, text);
+	if (!err && node.kind == NODE_OBJECTIVE_FIELD) {
+		publish_start(node.unit, &objective);
+		err = objective_set(&objective, objective_fields[node.index], text);
+	}
+	pthread_mutex_unlock(&agent->lock);
+	/* The object in the API is the truth; the lock is not held while it is written. */
+	if (!err && node.kind == NODE_OBJECTIVE_FIELD)
+		err = publish_objective(tree->publisher, &objective);
+	return err ? err : (int)size;
+}
+
+static int tree_truncate(const char *path, off_t size, struct fuse_file_info *file)
+{
+	(void)path, (void)size, (void)file;
+	return 0;
+}
+
+static void *tree_init(struct fuse_conn_info *connection, struct fuse_config *config)
+{
+	(void)connection;
+	config->attr_timeout = 0;
+	config->entry_timeout = 0;
+	config->negative_timeout = 0;
+	return tree_self();
+}
+
+static const struct fuse_operations tree_operations = {
+	.init = tree_init,
+	.getattr = tree_getattr,
+	.readdir = tree_readdir,
+	.open = tree_open_file,
+	.read = tree_read,
+	.write = tree_write,
+	.truncate = tree_truncate,
+};
+
+static void *tree_thread(void *context)
+{
+	struct tree *tree = context;
+
+	fuse_loop(tree->fuse);
+	return NULL;
+}
+
+static void mount_clean(const char *mount)
+{
+	struct stat info;
+
+	/* A killed agent leaves a mount that answers ENOTCONN. */
+	if (stat(mount, &info) != 0 && errno == ENOTCONN) {
+		log_notice("tree=%s event=\"took down the dead mount of an earlier agent\"", mount);
+		umount2(mount, MNT_DETACH);
+	}
+}
+
+int tree_open(struct agent *agent, struct tree **out)
+{
+	struct fuse_args arguments = FUSE_ARGS_INIT(0, NULL);
+	struct tree *tree = calloc(1, sizeof(*tree));
+	int err = 0;
+
+	if (!tree)
+		return -ENOMEM;
+	tree->agent = agent;
+	mount_clean(agent->config.tree);
+	if (mkdir(agent->config.tree, 0755) != 0 && errno != EEXIST)
+		err = -errno;
+	if (!err)
+		err = publish_open(agent, &tree->publisher);
+	fuse_opt_add_arg(&arguments, "ebbtide");
+	fuse_opt_add_arg(&arguments, "-ofsname=ebbtide,subtype=ebbtide,allow_other");
+	if (!err)
+		tree->fuse = fuse_new(&arguments, &tree_operations, sizeof(tree_operations), tree);
+	if (!err && !tree->fuse)
+		err = -EIO;
+	if (!err && fuse_mount(tree->fuse, agent->config.tree) != 0)
+		err = -EIO;
+	if (!err) {
+		err = -pthread_create(&tree->thread, NULL, tree_thread, tree);
+		if (err)
+			fuse_unmount(tree->fuse);
+	}
+	fuse_opt_free_args(&arguments);
+	if (err) {
+		if (tree->fuse)
+			fuse_destroy(tree->fuse);
+		publish_close(tree->publisher);
+		free(tree);
+		log_warning("tree=%s error=\"%s\" effect=\"no operator's tree, no ebbctl; is "
+			    "/dev/fuse there and the folder free?\"",
+			agent->config.tree, strerror(-err));
+		return err;
+	}
+	*out = tree;
+	return 0;
+}
+
+void tree_close(struct tree *tree)
+{
+	if (!tree)
+		return;
+	/* Taking the mount down ends the loop's read. A reader still inside keeps it busy. */
+	fuse_exit(tree->fuse);
+	if (umount2(tree->agent->config.tree, MNT_DETACH) != 0)
+		log_warning("tree=%s error=\"%s\"", tree->agent->config.tree, strerror(errno));
+	pthread_join(tree->thread, NULL);
+	fuse_unmount(tree->fuse);
+	fuse_destroy(tree->fuse);
+	rmdir(tree->agent->config.tree);
+	publish_close(tree->publisher);
+	free(tree);
+}

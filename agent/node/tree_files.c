@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "node/tree_files.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define SHOW_AGENT(name, format, ...)                                                              \
+	static void agent_##name(const struct agent *agent, char *out, size_t size)                \
+	{                                                                                          \
+		snprintf(out, size, format "\n", __VA_ARGS__);                                     \
+	}
+
+#define SHOW_UNIT(name, format, ...)                                                               \
+	static void unit_##name(const struct unit *unit, char *out, size_t size)                   \
+	{                                                                                          \
+		snprintf(out, size, format "\n", __VA_ARGS__);                                     \
+	}
+
+static const char *dash(const char *text)
+{
+	return text && text[0] ? text : "-";
+}
+
+static void agent_version(const struct agent *agent, char *out, size_t size)
+{
+	(void)agent;
+	snprintf(out, size, "%s\n", EBBTIDE_VERSION);
+}
+SHOW_AGENT(node, "%s", agent->config.node)
+SHOW_AGENT(tick_ms, "%u", agent->config.tick_ms)
+SHOW_AGENT(cgroup_layout, "%s", cgroup_layout_name(agent->driver.layout))
+SHOW_AGENT(actuator, "%s", agent->config.actuator == ACTUATOR_RESIZE ? "resize" : "cgroup")
+SHOW_AGENT(api_server, "%s", dash(agent->kube.server))
+SHOW_AGENT(api_reachable, "%d", agent->status.api_reachable)
+SHOW_AGENT(learner, "%s", dash(agent->config.learner_url))
+SHOW_AGENT(learner_reachable, "%d", agent->status.learner_reachable)
+SHOW_AGENT(learner_error, "%s", dash(agent->status.learner_error))
+SHOW_AGENT(ticks, "%" PRIu64, agent->status.ticks)
+SHOW_AGENT(ticks_late, "%" PRIu64, agent->status.ticks_late)
+SHOW_AGENT(reports_sent, "%" PRIu64, agent->status.reports_sent)
+SHOW_AGENT(reports_spooled, "%" PRIu64, agent->status.reports_spooled)
+SHOW_AGENT(reports_dropped, "%" PRIu64, agent->status.reports_dropped)
+SHOW_AGENT(experiences, "%" PRIu64, agent->status.experiences)
+SHOW_AGENT(limit_writes, "%" PRIu64, agent->status.limit_writes)
+SHOW_AGENT(foreign_writes, "%" PRIu64, agent->status.foreign_writes)
+SHOW_AGENT(baseline_returns, "%" PRIu64, agent->status.baseline_returns)
+SHOW_AGENT(action_latency_us, "%" PRIu64, agent->status.action_latency_us)
+SHOW_AGENT(events_lost, "%" PRIu64, probes_events_lost(agent->probes))
+SHOW_AGENT(units, "%zu", agent->units.count)
+
+#define AGENT_FILE(name) {#name, agent_##name}
+const struct tree_agent_file tree_agent_files[] = {
+	AGENT_FILE(version),
+	AGENT_FILE(node),
+	AGENT_FILE(tick_ms),
+	AGENT_FILE(cgroup_layout),
+	AGENT_FILE(actuator),
+	AGENT_FILE(api_server),
+	AGENT_FILE(api_reachable),
+	AGENT_FILE(learner),
+	AGENT_FILE(learner_reachable),
+	AGENT_FILE(learner_error),
+	AGENT_FILE(ticks),
+	AGENT_FILE(ticks_late),
+	AGENT_FILE(reports_sent),
+	AGENT_FILE(reports_spooled),
+	AGENT_FILE(reports_dropped),
+	AGENT_FILE(experiences),
+	AGENT_FILE(limit_writes),
+	AGENT_FILE(foreign_writes),
+	AGENT_FILE(baseline_returns),
+	AGENT_FILE(action_latency_us),
+	AGENT_FILE(events_lost),
+	AGENT_FILE(units),
+};
+const size_t tree_agent_file_count = sizeof(tree_agent_files) / sizeof(tree_agent_files[0]);
+
+static double per_second(const struct unit *unit, double amount)
+{
+	return unit->sample.tick_s > 0 ? amount / unit->sample.tick_s : 0;
+}
+
+SHOW_UNIT(latency_p50_us, "%.0f", unit->sample.latency_p50_us)
+SHOW_UNIT(latency_p95_us, "%.0f", unit->sample.latency_p95_us)
+SHOW_UNIT(latency_p99_us, "%.0f", unit->sample.latency_p99_us)
+SHOW_UNIT(latency_p50_total_us, "%.0f", histogram_quantile_us(unit->total_latency, 0.50))
+SHOW_UNIT(latency_p99_total_us, "%.0f", histogram_quantile_us(unit->total_latency, 0.99))
+SHOW_UNIT(requests_per_s, "%.1f", per_second(unit, (double)unit->sample.requests))
+SHOW_UNIT(requests_total, "%" PRIu64, unit->total_requests)
+SHOW_UNIT(requests_over_total, "%" PRIu64, unit->total_over)
+SHOW_UNIT(requests_failed_total, "%" PRIu64, unit->total_failed)
+SHOW_UNIT(in_flight, "%.0f", unit->sample.in_flight)
+SHOW_UNIT(cpu_used_millicores, "%.1f", per_second(unit, (double)unit->sample.cpu_used_us / 1000))
+SHOW_UNIT(cpu_allocated_millicores, "%.1f",
+	per_second(unit, (double)unit->sample.cpu_allocated_us / 1000))
+SHOW_UNIT(cpu_limit_millicores, "%.1f", unit->sample.cpu_limit_millicores)
+SHOW_UNIT(cpu_declared_millicores, "%.1f", unit_declared_millicores(unit))
+SHOW_UNIT(cpu_used_total_us, "%" PRIu64, unit->total_used_us)
+SHOW_UNIT(cpu_allocated_total_us, "%" PRIu64, unit->total_allocated_us)
+SHOW_UNIT(cpu_throttled_us, "%" PRIu64, unit->sample.throttled_us)
+SHOW_UNIT(cpu_run_queue_us, "%" PRIu64, unit->sample.run_queue_us)
+SHOW_UNIT(cpu_pressure_us, "%" PRIu64, unit->sample.cpu_pressure_us)
+SHOW_UNIT(memory_used_bytes, "%" PRIu64, unit->sample.memory_used_bytes)
+SHOW_UNIT(memory_peak_bytes, "%" PRIu64, unit->sample.memory_peak_bytes)
+SHOW_UNIT(memory_working_set_bytes, "%" PRIu64, unit->sample.memory_working_set_bytes)
+SHOW_UNIT(memory_limit_bytes, "%" PRIu64, unit->sample.memory_limit_bytes)
+SHOW_UNIT(memory_declared_bytes, "%" PRIu64, unit_declared_bytes(unit))
+SHOW_UNIT(memory_pressure_us, "%" PRIu64, unit->sample.memory_pressure_us)
+SHOW_UNIT(memory_reclaim_us, "%" PRIu64, unit->sample.reclaim_us)
+SHOW_UNIT(oom_kills_total, "%" PRIu64, unit->total_oom_kills)
+SHOW_UNIT(containers, "%zu", unit->container_count)
+SHOW_UNIT(ticks_total, "%" PRIu64, unit->total_ticks)
+SHOW_UNIT(violations_total, "%" PRIu64, unit->total_violations)
+SHOW_UNIT(reward, "%.4f", (double)unit->reward)
+SHOW_UNIT(last_action, "%s", action_vertical_name(unit->action))
+SHOW_UNIT(last_policy, "%s", dash(unit->policy))
+SHOW_UNIT(last_rule, "%s", dash(unit->rule))
+SHOW_UNIT(last_why, "%s", dash(unit->why))
+SHOW_UNIT(actions_cpu_total, "%" PRIu64, unit->actions_cpu)
+SHOW_UNIT(actions_memory_total, "%" PRIu64, unit->actions_memory)
+
+#define UNIT_FILE(name) {#name, unit_##name}
+const struct tree_unit_file tree_unit_files[] = {
+	UNIT_FILE(latency_p50_us),
+	UNIT_FILE(latency_p95_us),
+	UNIT_FILE(latency_p99_us),
+	UNIT_FILE(latency_p50_total_us),
+	UNIT_FILE(latency_p99_total_us),
+	UNIT_FILE(requests_per_s),
+	UNIT_FILE(requests_total),
+	UNIT_FILE(requests_over_total),
+	UNIT_FILE(requests_failed_total),
+	UNIT_FILE(in_flight),
+	UNIT_FILE(cpu_used_millicores),
+	UNIT_FILE(cpu_allocated_millicores),
+	UNIT_FILE(cpu_limit_millicores),
+	UNIT_FILE(cpu_declared_millicores),
+	UNIT_FILE(cpu_used_total_us),
+	UNIT_FILE(cpu_allocated_total_us),
+	UNIT_FILE(cpu_throttled_us),
+	UNIT_FILE(cpu_run_queue_us),
+	UNIT_FILE(cpu_pressure_us),
+	UNIT_FILE(memory_used_bytes),
+	UNIT_FILE(memory_peak_bytes),
+	UNIT_FILE(memory_working_set_bytes),
+	UNIT_FILE(memory_limit_bytes),
+	UNIT_FILE(memory_declared_bytes),
+	UNIT_FILE(memory_pressure_us),
+	UNIT_FILE(memory_reclaim_us),
+	UNIT_FILE(oom_kills_total),
+	UNIT_FILE(containers),
+	UNIT_FILE(ticks_total),
+	UNIT_FILE(violations_total),
+	UNIT_FILE(reward),
+	UNIT_FILE(last_action),
+	UNIT_FILE(last_policy),
+	UNIT_FILE(last_rule),
+	UNIT_FILE(last_why),
+	UNIT_FILE(actions_cpu_total),
+	UNIT_FILE(actions_memory_total),
+};
+const size_t tree_unit_file_count = sizeof(tree_unit_files) / sizeof(tree_unit_files[0]);

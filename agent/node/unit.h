@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The agent's picture of its node: units, their containers, the objectives. One lock guards all of
+ * it (struct agent's); functions below expect the caller to hold it unless they say otherwise.
+ */
+#ifndef EBBTIDE_UNIT_H
+#define EBBTIDE_UNIT_H
+
+#include "common/cgroup.h"
+#include "common/histogram.h"
+#include "common/objective.h"
+#include "common/state.h"
+#include "node/probes.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define UNIT_NAME_MAX OBJECTIVE_NAME_MAX
+
+/* Counters of a container at the last tick, to take differences from. */
+struct container_before {
+	uint64_t cpu_used_ns;
+	uint64_t run_queue_ns;
+	uint64_t throttled_ns;
+	uint64_t reclaim_ns;
+	uint64_t oom_kills;
+	uint64_t requests;
+	uint64_t requests_over;
+	uint64_t requests_failed;
+	uint64_t cpu_pressure_us;
+	uint64_t memory_pressure_us;
+	uint32_t latency[HIST_BUCKETS];
+};
+
+struct container {
+	char pod[UNIT_NAME_MAX];
+	char pod_uid[64];
+	char name[64];
+	char id[128]; /* containerID as the API gives it */
+	char path[CGROUP_PATH_MAX];
+	struct probes_attachment attachment;
+	struct container_before before;
+	struct cgroup_limits original; /* the owner's, to be restored */
+	struct cgroup_limits current;  /* as last written or read */
+	double limit_us_in_tick;       /* quota x time of this tick, for the allocation */
+	uint64_t limit_since_us;       /* CLOCK_MONOTONIC of the newest change */
+	uint64_t memory_working_set_bytes;
+	bool sampled; /* before is valid */
+	bool foreign; /* someone else changed a limit; said once */
+	bool seen;    /* mark and sweep of discovery */
+};
+
+struct unit {
+	char namespace[64];
+	char service[UNIT_NAME_MAX];
+	struct container **containers;
+	size_t container_count;
+	struct objective objective;
+	bool has_objective;
+
+	/* Of the newest tick. */
+	struct sample sample;
+	struct state_history history;
+	float state[STATE_SIZE];
+	float previous_state[STATE_SIZE];
+	uint32_t latency[HIST_BUCKETS];
+	bool has_state;
+	bool has_previous;
+	float reward;
+
+	/* In force since the last answer. */
+	uint32_t action;
+	bool acted; /* action was carried out: the tick makes an experience */
+	char rule[64];
+	char policy[32];
+	char why[160];
+	uint64_t actions_cpu;
+	uint64_t actions_memory;
+
+	/* Since the agent found the unit. */
+	uint64_t total_requests;
+	uint64_t total_over;
+	uint64_t total_failed;
+	uint64_t total_used_us;
+	uint64_t total_allocated_us;
+	uint64_t total_oom_kills;
+	uint64_t total_ticks;
+	uint64_t total_violations;
+	uint32_t total_latency[HIST_BUCKETS];
+	uint64_t trace_threshold_ns;
+};
+
+struct units {
+	struct unit **items;
+	size_t count;
+};
+
+struct unit *units_find(const struct units *units, const char *namespace, const char *service);
+/* Finds or makes; NULL when out of memory. */
+struct unit *units_get(struct units *units, const char *namespace, const char *service);
+/* Frees the unit; its containers must be gone. */
+void units_remove(struct units *units, struct unit *unit);
+struct container *unit_find_container(const struct unit *unit, const char *id);
+int unit_add_container(struct unit *unit, struct container *container);
+/* Takes it out of the list; the caller frees. */
+void unit_drop_container(struct unit *unit, struct container *container);
+
+/* The declared limit of the containers in millicores and bytes; 0 where the owner set none. */
+double unit_declared_millicores(const struct unit *unit);
+uint64_t unit_declared_bytes(const struct unit *unit);
+
+uint64_t monotonic_us(void);
+uint64_t unix_us(void);
+
+#endif
