@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "learner/brain.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define SCRATCH_FLOATS 4096
+/* Steps between two snapshots for decisions: a copy of the weights costs about ten microseconds. */
+#define SNAPSHOT_STEPS 16
+
+struct brain {
+	struct brain_options options;
+	pthread_mutex_t replay_lock; /* replay, owed */
+	struct replay replay;
+	double owed; /* gradient steps not yet done */
+	pthread_mutex_t trainer_lock;
+	struct trainer trainer;
+	struct train_stats last;
+	pthread_mutex_t snapshot_lock;
+	struct network snapshot;
+};
+
+int brain_open(struct brain **out, const struct brain_options *options)
+{
+	struct brain *brain = calloc(1, sizeof(*brain));
+	struct network_shape shape = {.inputs = options->inputs, .hidden1 = 128, .hidden2 = 128,
+		.actions = options->actions, .dueling = options->train.dueling};
+	struct replay_config replay = {.capacity = options->capacity, .inputs = options->inputs,
+		.actions = options->actions, .prioritised = options->train.prioritised,
+		.alpha = options->train.alpha};
+	int err;
+
+	if (!brain)
+		return -ENOMEM;
+	brain->options = *options;
+	pthread_mutex_init(&brain->replay_lock, NULL);
+	pthread_mutex_init(&brain->trainer_lock, NULL);
+	pthread_mutex_init(&brain->snapshot_lock, NULL);
+	err = replay_create(&brain->replay, &replay);
+	if (!err)
+		err = trainer_create(&brain->trainer, &shape, &options->train);
+	if (!err)
+		err = network_create(&brain->snapshot, &brain->trainer.online.shape);
+	if (!err)
+		err = network_copy(&brain->snapshot, &brain->trainer.online);
+	if (!err && network_scratch_floats(&brain->snapshot) > SCRATCH_FLOATS)
+		err = -EINVAL;
+	if (err) {
+		brain_close(brain);
+		return err;
+	}
+	*out = brain;
+	return 0;
+}
+
+void brain_close(struct brain *brain)
+{
+	if (!brain)
+		return;
+	network_destroy(&brain->snapshot);
+	trainer_destroy(&brain->trainer);
+	replay_destroy(&brain->replay);
+	free(brain);
+}
+
+const struct train_config *brain_train_config(const struct brain *brain)
+{
+	return &brain->options.train;
+}
+
+int brain_store(struct brain *brain, struct nstep *stream, const float *state, uint32_t action,
+	float reward, const float *next_state, enum replay_end end, uint64_t next_mask)
+{
+	uint64_t before;
+	int err;
+
+	pthread_mutex_lock(&brain->replay_lock);
+	before = brain->replay.pushed;
+	err = replay_nstep_push(
+		&brain->replay, stream, state, action, reward, next_state, end, next_mask);
+	brain->owed += (double)(brain->replay.pushed - before) * brain->options.replay_ratio;
+	pthread_mutex_unlock(&brain->replay_lock);
+	return err;
+}
+
+void brain_evaluate(struct brain *brain, const float *state, float *q)
+{
+	float scratch[SCRATCH_FLOATS];
+
+	pthread_mutex_lock(&brain->snapshot_lock);
+	network_forward_one(&brain->snapshot, state, scratch, q);
+	pthread_mutex_unlock(&brain->snapshot_lock);
+}
+
+static void snapshot_publish(struct brain *brain)
+{
+	pthread_mutex_lock(&brain->snapshot_lock);
+	(void)network_copy(&brain->snapshot, &brain->trainer.online);
+	pthread_mutex_unlock(&brain->snapshot_lock);
+}
+
+static int step(struct brain *brain)
+{
+	struct train_stats stats;
+	int err;
+
+	pthread_mutex_lock(&brain->replay_lock);
+	err = trainer_sample(&brain->trainer, &brain->replay);
+	pthread_mutex_unlock(&brain->replay_lock);
+	if (err)
+		return err;
+	err = trainer_learn(&brain->trainer, &stats);
+	if (err)
+		return err;
+	brain->last = stats;
+	pthread_mutex_lock(&brain->replay_lock);
+	trainer_feed_back(&brain->trainer, &brain->replay);
+	pthread_mutex_unlock(&brain->replay_lock);
+	return 0;
+}
+
+uint32_t brain_train_due(struct brain *brain, double elapsed_s)
+{
+	double most = brain->options.updates_per_s_max * elapsed_s + 1;
+	uint32_t due, done = 0;
+
+	pthread_mutex_lock(&brain->replay_lock);
+	/* What cannot be caught up within a second is let go, so that a burst does not last. */
+	if (brain->owed > brain->options.updates_per_s_max)
+		brain->owed = brain->options.updates_per_s_max;
+	due = (uint32_t)(brain->owed < most ? brain->owed : most);
+	brain->owed -= due;
+	pthread_mutex_unlock(&brain->replay_lock);
+	pthread_mutex_lock(&brain->trainer_lock);
+	while (done < due) {
+		int err = step(brain);
+
+		if (err && err != -ERANGE)
+			break;
+		done++;
+		if (done % SNAPSHOT_STEPS == 0)
+			snapshot_publish(brain);
+	}
+	if (done)
+		snapshot_publish(brain);
+	pthread_mutex_unlock(&brain->trainer_lock);
+	return done;
+}
+
+static double seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+void brain_train(struct brain *const *brains, size_t count, const atomic_bool *stop)
+{
+	const struct timespec pause = {.tv_nsec = 20 * 1000000L};
+	double last = seconds();
+
+	while (!atomic_load(stop)) {
+		double now = seconds();
+
+		for (size_t i = 0; i < count; i++)
+			(void)brain_train_due(brains[i], now - last);
+		last = now;
+		nanosleep(&pause, NULL);
+	}
+}
+
+void brain_read_status(struct brain *brain, struct brain_status *status)
+{
+	pthread_mutex_lock(&brain->trainer_lock);
+	status->steps = brain->trainer.steps;
+	status->divergences = brain->trainer.divergences;
+	status->last = brain->last;
+	pthread_mutex_unlock(&brain->trainer_lock);
+	pthread_mutex_lock(&brain->replay_lock);
+	status->stored = brain->replay.pushed;
+	status->held = brain->replay.size;
+	status->replay_bytes = brain->replay.bytes;
+	pthread_mutex_unlock(&brain->replay_lock);
+}
+
+int brain_copy_weights(struct brain *brain, float **weights, size_t *count, uint64_t *steps)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&brain->trainer_lock);
+	*count = brain->trainer.online.layout.count;
+	*steps = brain->trainer.steps;
+	*weights = malloc(*count * sizeof(float));
+	if (*weights)
+		memcpy(*weights, brain->trainer.online.parameters, *count * sizeof(float));
+	else
+		err = -ENOMEM;
+	pthread_mutex_unlock(&brain->trainer_lock);
+	return err;
+}
+
+int brain_adopt_weights(struct brain *brain, const float *weights, size_t count)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&brain->trainer_lock);
+	if (count != brain->trainer.online.layout.count)
+		err = -EINVAL;
+	if (!err) {
+		memcpy(brain->trainer.online.parameters, weights, count * sizeof(float));
+		if (!network_is_finite(&brain->trainer.online))
+			err = -EDOM;
+	}
+	if (err)
+		(void)network_copy(&brain->trainer.online, &brain->trainer.good);
+	else
+		trainer_adopt_online(&brain->trainer);
+	pthread_mutex_unlock(&brain->trainer_lock);
+	if (!err)
+		snapshot_publish(brain);
+	return err;
+}

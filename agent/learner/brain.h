@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One policy's memory and network: replay, trainer and the weights that decisions read. There are
+ * two, vertical and horizontal, of the same code with another action table.
+ *
+ * Decisions read an immutable snapshot, so training never blocks them. Thread-safe.
+ */
+#ifndef EBBTIDE_BRAIN_H
+#define EBBTIDE_BRAIN_H
+
+#include "learner/train.h"
+
+#include <stdatomic.h>
+
+struct brain;
+
+struct brain_options {
+	const char *name; /* "vertical", "horizontal" */
+	uint32_t inputs;
+	uint32_t actions;
+	uint32_t capacity; /* of the replay buffer, transitions */
+	struct train_config train;
+	double replay_ratio;      /* gradient steps per stored transition */
+	double updates_per_s_max; /* bound on them, whatever arrives */
+};
+
+struct brain_status {
+	uint64_t stored;      /* transitions ever */
+	uint32_t held;        /* now in the buffer */
+	uint64_t steps;
+	uint64_t divergences;
+	size_t replay_bytes;
+	struct train_stats last;
+};
+
+int brain_open(struct brain **brain, const struct brain_options *options);
+void brain_close(struct brain *brain);
+const struct train_config *brain_train_config(const struct brain *brain);
+
+/* Store an experience of @stream (made with nstep_create()). Errors as replay_nstep_push(). */
+int brain_store(struct brain *brain, struct nstep *stream, const float *state, uint32_t action,
+	float reward, const float *next_state, enum replay_end end, uint64_t next_mask);
+/* q[actions] of one state, by the newest snapshot. */
+void brain_evaluate(struct brain *brain, const float *state, float *q);
+/* Body of the training thread of one or more brains; returns when *stop is set. */
+void brain_train(struct brain *const *brains, size_t count, const atomic_bool *stop);
+/* As many steps as are due now; for tests and brain_train(). Returns steps done. */
+uint32_t brain_train_due(struct brain *brain, double elapsed_s);
+void brain_read_status(struct brain *brain, struct brain_status *status);
+
+/* A copy of the weights (layout.count floats), and the other way. -EINVAL: another count. */
+int brain_copy_weights(struct brain *brain, float **weights, size_t *count, uint64_t *steps);
+int brain_adopt_weights(struct brain *brain, const float *weights, size_t count);
+
+#endif

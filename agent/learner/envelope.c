@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "learner/envelope.h"
+
+#include <math.h>
+
+const char *envelope_rule_name(enum envelope_rule rule)
+{
+	static const char *const names[RULE_COUNT] = {
+		[RULE_NONE] = "",
+		[RULE_BOUNDS] = "bounds",
+		[RULE_STEP] = "step-limit",
+		[RULE_OVER_OBJECTIVE] = "no-cut-over-objective",
+		[RULE_MEMORY_FLOOR] = "memory-floor",
+		[RULE_COOLDOWN] = "cooldown",
+		[RULE_REVERT] = "revert",
+		[RULE_FROZEN] = "frozen",
+		[RULE_UNLIMITED] = "no-limit-set",
+	};
+
+	return rule < RULE_COUNT ? names[rule] : "";
+}
+
+double envelope_cpu_max(const struct envelope_unit *unit)
+{
+	double declared = unit->cpu_declared_millicores;
+	double asked = unit->objective->cpu_max_millicores;
+
+	if (asked <= 0)
+		return declared;
+	return declared > 0 && declared < asked ? declared : asked;
+}
+
+uint64_t envelope_memory_max(const struct envelope_unit *unit)
+{
+	uint64_t declared = unit->memory_declared_bytes;
+	uint64_t asked = unit->objective->memory_max_bytes;
+
+	if (asked == 0)
+		return declared;
+	return declared > 0 && declared < asked ? declared : asked;
+}
+
+uint64_t envelope_memory_floor(const struct envelope_unit *unit)
+{
+	const struct sample *sample = unit->sample;
+	uint64_t used = sample->memory_peak_bytes > sample->memory_used_bytes
+		? sample->memory_peak_bytes
+		: sample->memory_used_bytes;
+	uint64_t each = sample->containers ? used / sample->containers : used;
+	uint64_t floor = each + (uint64_t)(ENVELOPE_MEMORY_MARGIN_SHARE * (double)each) +
+		ENVELOPE_MEMORY_MARGIN_BYTES;
+
+	return floor > unit->objective->memory_min_bytes ? floor
+							  : unit->objective->memory_min_bytes;
+}
+
+static enum envelope_rule forbid_cpu(const struct envelope_unit *unit, int direction)
+{
+	double limit = unit->sample->cpu_limit_millicores;
+
+	if (direction == 0)
+		return RULE_NONE;
+	if (unit->cpu_declared_millicores <= 0 || limit <= 0)
+		return RULE_UNLIMITED;
+	if (direction < 0) {
+		if (sample_violates(unit->sample, unit->objective))
+			return RULE_OVER_OBJECTIVE;
+		return limit <= unit->objective->cpu_min_millicores * 1.001 ? RULE_BOUNDS
+									    : RULE_NONE;
+	}
+	return limit >= envelope_cpu_max(unit) * 0.999 ? RULE_BOUNDS : RULE_NONE;
+}
+
+static enum envelope_rule forbid_memory(const struct envelope_unit *unit, int direction)
+{
+	uint64_t limit = unit->sample->memory_limit_bytes;
+
+	if (direction == 0)
+		return RULE_NONE;
+	if (unit->memory_declared_bytes == 0 || limit == 0)
+		return RULE_UNLIMITED;
+	if (direction < 0) {
+		if (sample_violates(unit->sample, unit->objective))
+			return RULE_OVER_OBJECTIVE;
+		if ((double)limit * action_memory_factor[0] < (double)envelope_memory_floor(unit))
+			return RULE_MEMORY_FLOOR;
+		return limit <= unit->objective->memory_min_bytes ? RULE_BOUNDS : RULE_NONE;
+	}
+	return limit >= envelope_memory_max(unit) ? RULE_BOUNDS : RULE_NONE;
+}
+
+uint64_t envelope_vertical_mask(const struct envelope_unit *unit,
+	enum envelope_rule rules[ACTION_VERTICAL])
+{
+	uint64_t mask = 0;
+
+	for (uint32_t action = 0; action < ACTION_VERTICAL; action++) {
+		enum envelope_rule rule = RULE_NONE;
+
+		if (unit->objective->frozen && action != ACTION_VERTICAL_HOLD)
+			rule = RULE_FROZEN;
+		if (!rule)
+			rule = forbid_cpu(unit, action_cpu_direction(action));
+		if (!rule)
+			rule = forbid_memory(unit, action_memory_direction(action));
+		if (!rule)
+			mask |= 1ULL << action;
+		if (rules)
+			rules[action] = rule;
+	}
+	return mask;
+}
+
+void envelope_vertical_limits(const struct envelope_unit *unit, uint32_t action,
+	double *cpu_millicores, uint64_t *memory_bytes)
+{
+	int cpu = action_cpu_direction(action), memory = action_memory_direction(action);
+
+	*cpu_millicores = unit->sample->cpu_limit_millicores * action_cpu_factor[cpu + 1];
+	*memory_bytes = (uint64_t)((double)unit->sample->memory_limit_bytes *
+		action_memory_factor[memory + 1]);
+	(void)envelope_clamp(unit, cpu_millicores, memory_bytes);
+}
+
+enum envelope_rule envelope_clamp(const struct envelope_unit *unit, double *cpu_millicores,
+	uint64_t *memory_bytes)
+{
+	double cpu_max = envelope_cpu_max(unit);
+	uint64_t memory_max = envelope_memory_max(unit);
+	uint64_t floor = envelope_memory_floor(unit);
+	enum envelope_rule rule = RULE_NONE;
+
+	if (*cpu_millicores < unit->objective->cpu_min_millicores) {
+		*cpu_millicores = unit->objective->cpu_min_millicores;
+		rule = RULE_BOUNDS;
+	}
+	if (cpu_max > 0 && *cpu_millicores > cpu_max) {
+		*cpu_millicores = cpu_max;
+		rule = RULE_BOUNDS;
+	}
+	if (*memory_bytes < floor) {
+		*memory_bytes = floor;
+		if (!rule)
+			rule = RULE_MEMORY_FLOOR;
+	}
+	if (memory_max > 0 && *memory_bytes > memory_max)
+		*memory_bytes = memory_max;
+	return rule;
+}
+
+static enum envelope_rule forbid_replicas(const struct envelope_service *service, int direction)
+{
+	const struct objective *objective = service->objective;
+
+	if (direction == 0)
+		return RULE_NONE;
+	if (objective->frozen)
+		return RULE_FROZEN;
+	if (direction > 0)
+		return service->replicas >= objective->replicas_max ? RULE_BOUNDS : RULE_NONE;
+	if (service->replicas <= objective->replicas_min)
+		return RULE_BOUNDS;
+	if (sample_violates(service->sample, objective))
+		return RULE_OVER_OBJECTIVE;
+	return service->since_scale_in_s < service->cooldown_s ? RULE_COOLDOWN : RULE_NONE;
+}
+
+uint64_t envelope_horizontal_mask(const struct envelope_service *service,
+	enum envelope_rule rules[ACTION_HORIZONTAL])
+{
+	uint64_t mask = 0;
+
+	for (int action = 0; action < ACTION_HORIZONTAL; action++) {
+		enum envelope_rule rule =
+			forbid_replicas(service, action - ACTION_HORIZONTAL_HOLD);
+
+		if (!rule)
+			mask |= 1ULL << action;
+		if (rules)
+			rules[action] = rule;
+	}
+	return mask;
+}
+
+enum envelope_rule envelope_clamp_replicas(const struct envelope_service *service,
+	uint32_t *replicas)
+{
+	int direction = (*replicas > service->replicas) - (*replicas < service->replicas);
+	enum envelope_rule rule = forbid_replicas(service, direction);
+
+	if (rule && rule != RULE_BOUNDS) {
+		*replicas = service->replicas;
+		return rule;
+	}
+	if (*replicas > service->objective->replicas_max) {
+		*replicas = service->objective->replicas_max;
+		return RULE_BOUNDS;
+	}
+	if (*replicas < service->objective->replicas_min) {
+		*replicas = service->objective->replicas_min;
+		return RULE_BOUNDS;
+	}
+	return RULE_NONE;
+}

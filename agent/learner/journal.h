@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The log of every decision: one JSON object a line, for `ebbctl explain` and for people. */
+#ifndef EBBTIDE_JOURNAL_H
+#define EBBTIDE_JOURNAL_H
+
+#include "learner/policy.h"
+
+struct journal;
+
+/* Append to @path. 0 or -errno. */
+int journal_open(struct journal **journal, const char *path);
+void journal_close(struct journal *journal);
+/* Both do nothing without a journal. */
+void journal_vertical(struct journal *journal, double unix_s, const struct service *service,
+	const struct service_unit *unit, const struct vertical_decision *decision, bool apply);
+void journal_horizontal(struct journal *journal, double unix_s, const struct service *service,
+	const struct horizontal_decision *decision, float reward, bool apply);
+
+#endif

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The learner as a whole: what main.c sets up and the threads share.
+ *
+ * Threads: HTTP (ingest and decisions), training, objectives and deployments (watches), scale
+ * (horizontal decisions, status, lease, checkpoints). `lock` guards services, agents and counts.
+ */
+#ifndef EBBTIDE_LEARNER_H
+#define EBBTIDE_LEARNER_H
+
+#include "common/kube.h"
+#include "learner/brain.h"
+#include "learner/journal.h"
+#include "learner/policy.h"
+#include "learner/service.h"
+
+#include <pthread.h>
+
+struct learner_config {
+	const char *listen;
+	const char *state_directory;
+	const char *journal_path; /* decisions, or NULL */
+	const char *lease;        /* namespace/name, or NULL: always leader */
+	const char *identity;
+	double scale_period_s;
+	uint32_t checkpoint_period_s;
+	uint32_t replay_capacity;
+	double replay_ratio;
+	double updates_per_s_max;
+	uint64_t seed;
+	struct policy_config policy;
+	struct train_config train;
+};
+
+/* One agent's reports that were taken: a retry is not stored twice. */
+#define AGENT_WINDOW 4096
+struct agent_record {
+	char name[256];
+	uint64_t incarnation;
+	uint64_t highest;
+	uint64_t seen[AGENT_WINDOW / 64]; /* bit (sequence % AGENT_WINDOW) */
+};
+
+struct learner_counts {
+	uint64_t reports;
+	uint64_t reports_refused;
+	uint64_t reports_repeated;
+	uint64_t experiences;
+	uint64_t actions;
+	uint64_t scale_requests;
+	uint64_t scale_failures;
+	uint64_t checkpoints;
+	double decision_us_sum;
+};
+
+struct learner {
+	struct learner_config config;
+	struct kube_config kube;
+	bool has_kube;
+	struct brain *vertical;
+	struct brain *horizontal;
+	pthread_mutex_t lock;
+	struct services services;
+	struct agent_record **agents;
+	size_t agent_count;
+	struct learner_counts counts;
+	struct random_state random;
+	struct journal *journal;
+	atomic_bool stop;
+	atomic_bool leader;
+};
+
+/* ingest.c */
+struct ingest;
+int ingest_open(struct learner *learner, struct ingest **ingest);
+void ingest_close(struct ingest *ingest);
+
+/* report.c: one report in, one packed answer out (free() it). -EINVAL: refused, with the field. */
+int report_handle(struct learner *learner, const uint8_t *bytes, size_t size, uint8_t **answer,
+	size_t *answer_size, char *error, size_t error_size);
+
+/* scale.c */
+void *scale_objectives_thread(void *learner);
+void *scale_deployments_thread(void *learner);
+void *scale_thread(void *learner);
+/* The horizontal decision of every service that is due; the lock is held. */
+void scale_decide(struct learner *learner, double now_s);
+void scale_objective(struct learner *learner, enum kube_event event, const json_t *object);
+void scale_deployment(struct learner *learner, enum kube_event event, const json_t *object);
+
+/* lease.c: acquire or renew; sets learner->leader. Call every few seconds. */
+void lease_renew(struct learner *learner, struct kube_client *client, double now_s);
+void lease_release(struct learner *learner, struct kube_client *client);
+
+/* status.c: what an objective's status says, and the events. */
+void status_publish(struct learner *learner, struct kube_client *client);
+
+void status_event(struct kube_client *client, const struct service *service, bool failed,
+	const char *message);
+
+/* persist.c: both networks to and from the state directory. */
+int persist_save(struct learner *learner);
+void persist_load(struct learner *learner);
+
+double learner_now_s(void);
+double learner_unix_s(void);
+
+#endif

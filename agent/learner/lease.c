@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Leadership through a coordination.k8s.io Lease, as client-go's leader election does it. */
+#include "common/log.h"
+#include "learner/learner.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define LEASE_SECONDS 15
+/* A leader that could not renew for so long steps down before anyone else can take over. */
+#define LEASE_RENEW_DEADLINE_S 10
+
+struct lease_view {
+	char holder[256];
+	char renewed[64]; /* renewTime as it stands in the object */
+	double seen_s;    /* when that value was first seen, by our own clock */
+	double ours_s;    /* when we last renewed */
+};
+
+static struct lease_view view;
+
+static void time_micro(char *out, size_t size)
+{
+	struct timespec now;
+	struct tm utc;
+	size_t used;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &utc);
+	used = strftime(out, size, "%Y-%m-%dT%H:%M:%S", &utc);
+	snprintf(out + used, size - used, ".%06ldZ", now.tv_nsec / 1000);
+}
+
+static void lease_paths(const char *lease, char *list, char *one, size_t size, char *namespace,
+	const char **name)
+{
+	const char *slash = strchr(lease, '/');
+
+	snprintf(namespace, 64, "%.*s", slash ? (int)(slash - lease) : 7, slash ? lease : "default");
+	*name = slash ? slash + 1 : lease;
+	snprintf(list, size, "/apis/coordination.k8s.io/v1/namespaces/%s/leases", namespace);
+	snprintf(one, size, "%s/%s", list, *name);
+}
+
+static void lead(struct learner *learner, bool leader)
+{
+	if (atomic_exchange(&learner->leader, leader) == leader)
+		return;
+	log_notice("event=\"%s\" lease=%s identity=%s", leader ? "leading" : "standing by",
+		learner->config.lease, learner->config.identity);
+}
+
+static json_t *lease_spec(const struct learner *learner, const char *acquired, int transitions)
+{
+	char now[64];
+
+	time_micro(now, sizeof(now));
+	return json_pack("{s:s, s:i, s:s, s:s, s:i}", "holderIdentity", learner->config.identity,
+		"leaseDurationSeconds", LEASE_SECONDS, "acquireTime", acquired ? acquired : now,
+		"renewTime", now, "leaseTransitions", transitions);
+}
+
+static int lease_create(struct learner *learner, struct kube_client *client, const char *list,
+	const char *namespace, const char *name)
+{
+	json_t *lease = json_pack("{s:s, s:s, s:{s:s, s:s}, s:o}", "apiVersion",
+		"coordination.k8s.io/v1", "kind", "Lease", "metadata", "name", name, "namespace",
+		namespace, "spec", lease_spec(learner, NULL, 0));
+	int err = kube_request(client, "POST", list, KUBE_JSON, lease, NULL, NULL);
+
+	json_decref(lease);
+	return err;
+}
+
+static int lease_take(struct learner *learner, struct kube_client *client, const char *one,
+	json_t *lease, bool ours)
+{
+	const json_t *spec = kube_get(lease, "spec", NULL);
+	int transitions = (int)json_integer_value(json_object_get(spec, "leaseTransitions"));
+	const char *acquired = ours ? kube_string(lease, "spec", "acquireTime", NULL) : NULL;
+
+	/* The object goes back with its resourceVersion: two takers cannot both succeed. */
+	json_object_set_new(
+		lease, "spec", lease_spec(learner, acquired, transitions + (ours ? 0 : 1)));
+	return kube_request(client, "PUT", one, KUBE_JSON, lease, NULL, NULL);
+}
+
+void lease_renew(struct learner *learner, struct kube_client *client, double now_s)
+{
+	char list[512], one[768], namespace[64];
+	const char *holder, *renewed, *name;
+	json_t *lease = NULL;
+	bool ours;
+	int err;
+
+	if (!learner->config.lease)
+		return;
+	lease_paths(learner->config.lease, list, one, sizeof(list), namespace, &name);
+	err = kube_request(client, "GET", one, NULL, NULL, NULL, &lease);
+	if (err == -ENOENT) {
+		err = lease_create(learner, client, list, namespace, name);
+		ours = true;
+		goto out;
+	}
+	if (err)
+		goto out;
+	holder = kube_string(lease, "spec", "holderIdentity", NULL);
+	renewed = kube_string(lease, "spec", "renewTime", NULL);
+	ours = holder && strcmp(holder, learner->config.identity) == 0;
+	if (strcmp(view.renewed, renewed ? renewed : "") != 0 ||
+		strcmp(view.holder, holder ? holder : "") != 0) {
+		snprintf(view.renewed, sizeof(view.renewed), "%s", renewed ? renewed : "");
+		snprintf(view.holder, sizeof(view.holder), "%s", holder ? holder : "");
+		view.seen_s = now_s;
+	}
+	/* Another's lease is over when it was not renewed while we watched for its whole length:
+	 * clocks of two nodes need not agree. */
+	if (!ours && holder && holder[0] && now_s - view.seen_s < LEASE_SECONDS) {
+		lead(learner, false);
+		json_decref(lease);
+		return;
+	}
+	err = lease_take(learner, client, one, lease, ours);
+out:
+	if (!err) {
+		view.ours_s = now_s;
+		lead(learner, true);
+	} else if (now_s - view.ours_s > LEASE_RENEW_DEADLINE_S) {
+		if (atomic_load(&learner->leader))
+			log_warning("lease=%s error=\"%s\" effect=\"not renewed in time\"",
+				learner->config.lease, kube_last_error(client));
+		lead(learner, false);
+	}
+	json_decref(lease);
+}
+
+void lease_release(struct learner *learner, struct kube_client *client)
+{
+	json_t *patch;
+	char list[512], one[768], namespace[64];
+	const char *name;
+
+	if (!learner->config.lease || !atomic_load(&learner->leader))
+		return;
+	lease_paths(learner->config.lease, list, one, sizeof(list), namespace, &name);
+	patch = json_pack("{s:{s:s, s:i}}", "spec", "holderIdentity", "", "leaseDurationSeconds", 1);
+	(void)kube_request(client, "PATCH", one, KUBE_MERGE_PATCH, patch, NULL, NULL);
+	json_decref(patch);
+}

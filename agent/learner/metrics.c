@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "learner/metrics.h"
+
+#include "learner/blas.h"
+
+#include <stdio.h>
+
+/* Every metric in one place: name, type, help, value. */
+#define LEARNER_METRICS(X)                                                                         \
+	X("ebbtide_learner_leader", "gauge", "1 while this learner holds the lease.",             \
+		atomic_load(&learner->leader))                                                     \
+	X("ebbtide_learner_reports_total", "counter", "Reports taken.", counts->reports)           \
+	X("ebbtide_learner_reports_refused_total", "counter", "Reports that were malformed.",      \
+		counts->reports_refused)                                                           \
+	X("ebbtide_learner_reports_repeated_total", "counter",                                     \
+		"Reports sent again, stored once.", counts->reports_repeated)                      \
+	X("ebbtide_learner_experiences_total", "counter", "Experiences stored.",                   \
+		counts->experiences)                                                               \
+	X("ebbtide_learner_actions_total", "counter", "Vertical decisions sent to agents.",        \
+		counts->actions)                                                                   \
+	X("ebbtide_learner_decision_us_total", "counter",                                          \
+		"Time spent on reports, microseconds, from parsed to decided.",                    \
+		counts->decision_us_sum)                                                           \
+	X("ebbtide_learner_scale_requests_total", "counter", "Replica counts asked for.",          \
+		counts->scale_requests)                                                            \
+	X("ebbtide_learner_scale_failures_total", "counter", "Of these, refused by the API.",      \
+		counts->scale_failures)                                                            \
+	X("ebbtide_learner_checkpoints_total", "counter", "Checkpoints written.",                  \
+		counts->checkpoints)
+
+#define BRAIN_METRICS(X)                                                                           \
+	X("ebbtide_learner_updates_total", "counter", "Gradient steps.", status.steps)             \
+	X("ebbtide_learner_divergences_total", "counter",                                          \
+		"Times the weights fell back to the last good ones.", status.divergences)          \
+	X("ebbtide_learner_replay_transitions", "gauge", "Transitions in the replay buffer.",      \
+		status.held)                                                                       \
+	X("ebbtide_learner_replay_bytes", "gauge", "Memory of the replay buffer.",                 \
+		status.replay_bytes)                                                               \
+	X("ebbtide_learner_loss", "gauge", "Huber loss of the newest step.", status.last.loss)     \
+	X("ebbtide_learner_td_error", "gauge", "Mean absolute TD error of the newest step.",       \
+		status.last.td_error_mean_abs)                                                     \
+	X("ebbtide_learner_q_min", "gauge", "Lowest Q value of the newest batch.",                 \
+		status.last.q_min)                                                                 \
+	X("ebbtide_learner_q_max", "gauge", "Highest Q value of the newest batch.",                \
+		status.last.q_max)
+
+#define SERVICE_METRICS(X)                                                                         \
+	X("ebbtide_service_decisions_total", "counter", "Vertical decisions.",                     \
+		service->counts.decisions)                                                         \
+	X("ebbtide_service_explored_total", "counter", "Of these, exploration.",                   \
+		service->counts.explored)                                                          \
+	X("ebbtide_service_experiences_total", "counter", "Experiences.",                          \
+		service->counts.experiences)                                                       \
+	X("ebbtide_service_reward_total", "gauge", "Sum of vertical rewards.",                     \
+		service->counts.reward_sum)                                                        \
+	X("ebbtide_service_replicas", "gauge", "Replicas asked for.", service->replicas)
+
+static void service_actions(const struct service *service, struct prometheus *out)
+{
+	char labels[640];
+
+	for (uint32_t i = 0; i < ACTION_VERTICAL; i++) {
+		snprintf(labels, sizeof(labels),
+			"namespace=\"%s\",service=\"%s\",kind=\"vertical\",action=\"%s\"",
+			service->namespace, service->name, action_vertical_name(i));
+		prometheus_sample(out, "ebbtide_service_actions_total", labels,
+			(double)service->counts.vertical[i]);
+	}
+	for (uint32_t i = 0; i < ACTION_HORIZONTAL; i++) {
+		snprintf(labels, sizeof(labels),
+			"namespace=\"%s\",service=\"%s\",kind=\"horizontal\",action=\"%s\"",
+			service->namespace, service->name, action_horizontal_name(i));
+		prometheus_sample(out, "ebbtide_service_actions_total", labels,
+			(double)service->counts.horizontal[i]);
+	}
+}
+
+static void service_interventions(const struct service *service, struct prometheus *out)
+{
+	char labels[640];
+
+	for (enum envelope_rule rule = RULE_NONE + 1; rule < RULE_COUNT; rule++) {
+		snprintf(labels, sizeof(labels), "namespace=\"%s\",service=\"%s\",rule=\"%s\"",
+			service->namespace, service->name, envelope_rule_name(rule));
+		prometheus_sample(out, "ebbtide_service_interventions_total", labels,
+			(double)service->counts.interventions[rule]);
+	}
+}
+
+static void brains_write(struct learner *learner, struct prometheus *out)
+{
+	struct brain *brains[2] = {learner->vertical, learner->horizontal};
+	static const char *const labels[2] = {"policy=\"vertical\"", "policy=\"horizontal\""};
+	struct brain_status all[2];
+
+	for (int i = 0; i < 2; i++)
+		brain_read_status(brains[i], &all[i]);
+#define X(metric, form, text, value)                                                                 \
+	prometheus_declare(out, metric, form, text);                                                 \
+	for (int i = 0; i < 2; i++) {                                                              \
+		struct brain_status status = all[i];                                               \
+                                                                                                   \
+		prometheus_sample(out, metric, labels[i], (double)(value));                          \
+	}
+	BRAIN_METRICS(X)
+#undef X
+}
+
+void metrics_write(struct learner *learner, struct prometheus *out)
+{
+	const struct learner_counts *counts = &learner->counts;
+	const struct services *services = &learner->services;
+	char labels[512];
+
+	snprintf(labels, sizeof(labels), "version=\"%s\",blas=\"%s\"", EBBTIDE_VERSION,
+		blas_corename());
+	prometheus_declare(out, "ebbtide_learner_info", "gauge", "Version and BLAS kernels.");
+	prometheus_sample(out, "ebbtide_learner_info", labels, 1);
+	brains_write(learner, out);
+	pthread_mutex_lock(&learner->lock);
+#define X(metric, form, text, value)                                                                 \
+	prometheus_declare(out, metric, form, text);                                                 \
+	prometheus_sample(out, metric, NULL, (double)(value));
+	LEARNER_METRICS(X)
+#undef X
+#define X(metric, form, text, value)                                                                 \
+	prometheus_declare(out, metric, form, text);                                                 \
+	for (size_t i = 0; i < services->count; i++) {                                             \
+		const struct service *service = services->items[i];                                \
+                                                                                                   \
+		snprintf(labels, sizeof(labels), "namespace=\"%s\",service=\"%s\"",                \
+			service->namespace, service->name);                                        \
+		prometheus_sample(out, metric, labels, (double)(value));                             \
+	}
+	SERVICE_METRICS(X)
+#undef X
+	prometheus_declare(out, "ebbtide_service_actions_total", "counter",
+		"Decisions by action; hold included.");
+	for (size_t i = 0; i < services->count; i++)
+		service_actions(services->items[i], out);
+	prometheus_declare(out, "ebbtide_service_interventions_total", "counter",
+		"Decisions that a rule of the envelope changed.");
+	for (size_t i = 0; i < services->count; i++)
+		service_interventions(services->items[i], out);
+	pthread_mutex_unlock(&learner->lock);
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Decisions. A policy proposes, the envelope disposes; what was done and why comes back. Every
+ * policy stands behind the same two calls, so any service can run on any of them.
+ *
+ * No I/O and no clock; the caller holds the learner's lock.
+ */
+#ifndef EBBTIDE_POLICY_H
+#define EBBTIDE_POLICY_H
+
+#include "learner/service.h"
+
+#define POLICY_NO_ACTION UINT32_MAX /* a rule's move that is none of the table's */
+
+struct policy_config {
+	struct rules_k8s_cpu k8s_cpu;
+	struct rules_hpa hpa;
+	double explore_start; /* epsilon of a service's first decisions */
+	double explore_end;
+	double explore_decisions; /* e-folding of epsilon, in decisions of the service */
+	double explore_guided;    /* share of explored actions that follow the rules' direction */
+	double cooldown_s;        /* after a scale-in */
+	uint32_t revert_ticks;    /* a cut is on probation for so long */
+};
+void policy_config_init(struct policy_config *config);
+
+/* NULL-terminated: what an objective's policy may be. */
+extern const char *const policy_names[];
+bool policy_exists(const char *name);
+
+struct policy_context {
+	const struct policy_config *config;
+	struct brain *vertical;
+	struct brain *horizontal;
+	struct random_state *random;
+	double now_s; /* monotonic */
+};
+
+struct vertical_decision {
+	uint32_t action; /* or POLICY_NO_ACTION */
+	double cpu_millicores;
+	uint64_t memory_bytes;
+	enum envelope_rule rule; /* that changed what the policy wanted */
+	bool explored;
+	bool has_q;
+	float q[ACTION_VERTICAL];
+	uint64_t mask;
+	char why[160];
+};
+void policy_decide_vertical(const struct policy_context *context, struct service *service,
+	struct service_unit *unit, const struct envelope_unit *bounds,
+	struct vertical_decision *decision);
+
+struct horizontal_decision {
+	uint32_t action; /* or POLICY_NO_ACTION */
+	uint32_t replicas;
+	enum envelope_rule rule;
+	bool explored;
+	bool has_q;
+	float q[ACTION_HORIZONTAL];
+	uint64_t mask;
+	char why[192];
+};
+void policy_decide_horizontal(const struct policy_context *context, struct service *service,
+	const struct envelope_service *bounds, double declared_millicores,
+	struct horizontal_decision *decision);
+
+#endif

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Replicas: what the API says of services, one horizontal decision a period, the scale request. */
+#include "common/log.h"
+#include "learner/learner.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+/* A unit that has said nothing for so long is gone with its node. */
+#define UNIT_AGE_S 60
+
+void scale_objective(struct learner *learner, enum kube_event event, const json_t *object)
+{
+	struct objective objective;
+	struct service *service;
+	char error[256];
+	int err = objective_parse(object, &objective, error, sizeof(error));
+
+	if (err && event != KUBE_EVENT_DELETED) {
+		const char *name = kube_string(object, "metadata", "name", NULL);
+
+		log_err("objective=%s error=\"%s\" effect=\"the old objective stays\"",
+			name ? name : "?", error);
+		return;
+	}
+	if (!policy_exists(objective.policy) && event != KUBE_EVENT_DELETED) {
+		log_err("objective=%s/%s error=\"spec.policy: \\\"%s\\\" is not one of dqn, static, "
+			"k8s-cpu\" effect=\"the old objective stays\"",
+			objective.namespace, objective.name, objective.policy);
+		return;
+	}
+	pthread_mutex_lock(&learner->lock);
+	service = services_get(&learner->services, objective.namespace, objective.service);
+	if (service && event == KUBE_EVENT_DELETED) {
+		service->has_objective = false;
+	} else if (service) {
+		service->objective = objective;
+		service->has_objective = true;
+		service->status_due = true;
+	}
+	pthread_mutex_unlock(&learner->lock);
+}
+
+void scale_deployment(struct learner *learner, enum kube_event event, const json_t *object)
+{
+	const char *namespace = kube_string(object, "metadata", "namespace", NULL);
+	const char *name = kube_string(object, "metadata", "name", NULL);
+	const json_t *replicas = kube_get(object, "spec", "replicas", NULL);
+	const json_t *ready = kube_get(object, "status", "readyReplicas", NULL);
+	struct service *service;
+
+	if (!namespace || !name)
+		return;
+	pthread_mutex_lock(&learner->lock);
+	service = services_get(&learner->services, namespace, name);
+	if (service) {
+		service->has_deployment = event != KUBE_EVENT_DELETED;
+		service->replicas =
+			json_is_integer(replicas) ? (uint32_t)json_integer_value(replicas) : 1;
+		service->ready = (uint32_t)json_integer_value(ready);
+	}
+	pthread_mutex_unlock(&learner->lock);
+}
+
+static void on_objective(enum kube_event event, const json_t *object, void *context)
+{
+	if (object)
+		scale_objective(context, event, object);
+}
+
+static void on_deployment(enum kube_event event, const json_t *object, void *context)
+{
+	if (object)
+		scale_deployment(context, event, object);
+}
+
+static void watch(struct learner *learner, const char *path, kube_event_handler handler)
+{
+	struct kube_client *client =
+		kube_client_new(&learner->kube, "ebbtide-learner/" EBBTIDE_VERSION);
+
+	if (!client) {
+		log_err("watch=%s error=\"out of memory\"", path);
+		return;
+	}
+	(void)kube_reflect(client, path, handler, learner, &learner->stop);
+	kube_client_free(client);
+}
+
+void *scale_objectives_thread(void *learner)
+{
+	watch(learner, KUBE_OBJECTIVES_PATH, on_objective);
+	return NULL;
+}
+
+void *scale_deployments_thread(void *learner)
+{
+	watch(learner, "/apis/apps/v1/deployments", on_deployment);
+	return NULL;
+}
+
+static double declared_millicores(const struct service *service)
+{
+	return service->objective.cpu_max_millicores > 0
+		? service->objective.cpu_max_millicores
+		: service->period.cpu_limit_millicores;
+}
+
+static float period_learn(struct learner *learner, struct service *service,
+	const struct envelope_service *bounds)
+{
+	float previous[STATE_SIZE];
+	float reward = reward_compute(&service->period, &service->objective, service->replicas,
+		&reward_defaults);
+	bool had = service->has_state;
+
+	memcpy(previous, service->state, sizeof(previous));
+	state_build(&service->history, &service->period, &service->objective, service->state);
+	service->has_state = true;
+	if (!service->stream.steps &&
+		nstep_create(&service->stream, brain_train_config(learner->horizontal)->n_step,
+			STATE_SIZE, brain_train_config(learner->horizontal)->gamma))
+		return reward;
+	if (had && service->acted)
+		(void)brain_store(learner->horizontal, &service->stream, previous, service->action,
+			reward, service->state, REPLAY_CONTINUES,
+			envelope_horizontal_mask(bounds, NULL));
+	service->acted = false;
+	return reward;
+}
+
+static void service_decide(struct learner *learner, struct service *service, double now_s)
+{
+	struct policy_context context = {.config = &learner->config.policy,
+		.vertical = learner->vertical,
+		.horizontal = learner->horizontal,
+		.random = &learner->random,
+		.now_s = now_s};
+	struct envelope_service bounds = {.objective = &service->objective,
+		.sample = &service->period,
+		.replicas = service->replicas,
+		.since_scale_in_s = now_s - service->scale_in_s,
+		.cooldown_s = learner->config.policy.cooldown_s};
+	struct horizontal_decision decision;
+	bool apply = service->objective.mode == OBJECTIVE_AUTO;
+	float reward;
+
+	/* What adds up over units was summed a report at a time; gauges are of one unit then. */
+	service_merge_units(service, &service->tick);
+	service->period.containers = service->tick.containers;
+	service->period.in_flight = service->tick.in_flight;
+	service->period.tick_s = now_s - service->decided_s;
+	reward = period_learn(learner, service, &bounds);
+	policy_decide_horizontal(
+		&context, service, &bounds, declared_millicores(service), &decision);
+	journal_horizontal(
+		learner->journal, learner_unix_s(), service, &decision, reward, apply);
+	service->recommended_replicas = decision.replicas;
+	if (decision.action < ACTION_HORIZONTAL) {
+		service->action = apply ? decision.action : ACTION_HORIZONTAL_HOLD;
+		service->acted = true;
+		state_note_action(&service->history, (int)service->action - 1, 0);
+	}
+	if (apply && decision.replicas != service->replicas) {
+		service->wanted = decision.replicas;
+		snprintf(service->wanted_why, sizeof(service->wanted_why), "%s", decision.why);
+		snprintf(service->last_action, sizeof(service->last_action), "%s", decision.why);
+		snprintf(service->last_rule, sizeof(service->last_rule), "%s",
+			envelope_rule_name(decision.rule));
+		service->last_action_unix_s = learner_unix_s();
+		if (decision.replicas < service->replicas)
+			service->scale_in_s = now_s;
+	}
+	service->status_due = true;
+}
+
+void scale_decide(struct learner *learner, double now_s)
+{
+	for (size_t i = 0; i < learner->services.count; i++) {
+		struct service *service = learner->services.items[i];
+
+		service_expire_units(service, now_s, UNIT_AGE_S);
+		if (now_s - service->decided_s < learner->config.scale_period_s)
+			continue;
+		if (service->decided_s > 0 && service->has_objective && service->has_deployment &&
+			service->objective.mode != OBJECTIVE_OBSERVE && service->unit_count > 0 &&
+			service->period.tick_s > 0)
+			service_decide(learner, service, now_s);
+		service->decided_s = now_s;
+		memset(&service->period, 0, sizeof(service->period));
+	}
+}
+
+static int scale_request(struct kube_client *client, const struct service *service,
+	uint32_t replicas)
+{
+	json_t *body = json_pack("{s:{s:i}}", "spec", "replicas", (int)replicas);
+	char path[768];
+	int err;
+
+	if (!body)
+		return -ENOMEM;
+	snprintf(path, sizeof(path), "/apis/apps/v1/namespaces/%s/deployments/%s/scale",
+		service->namespace, service->name);
+	err = kube_request(client, "PATCH", path, KUBE_MERGE_PATCH, body, NULL, NULL);
+	json_decref(body);
+	return err;
+}
+
+/* Requests are made without the lock; the deployments watch brings what came of them. */
+static void scale_send(struct learner *learner, struct kube_client *client)
+{
+	for (size_t i = 0;; i++) {
+		struct service copy;
+		uint32_t wanted;
+		int err;
+
+		pthread_mutex_lock(&learner->lock);
+		if (i >= learner->services.count) {
+			pthread_mutex_unlock(&learner->lock);
+			return;
+		}
+		copy = *learner->services.items[i];
+		wanted = copy.wanted;
+		learner->services.items[i]->wanted = 0;
+		pthread_mutex_unlock(&learner->lock);
+		if (!wanted)
+			continue;
+		err = scale_request(client, &copy, wanted);
+		pthread_mutex_lock(&learner->lock);
+		learner->counts.scale_requests++;
+		learner->counts.scale_failures += err != 0;
+		pthread_mutex_unlock(&learner->lock);
+		status_event(client, &copy, err != 0, err ? kube_last_error(client) : copy.wanted_why);
+		if (err)
+			log_warning("service=%s/%s replicas=%u->%u error=\"%s\"", copy.namespace,
+				copy.name, copy.replicas, wanted, kube_last_error(client));
+		else
+			log_info("service=%s/%s replicas=%u->%u why=\"%s\"", copy.namespace,
+				copy.name, copy.replicas, wanted, copy.wanted_why);
+	}
+}
+
+void *scale_thread(void *context)
+{
+	struct learner *learner = context;
+	struct kube_client *client =
+		kube_client_new(&learner->kube, "ebbtide-learner/" EBBTIDE_VERSION);
+	const struct timespec pause = {.tv_nsec = 100 * 1000000L};
+	double renewed_s = -1e9, published_s = -1e9;
+
+	if (!client) {
+		log_err("event=scale error=\"out of memory\"");
+		return NULL;
+	}
+	while (!atomic_load(&learner->stop)) {
+		double now_s = learner_now_s();
+
+		if (now_s - renewed_s >= 2) {
+			lease_renew(learner, client, now_s);
+			renewed_s = now_s;
+		}
+		if (atomic_load(&learner->leader)) {
+			pthread_mutex_lock(&learner->lock);
+			scale_decide(learner, now_s);
+			pthread_mutex_unlock(&learner->lock);
+			scale_send(learner, client);
+			if (now_s - published_s >= 5) {
+				status_publish(learner, client);
+				published_s = now_s;
+			}
+		}
+		nanosleep(&pause, NULL);
+	}
+	lease_release(learner, client);
+	kube_client_free(client);
+	return NULL;
+}

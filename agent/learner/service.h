@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What the learner knows of the cluster: services, their units on each node, their objectives.
+ * One lock (struct learner's) guards it all; callers hold it.
+ */
+#ifndef EBBTIDE_SERVICE_H
+#define EBBTIDE_SERVICE_H
+
+#include "common/state.h"
+#include "learner/brain.h"
+#include "learner/envelope.h"
+#include "learner/rules.h"
+
+#define SERVICE_UNITS_MAX 16384
+
+struct service_unit {
+	char agent[256];
+	double updated_s;
+	struct sample sample;
+	float state[STATE_SIZE];
+	struct nstep stream;
+	struct rules_k8s_cpu_state k8s_cpu;
+	double cut_s;           /* when CPU was last cut; 0: never */
+	double cut_from;        /* the limit before that cut, millicores */
+	uint32_t cut_remaining; /* ticks in which a broken objective takes the cut back */
+};
+
+struct service_counts {
+	uint64_t vertical[ACTION_VERTICAL];
+	uint64_t horizontal[ACTION_HORIZONTAL];
+	uint64_t explored;
+	uint64_t interventions[RULE_COUNT];
+	uint64_t experiences;
+	uint64_t decisions;
+	double reward_sum;
+};
+
+struct service {
+	char namespace[64];
+	char name[OBJECTIVE_NAME_MAX];
+	struct objective objective;
+	bool has_objective;
+	struct service_unit **units;
+	size_t unit_count;
+	struct service_counts counts;
+
+	/* Horizontal: one decision a scale period. */
+	bool has_deployment;
+	uint32_t replicas; /* spec.replicas */
+	uint32_t ready;
+	struct sample period; /* since the last decision */
+	struct sample tick;   /* of the newest reports, all units */
+	double decided_s;
+	double scale_in_s; /* of the newest scale-in; far past at start */
+	struct state_history history;
+	float state[STATE_SIZE];
+	bool has_state;
+	uint32_t action;
+	bool acted;
+	struct nstep stream;
+	struct rules_hpa_state hpa;
+	uint32_t wanted; /* replicas to be asked for; 0: none */
+	char wanted_why[192];
+
+	/* For the objective's status. */
+	char last_action[192];
+	char last_rule[40];
+	double last_action_unix_s;
+	double recommended_millicores;
+	uint64_t recommended_bytes;
+	uint32_t recommended_replicas;
+	bool status_due;
+};
+
+struct services {
+	struct service **items;
+	size_t count;
+};
+
+struct service *services_find(const struct services *services, const char *namespace,
+	const char *name);
+struct service *services_get(struct services *services, const char *namespace, const char *name);
+void services_free(struct services *services);
+/* Finds or makes; NULL when out of memory. @vertical gives the shape of its experiences. */
+struct service_unit *service_get_unit(struct service *service, const char *agent,
+	const struct train_config *vertical);
+/* Forget units that have not reported for @age_s. */
+void service_expire_units(struct service *service, double now_s, double age_s);
+/* All units' newest samples together. */
+void service_merge_units(const struct service *service, struct sample *merged);
+
+#endif
