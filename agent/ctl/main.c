@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+/* ebbctl: a table of commands, one file each. */
+#include "ctl/ctl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct ctl_command commands[] = {
+	{"status", "", "what runs on this node, what is degraded and why", ctl_status},
+	{"top", "[--once] [--interval S]", "services of this node, refreshed every second", ctl_top},
+	{"trace", "SERVICE [--slower 20ms] [--json] [--count N]",
+		"requests slower than that, as they end", ctl_trace},
+	{"get", "SERVICE [FILE]", "one value of the tree, or all of a service", ctl_get},
+	{"set", "SERVICE FIELD VALUE", "one field of the objective", ctl_set},
+};
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void usage(FILE *to)
+{
+	fprintf(to,
+		"Usage: ebbctl [--tree DIR] COMMAND [ARGUMENT]...\n"
+		"Look at, trace and tune the services of this node.\n\n");
+	for (size_t i = 0; i < COMMANDS; i++)
+		fprintf(to, "  %-7s %-46s %s\n", commands[i].name, commands[i].arguments,
+			commands[i].text);
+	fprintf(to,
+		"\n  --tree DIR   the agent's mount point (default $EBBTIDE_TREE, /run/ebbtide)\n"
+		"  --help, --version\n\n"
+		"SERVICE is NAME or NAMESPACE/NAME. Exit status: 0 done, 1 failed (for status: a\n"
+		"signal is degraded), 2 wrong usage.\n");
+}
+
+int main(int argc, char **argv)
+{
+	struct ctl ctl = {.tree = getenv("EBBTIDE_TREE")};
+	int first = 1;
+
+	if (!ctl.tree || !ctl.tree[0])
+		ctl.tree = "/run/ebbtide";
+	while (first < argc && argv[first][0] == '-') {
+		if (strcmp(argv[first], "--help") == 0) {
+			usage(stdout);
+			return EXIT_SUCCESS;
+		}
+		if (strcmp(argv[first], "--version") == 0) {
+			printf("ebbctl %s\n", EBBTIDE_VERSION);
+			return EXIT_SUCCESS;
+		}
+		if (strcmp(argv[first], "--tree") == 0 && first + 1 < argc) {
+			ctl.tree = argv[first + 1];
+			first += 2;
+			continue;
+		}
+		fprintf(stderr, "ebbctl: \"%s\" is not an option. Try --help.\n", argv[first]);
+		return CTL_EXIT_USAGE;
+	}
+	if (first >= argc) {
+		usage(stderr);
+		return CTL_EXIT_USAGE;
+	}
+	for (size_t i = 0; i < COMMANDS; i++)
+		if (strcmp(commands[i].name, argv[first]) == 0)
+			return commands[i].run(&ctl, argc - first, argv + first);
+	fprintf(stderr, "ebbctl: \"%s\" is not a command. Try --help.\n", argv[first]);
+	return CTL_EXIT_USAGE;
+}
