@@ -23,6 +23,19 @@ struct brain {
 	struct network snapshot;
 };
 
+/*
+ * Start with all actions worth about the same: the first decisions then follow exploration, not
+ * the accident of the initial weights.
+ */
+static void heads_shrink(struct trainer *trainer)
+{
+	struct network *online = &trainer->online;
+
+	for (size_t i = online->layout.weight3; i < online->layout.count; i++)
+		online->parameters[i] *= 0.01F;
+	trainer_adopt_online(trainer);
+}
+
 int brain_open(struct brain **out, const struct brain_options *options)
 {
 	struct brain *brain = calloc(1, sizeof(*brain));
@@ -42,8 +55,10 @@ int brain_open(struct brain **out, const struct brain_options *options)
 	err = replay_create(&brain->replay, &replay);
 	if (!err)
 		err = trainer_create(&brain->trainer, &shape, &options->train);
-	if (!err)
+	if (!err) {
+		heads_shrink(&brain->trainer);
 		err = network_create(&brain->snapshot, &brain->trainer.online.shape);
+	}
 	if (!err)
 		err = network_copy(&brain->snapshot, &brain->trainer.online);
 	if (!err && network_scratch_floats(&brain->snapshot) > SCRATCH_FLOATS)

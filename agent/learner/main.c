@@ -34,7 +34,7 @@ static const char usage[] =
 	"  --replay N               transitions in each replay buffer (default 100000)\n"
 	"  --replay-ratio N         gradient steps per experience (default 8)\n"
 	"  --updates-per-s N        bound on gradient steps (default 400)\n"
-	"  --explore N              share of exploring decisions at the start (default 0.5)\n"
+	"  --explore N              share of exploring decisions at the start (default 0.9)\n"
 	"  --explore-decisions N    e-folding of that share, in decisions (default 120)\n"
 	"  --seed N                 of weights, sampling and exploration (default: the clock)\n"
 	"  --k8s-cpu P:W:T          policy k8s-cpu: period and window in seconds, target\n"
@@ -304,7 +304,12 @@ static int options_parse(struct options *options, int argc, char **argv)
 	config->policy.explore_decisions = numbers.decisions;
 	/* A tick is short against how long an action matters: a horizon of about ten ticks. */
 	config->train.gamma = 0.9F;
-	config->train.warmup = config->train.batch;
+	/* Live experience is scarce: learn from the first few, often, in small batches. */
+	config->train.batch = 32;
+	config->train.warmup = 32;
+	config->train.learning_rate = 1e-3F;
+	config->train.target_period = 100;
+	config->train.beta_steps = 4000;
 	config->train.seed = config->seed;
 	return 0;
 }
@@ -322,8 +327,8 @@ static int brains_open(struct learner *learner)
 
 	options.name = "horizontal";
 	options.actions = ACTION_HORIZONTAL;
-	options.train.warmup = 32;
-	options.train.batch = 32;
+	options.train.warmup = 8;
+	options.train.batch = 16;
 	options.train.seed++;
 	if (!err)
 		err = brain_open(&learner->horizontal, &options);

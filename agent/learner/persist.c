@@ -33,6 +33,9 @@ int persist_save(struct learner *learner)
 	struct part parts[2];
 	int result = 0;
 
+	/* A standby shares the leader's folder and has nothing to add to it. */
+	if (!atomic_load(&learner->leader))
+		return 0;
 	parts_of(learner, parts);
 	for (int i = 0; i < 2; i++) {
 		struct checkpoint checkpoint = {.schema = STATE_SCHEMA, .inputs = STATE_SIZE,

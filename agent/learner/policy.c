@@ -20,10 +20,10 @@ void policy_config_init(struct policy_config *config)
 	*config = (struct policy_config){
 		.k8s_cpu = rules_k8s_cpu_default,
 		.hpa = rules_hpa_default,
-		.explore_start = 0.5,
+		.explore_start = 0.9,
 		.explore_end = 0.02,
 		.explore_decisions = 120,
-		.explore_guided = 0.8,
+		.explore_guided = 0.85,
 		.cooldown_s = 30,
 		.revert_ticks = 3,
 	};

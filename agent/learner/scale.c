@@ -47,8 +47,8 @@ void scale_deployment(struct learner *learner, enum kube_event event, const json
 {
 	const char *namespace = kube_string(object, "metadata", "namespace", NULL);
 	const char *name = kube_string(object, "metadata", "name", NULL);
-	const json_t *replicas = kube_get(object, "spec", "replicas", NULL);
-	const json_t *ready = kube_get(object, "status", "readyReplicas", NULL);
+	const json_t *replicas = json_object_get(kube_get(object, "spec", NULL), "replicas");
+	const json_t *ready = json_object_get(kube_get(object, "status", NULL), "readyReplicas");
 	struct service *service;
 
 	if (!namespace || !name)

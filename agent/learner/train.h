@@ -26,6 +26,7 @@
 
 struct train_config {
 	float learning_rate;	/* Adam's, above 0 */
+	float adam_epsilon;	/* Adam's, above 0; larger damps small steps */
 	float gamma;		/* discount of one step, 0 to 1; the n-step assembler applies it */
 	uint32_t n_step;	/* 1 to NSTEP_MAX, for the assembler; 1 is off */
 	uint32_t batch;		/* transitions a step, 1 to TRAIN_BATCH_MAX */

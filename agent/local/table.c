@@ -273,7 +273,7 @@ static json_t *scalar_text(const json_t *value)
 
 static json_t *cell_objective_latency(const json_t *object, time_t now)
 {
-	const json_t *current = object_get(object, "status", "currentLatency", NULL);
+	const json_t *current = object_get(object, "status", "currentLatencyUs", NULL);
 
 	(void)now;
 	return scalar_text(

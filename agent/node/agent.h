@@ -82,6 +82,8 @@ void discover_service(const json_t *pod, char *service, size_t size);
 
 /* sample.c: one tick of all units; the lock is held. */
 void sample_tick(struct agent *agent, double tick_s);
+/* A container is about to be forgotten: what it did since the last tick goes into the next. */
+void sample_last(struct agent *agent, struct unit *unit, struct container *container);
 /* A container's quota has changed now: what it was until now counts in this tick's allocation. */
 void sample_note_limit(struct container *container);
 

@@ -136,6 +136,7 @@ static void container_end(struct agent *agent, struct unit *unit, struct contain
 {
 	log_info("unit=%s/%s pod=%s container=%s event=gone", unit->namespace, unit->service,
 		container->pod, container->name);
+	sample_last(agent, unit, container);
 	probes_detach(agent->probes, &container->attachment);
 	actuate_forget(agent, container);
 	unit_drop_container(unit, container);

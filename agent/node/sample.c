@@ -39,8 +39,8 @@ static void container_read_files(struct agent *agent, struct container *containe
 		take_delta;                                                                        \
 	})
 
-static void container_sample(struct agent *agent, struct unit *unit, struct container *container,
-	struct sample *sample)
+static void container_sample(struct agent *agent, struct container *container,
+	struct sample *sample, uint32_t histogram[HIST_BUCKETS])
 {
 	struct slot *slot = probes_slot(agent->probes, container->attachment.slot);
 	struct container_before *before = &container->before;
@@ -85,7 +85,18 @@ static void container_sample(struct agent *agent, struct unit *unit, struct cont
 		sample->cpu_allocated_us +=
 			(double)used_us > allocated_us ? used_us : (uint64_t)allocated_us;
 	}
-	histogram_add(unit->latency, latency);
+	histogram_add(histogram, latency);
+}
+
+void sample_last(struct agent *agent, struct unit *unit, struct container *container)
+{
+	container_sample(agent, container, &unit->ended, unit->ended_latency);
+	/* Gauges of a container that is gone say nothing of the next tick. */
+	unit->ended.containers = 0;
+	unit->ended.in_flight = 0;
+	unit->ended.memory_used_bytes = 0;
+	unit->ended.memory_peak_bytes = 0;
+	unit->ended.memory_working_set_bytes = 0;
 }
 
 static void unit_limits(struct unit *unit, struct sample *sample)
@@ -118,14 +129,17 @@ static void unit_total(struct unit *unit, const struct sample *sample)
 
 static void unit_sample(struct agent *agent, struct unit *unit, double tick_s)
 {
-	struct sample sample = {.tick_s = tick_s};
+	struct sample sample = unit->ended;
 	struct objective objective = unit->objective;
 	double declared = unit_declared_millicores(unit);
 	uint64_t declared_bytes = unit_declared_bytes(unit);
 
-	memset(unit->latency, 0, sizeof(unit->latency));
+	sample.tick_s = tick_s;
+	memcpy(unit->latency, unit->ended_latency, sizeof(unit->latency));
+	memset(&unit->ended, 0, sizeof(unit->ended));
+	memset(unit->ended_latency, 0, sizeof(unit->ended_latency));
 	for (size_t i = 0; i < unit->container_count; i++)
-		container_sample(agent, unit, unit->containers[i], &sample);
+		container_sample(agent, unit->containers[i], &sample, unit->latency);
 	unit_limits(unit, &sample);
 	sample.latency_p50_us = histogram_quantile_us(unit->latency, 0.50);
 	sample.latency_p95_us = histogram_quantile_us(unit->latency, 0.95);

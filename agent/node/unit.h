@@ -89,6 +89,10 @@ struct unit {
 	uint64_t total_violations;
 	uint32_t total_latency[HIST_BUCKETS];
 	uint64_t trace_threshold_ns;
+
+	/* Of containers that ended since the last tick: counted in the next one. */
+	struct sample ended;
+	uint32_t ended_latency[HIST_BUCKETS];
 };
 
 struct units {
