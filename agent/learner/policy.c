@@ -23,7 +23,7 @@ void policy_config_init(struct policy_config *config)
 		.explore_start = 0.9,
 		.explore_end = 0.02,
 		.explore_decisions = 120,
-		.explore_guided = 0.85,
+		.explore_guided = 0.95,
 		.cooldown_s = 30,
 		.revert_ticks = 3,
 	};
@@ -42,7 +42,7 @@ static double explore_share(const struct policy_config *config, const struct ser
 }
 
 /*
- * Where an engineer would look first: CPU demand with half as much again in reserve, memory a
+ * Where an engineer would look first: CPU demand with four fifths in reserve, memory a
  * quarter over what is in use. Guides exploration only, so that a new service is not tried at
  * random.
  */
@@ -55,7 +55,7 @@ static uint32_t guided_vertical(const struct service_unit *unit, const struct en
 		? (double)sample->cpu_used_us / (sample->tick_s * 1000) / containers
 		: 0;
 	double demand = unit->state[STATE_demand_max] * limit;
-	double want = 1.5 * fmax(used, demand);
+	double want = 1.8 * fmax(used, demand);
 	double memory = (double)sample->memory_working_set_bytes / containers * 1.25;
 	int cpu = 0, mem = 0;
 

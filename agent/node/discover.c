@@ -143,6 +143,25 @@ static void container_end(struct agent *agent, struct unit *unit, struct contain
 	free(container);
 }
 
+/*
+ * A replica that joins lives on what its unit lives on, not on the declared limit: the next action
+ * is taken on the mean of the unit's limits.
+ */
+static void container_join(struct agent *agent, const struct unit *unit,
+	struct container *container)
+{
+	const struct cgroup_limits *first = &unit->containers[0]->current;
+	int64_t memory_bytes = actuate_memory_limit(first);
+
+	if (unit->container_count < 2 || !unit->has_objective ||
+		unit->objective.mode != OBJECTIVE_AUTO || agent->config.actuator != ACTUATOR_CGROUP)
+		return;
+	if (first->cpu_quota_us > 0 && first->cpu_period_us > 0)
+		(void)actuate_container(agent, container,
+			1000.0 * (double)first->cpu_quota_us / (double)first->cpu_period_us,
+			memory_bytes > 0 ? (uint64_t)memory_bytes : 0);
+}
+
 static void container_start(struct agent *agent, struct unit *unit, const json_t *pod,
 	const json_t *status, const char *id)
 {
@@ -181,6 +200,7 @@ static void container_start(struct agent *agent, struct unit *unit, const json_t
 		unit->has_objective ? (uint64_t)(unit->objective.latency_target_us * 1000) : 0;
 	probes_slot(agent->probes, container->attachment.slot)->trace_threshold_ns =
 		unit->trace_threshold_ns;
+	container_join(agent, unit, container);
 	log_info("unit=%s/%s pod=%s container=%s event=found cgroup=%s", unit->namespace,
 		unit->service, container->pod, container->name, container->path);
 }
