@@ -61,7 +61,15 @@ static __always_inline struct slot *slot_of(__u64 cgroups, __u64 id)
 	return slot_at(slot_resolve(cgroups, key, generation));
 }
 
-static __always_inline void account(struct running *last, struct task_struct *task, bool preempted)
+/* A task that leaves the CPU though it could go on: its slice was over, or another came first. */
+static __always_inline bool task_is_runnable(struct task_struct *task)
+{
+	if (bpf_core_field_exists(task->__state))
+		return task->__state == 0;
+	return BPF_CORE_READ((struct task_struct___before_5_14 *)task, state) == 0;
+}
+
+static __always_inline void account(struct running *last, struct task_struct *task)
 {
 	struct cgroup *cgroup =
 		task->cgroups->subsys[bpf_core_enum_value(enum cgroup_subsys_id, cpu_cgrp_id)]->cgroup;
@@ -79,7 +87,7 @@ static __always_inline void account(struct running *last, struct task_struct *ta
 		delay_ns = task->sched_info.run_delay - last->run_delay_ns;
 	__sync_fetch_and_add(&slot->run_queue_ns, delay_ns);
 	__sync_fetch_and_add(&slot->switches, 1);
-	if (preempted)
+	if (task_is_runnable(task))
 		__sync_fetch_and_add(&slot->involuntary_switches, 1);
 	slot_histogram_add(slot->run_queue, delay_ns);
 }
@@ -92,8 +100,14 @@ int BPF_PROG(cpu_switch, bool preempt, struct task_struct *prev, struct task_str
 
 	if (!last)
 		return 0;
-	if (last->task == (__u64)prev)
-		account(last, prev, preempt);
+	if (last->task == (__u64)prev) {
+		account(last, prev);
+	} else if (last->task) {
+		struct slot_control *control = bpf_map_lookup_elem(&slot_control, &zero);
+
+		if (control)
+			__sync_fetch_and_add(&control->switches_lost, 1);
+	}
 	last->task = (__u64)next;
 	last->sum_exec_ns = next->se.sum_exec_runtime;
 	/* The wait that ends now is added only after this point, so it counts at switch-out. */

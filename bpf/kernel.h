@@ -158,6 +158,12 @@ struct task_struct {
 	struct sched_entity se;
 	struct sched_info sched_info;
 	struct css_set *cgroups;
+	unsigned int __state; /* 0: runnable; since 5.14 */
+} KERNEL_TYPE;
+
+/* Its name before 5.14. The part after three underscores is not the kernel's. */
+struct task_struct___before_5_14 {
+	long state;
 } KERNEL_TYPE;
 
 struct cfs_bandwidth {

@@ -28,6 +28,7 @@ static __always_inline struct slot *slot_of_memory(struct task_struct *task)
 	struct slot_cached found = {.generation = slot_generation()};
 	struct slot_cached *cached;
 	__u64 owner = 0, key;
+	struct slot *slot;
 
 	if (BPF_CORE_READ(cgroup, level) == 0)
 		return 0;
@@ -37,10 +38,13 @@ static __always_inline struct slot *slot_of_memory(struct task_struct *task)
 	if (cached && cached->generation == found.generation)
 		return slot_at(cached->slot);
 	found.slot = slot_walk((__u64)css, memory_hierarchy, &owner);
+	slot = slot_at(found.slot);
+	if (slot && owner)
+		slot->mem_cgroup = owner;
 	/* An entry made here would keep cpu.bpf.c from finding the task group: not on v2. */
 	if (memory_hierarchy != cpu_hierarchy)
 		bpf_map_update_elem(&slot_cache, &key, &found, BPF_ANY);
-	return slot_at(found.slot);
+	return slot;
 }
 
 /* Fires when a task's resident set changed: the moment a peak can arise. */

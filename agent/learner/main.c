@@ -308,7 +308,6 @@ static int options_parse(struct options *options, int argc, char **argv)
 	config->train.batch = 32;
 	config->train.warmup = 32;
 	config->train.learning_rate = 1e-3F;
-	config->train.target_period = 100;
 	config->train.beta_steps = 4000;
 	config->train.seed = config->seed;
 	return 0;

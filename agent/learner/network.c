@@ -69,13 +69,13 @@ void network_destroy(struct network *network)
 	network->parameters = NULL;
 }
 
-static void fill_normal(float *weights, uint32_t rows, uint32_t width, uint32_t stride,
-	double deviation, struct random_state *random)
+static void fill_uniform(float *weights, uint32_t rows, uint32_t width, uint32_t stride,
+	double bound, struct random_state *random)
 {
 	for (uint32_t row = 0; row < rows; row++) {
 		for (uint32_t i = 0; i < width; i++)
 			weights[(size_t)row * stride + i] =
-				(float)deviation * random_normal(random);
+				(float)(bound * (2 * random_uniform_double(random) - 1));
 	}
 }
 
@@ -86,12 +86,12 @@ void network_init(struct network *network, struct random_state *random)
 	float *parameters = network->parameters;
 
 	memset(parameters, 0, layout->count * sizeof(float));
-	fill_normal(parameters + layout->weight1, shape->inputs, shape->hidden1, layout->stride1,
-		sqrt(2.0 / shape->inputs), random);
-	fill_normal(parameters + layout->weight2, shape->hidden1, shape->hidden2, layout->stride2,
-		sqrt(2.0 / shape->hidden1), random);
-	fill_normal(parameters + layout->weight3, layout->outputs, shape->hidden2, layout->stride2,
-		sqrt(1.0 / shape->hidden2), random);
+	fill_uniform(parameters + layout->weight1, shape->inputs, shape->hidden1, layout->stride1,
+		sqrt(1.0 / shape->inputs), random);
+	fill_uniform(parameters + layout->weight2, shape->hidden1, shape->hidden2, layout->stride2,
+		sqrt(1.0 / shape->hidden1), random);
+	fill_uniform(parameters + layout->weight3, layout->outputs, shape->hidden2, layout->stride2,
+		sqrt(0.5 / shape->hidden2), random);
 }
 
 static bool has_same_shape(const struct network *a, const struct network *b)

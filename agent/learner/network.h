@@ -69,7 +69,10 @@ int network_layout_compute(const struct network_shape *shape, struct network_lay
 /* All parameters zero. 0, -EINVAL (shape), -ENOMEM. */
 int network_create(struct network *network, const struct network_shape *shape);
 void network_destroy(struct network *network);
-/* Weights normal with variance 2 / fan-in (He et al. 2015), the heads' 1 / fan-in; biases zero. */
+/*
+ * Weights uniform within 1 / sqrt(fan-in), the heads' within 1 / sqrt(2 fan-in), as frameworks do;
+ * biases zero. Smaller than He's: the first Q values are near zero, which is more stable here.
+ */
 void network_init(struct network *network, struct random_state *random);
 /* Both of one shape: -EINVAL otherwise. */
 int network_copy(struct network *to, const struct network *from);

@@ -21,9 +21,9 @@
 #define RUNTIME_TIMEOUT_MS 2000
 #define RESTART_PAUSE_MS   1000
 #define MAX_CONNECTIONS	   10000
-/* HAProxy's own descriptors beside two a connection. */
 /* A server added at run time has no idle pool of its own accord: each request would connect. */
-#define IDLE_POOL	  "pool-purge-delay 5s"
+#define IDLE_POOL "pool-purge-delay 5s"
+/* HAProxy's own descriptors beside two a connection. */
 #define SPARE_DESCRIPTORS 200
 
 enum server_state {
@@ -35,8 +35,7 @@ enum server_state {
 
 struct server {
 	char name[254];
-	unsigned int
-		serial; /* HAProxy's name is NAME.SERIAL: an old entry may linger after a restart */
+	unsigned int serial; /* HAProxy's name for it is NAME.SERIAL: an old entry may linger */
 	size_t backend;
 	uint16_t port;
 	enum server_state state;

@@ -510,3 +510,8 @@ uint64_t probes_events_lost(const struct probes *probes)
 {
 	return probes->control ? probes->control->events_lost : 0;
 }
+
+uint64_t probes_switches_lost(const struct probes *probes)
+{
+	return probes->control ? probes->control->switches_lost : 0;
+}

@@ -46,6 +46,7 @@ SHOW_AGENT(foreign_writes, "%" PRIu64, agent->status.foreign_writes)
 SHOW_AGENT(baseline_returns, "%" PRIu64, agent->status.baseline_returns)
 SHOW_AGENT(action_latency_us, "%" PRIu64, agent->status.action_latency_us)
 SHOW_AGENT(events_lost, "%" PRIu64, probes_events_lost(agent->probes))
+SHOW_AGENT(switches_lost, "%" PRIu64, probes_switches_lost(agent->probes))
 SHOW_AGENT(units, "%zu", agent->units.count)
 
 #define AGENT_FILE(name) {#name, agent_##name}
@@ -71,6 +72,7 @@ const struct tree_agent_file tree_agent_files[] = {
 	AGENT_FILE(baseline_returns),
 	AGENT_FILE(action_latency_us),
 	AGENT_FILE(events_lost),
+	AGENT_FILE(switches_lost),
 	AGENT_FILE(units),
 };
 const size_t tree_agent_file_count = sizeof(tree_agent_files) / sizeof(tree_agent_files[0]);

@@ -30,6 +30,7 @@ static struct train_config configure(void)
 	config.warmup = 32;
 	config.learning_rate = 1e-3F;
 	config.target_period = 10;
+	config.tau = 1;
 	config.seed = 11;
 	return config;
 }

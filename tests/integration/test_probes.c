@@ -1,0 +1,710 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The BPF programs on the running kernel, against what the kernel's own files say and what a known
+ * client did. Each test has a cgroup of its own; children are ended by their pid.
+ */
+#include "common/cgroup.h"
+#include "common/histogram.h"
+#include "node/probes.h"
+
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+
+#include <cmocka.h>
+
+#define GROUP "/ebbtide/test-probes"
+
+struct fixture {
+	struct cgroup_driver driver;
+	struct probes *probes;
+	struct probes_attachment attachment;
+	char path[CGROUP_PATH_MAX];
+	int events;
+	struct request_event last;
+};
+
+static struct fixture fixture;
+
+static void sleep_ms(long ms)
+{
+	struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+
+	while (nanosleep(&pause, &pause) != 0 && errno == EINTR)
+		;
+}
+
+static void on_event(const struct request_event *event, void *context)
+{
+	struct fixture *f = context;
+
+	f->events++;
+	f->last = *event;
+}
+
+static int setup(void **state)
+{
+	char error[512] = "";
+	static int number;
+
+	memset(&fixture, 0, sizeof(fixture));
+	*state = &fixture;
+	assert_int_equal(cgroup_driver_detect(&fixture.driver, "/sys/fs/cgroup"), 0);
+	snprintf(fixture.path, sizeof(fixture.path), "%s/%d-%d", GROUP, getpid(), number++);
+	assert_int_equal(cgroup_create(&fixture.driver, fixture.path), 0);
+	if (probes_open(&fixture.probes, &fixture.driver, 64, error, sizeof(error)))
+		fail_msg("%s", error);
+	probes_set_handler(fixture.probes, on_event, &fixture);
+	assert_int_equal(
+		probes_attach(fixture.probes, fixture.path, &fixture.attachment), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	probes_detach(f->probes, &f->attachment);
+	probes_close(f->probes);
+	for (int i = 0; i < 50 && cgroup_remove(&f->driver, f->path) == -EBUSY; i++)
+		sleep_ms(20);
+	(void)cgroup_remove(&f->driver, GROUP);
+	(void)cgroup_remove(&f->driver, "/ebbtide");
+	return 0;
+}
+
+static struct slot *slot_of(struct fixture *f)
+{
+	assert_int_equal(probes_refresh(f->probes), 0);
+	return probes_slot(f->probes, f->attachment.slot);
+}
+
+/* A child in @path that runs @body for ever; end it with child_end(). */
+static pid_t child_start(struct fixture *f, const char *path, void (*body)(void *), void *argument)
+{
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (cgroup_add_process(&f->driver, path, 0))
+			_exit(99);
+		body(argument);
+		_exit(0);
+	}
+	return pid;
+}
+
+static int child_end(pid_t pid)
+{
+	int status = 0;
+
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static void spin(void *argument)
+{
+	(void)argument;
+	for (;;)
+		__asm__ volatile("");
+}
+
+static void fork_and_spin(void *argument)
+{
+	for (;;) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			for (volatile long i = 0; i < 2000000; i++)
+				;
+			_exit(0);
+		}
+		waitpid(pid, NULL, 0);
+		(void)argument;
+	}
+}
+
+static void assert_cpu_matches(struct fixture *f)
+{
+	struct cgroup_usage usage;
+	double bpf_us, file_us;
+
+	/* After the children have gone both sides are complete. */
+	sleep_ms(50);
+	bpf_us = (double)slot_of(f)->cpu_used_ns / 1000;
+	assert_int_equal(cgroup_read_usage(&f->driver, f->path, &usage), 0);
+	file_us = (double)usage.cpu_used_us;
+	if (bpf_us < 0.99 * file_us || bpf_us > 1.01 * file_us)
+		fail_msg("expected %.0f us within 1 %%, got %.0f us in %llu switches, "
+			 "%llu lost",
+			file_us, bpf_us, (unsigned long long)slot_of(f)->switches,
+			(unsigned long long)probes_switches_lost(f->probes));
+	assert_true(file_us > 100000);
+}
+
+static void test_cpu_time_is_that_of_cpu_stat(void **state)
+{
+	struct fixture *f = *state;
+	pid_t pid = child_start(f, f->path, spin, NULL);
+
+	sleep_ms(1000);
+	child_end(pid);
+	assert_cpu_matches(f);
+}
+
+static void test_cpu_time_of_processes_that_fork_is_counted(void **state)
+{
+	struct fixture *f = *state;
+	pid_t pid = child_start(f, f->path, fork_and_spin, NULL);
+
+	sleep_ms(1000);
+	child_end(pid);
+	assert_cpu_matches(f);
+}
+
+static void test_cpu_time_of_a_running_task_is_settled_at_the_tick(void **state)
+{
+	struct fixture *f = *state;
+	pid_t pid = child_start(f, f->path, spin, NULL);
+	uint64_t first, second;
+
+	sleep_ms(200);
+	first = slot_of(f)->cpu_used_ns;
+	sleep_ms(300);
+	second = slot_of(f)->cpu_used_ns;
+	child_end(pid);
+	/* It never sleeps: without settling nothing would have been seen for long. */
+	assert_true(first > 50000000);
+	assert_true(second > first + 50000000);
+}
+
+static void test_cpu_time_of_a_sub_cgroup_belongs_to_the_unit(void **state)
+{
+	struct fixture *f = *state;
+	char inner[CGROUP_PATH_MAX + 8];
+	pid_t pid;
+
+	snprintf(inner, sizeof(inner), "%s/inner", f->path);
+	assert_int_equal(cgroup_create(&f->driver, inner), 0);
+	pid = child_start(f, inner, spin, NULL);
+	sleep_ms(500);
+	child_end(pid);
+	assert_cpu_matches(f);
+}
+
+static void test_throttled_time_is_exactly_that_of_cpu_stat(void **state)
+{
+	struct fixture *f = *state;
+	struct cgroup_usage usage;
+	struct slot *slot;
+	pid_t pid;
+
+	assert_int_equal(cgroup_write_cpu_quota(&f->driver, f->path, 20000, 100000), 0);
+	pid = child_start(f, f->path, spin, NULL);
+	sleep_ms(1500);
+	child_end(pid);
+	sleep_ms(300);
+	slot = slot_of(f);
+	assert_int_equal(cgroup_read_usage(&f->driver, f->path, &usage), 0);
+	assert_true(usage.throttled_us > 500000);
+	assert_int_equal(slot->throttled_ns / 1000, usage.throttled_us);
+	assert_int_equal(slot->throttled_periods, usage.throttled_periods);
+	assert_int_equal(slot->periods, usage.periods);
+}
+
+static void test_waiting_for_a_cpu_is_run_queue_delay(void **state)
+{
+	struct fixture *f = *state;
+	pid_t pids[4];
+	struct slot *slot;
+
+	for (int i = 0; i < 4; i++) {
+		cpu_set_t one;
+
+		pids[i] = child_start(f, f->path, spin, NULL);
+		CPU_ZERO(&one);
+		CPU_SET(0, &one);
+		sched_setaffinity(pids[i], sizeof(one), &one);
+	}
+	sleep_ms(1500);
+	slot = slot_of(f);
+	/* Four on one CPU: each waits three times as long as it runs. */
+	assert_true(slot->run_queue_ns > slot->cpu_used_ns);
+	assert_true(slot->switches > 20);
+	assert_true(slot->involuntary_switches > 20);
+	assert_int_equal(histogram_count(slot->run_queue), slot->switches);
+	for (int i = 0; i < 4; i++)
+		child_end(pids[i]);
+}
+
+static void hold_memory(void *argument)
+{
+	size_t bytes = *(size_t *)argument;
+	char *memory = mmap(
+		NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	memset(memory, 1, bytes);
+	for (;;)
+		sleep_ms(5);
+}
+
+static void test_memory_is_that_of_the_cgroups_own_file(void **state)
+{
+	struct fixture *f = *state;
+	size_t bytes = 40 << 20;
+	pid_t pid = child_start(f, f->path, hold_memory, &bytes);
+	struct cgroup_usage usage;
+	int64_t difference;
+	struct slot *slot;
+
+	sleep_ms(500);
+	slot = slot_of(f);
+	assert_int_equal(cgroup_read_usage(&f->driver, f->path, &usage), 0);
+	child_end(pid);
+	assert_true(usage.memory_used_bytes >= bytes);
+	difference = (int64_t)slot->memory_used_bytes - (int64_t)usage.memory_used_bytes;
+	/* One batch of charges (64 pages) a CPU may be on its way. */
+	if (llabs(difference) > 64 * 4096 * sysconf(_SC_NPROCESSORS_ONLN))
+		fail_msg("expected %llu bytes, got %llu",
+			(unsigned long long)usage.memory_used_bytes,
+			(unsigned long long)slot->memory_used_bytes);
+}
+
+static void hold_and_release(void *argument)
+{
+	size_t bytes = *(size_t *)argument;
+
+	/* Known to the scheduler first, then a peak that is over at once. */
+	sleep_ms(100);
+	for (;;) {
+		char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		memset(memory, 1, bytes);
+		munmap(memory, bytes);
+		sleep_ms(400);
+	}
+}
+
+static void test_a_peak_between_two_ticks_is_seen(void **state)
+{
+	struct fixture *f = *state;
+	size_t bytes = 60 << 20;
+	pid_t pid = child_start(f, f->path, hold_and_release, &bytes);
+	struct slot *slot;
+
+	sleep_ms(300);
+	slot = slot_of(f);
+	child_end(pid);
+	assert_true(slot->memory_peak_bytes >= bytes * 9 / 10);
+	assert_true(slot->memory_used_bytes < bytes / 2);
+}
+
+static void test_an_oom_kill_is_counted(void **state)
+{
+	struct fixture *f = *state;
+	size_t bytes = 200 << 20;
+	int status = 0;
+	pid_t pid;
+
+	assert_int_equal(cgroup_write_memory_max(&f->driver, f->path, 32 << 20), 0);
+	pid = child_start(f, f->path, hold_memory, &bytes);
+	/* With swap the kill would not come: bounded, then the test fails below. */
+	for (int i = 0; i < 300 && waitpid(pid, &status, WNOHANG) == 0; i++)
+		sleep_ms(20);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGKILL);
+	assert_int_equal(slot_of(f)->oom_kills, 1);
+	assert_true(slot_of(f)->reclaim_ns > 0);
+}
+
+struct server {
+	int listener;
+	int family;
+	uint16_t port;
+	int delay_ms;
+	bool silent; /* reads and never answers */
+};
+
+static void server_listen(struct server *server)
+{
+	struct sockaddr_storage address = {.ss_family = (sa_family_t)server->family};
+	socklen_t size = server->family == AF_INET ? sizeof(struct sockaddr_in)
+						   : sizeof(struct sockaddr_in6);
+
+	server->listener = socket(server->family, SOCK_STREAM, 0);
+	if (server->family == AF_INET)
+		((struct sockaddr_in *)&address)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	else
+		((struct sockaddr_in6 *)&address)->sin6_addr = in6addr_loopback;
+	assert_int_equal(bind(server->listener, (struct sockaddr *)&address, size), 0);
+	assert_int_equal(listen(server->listener, 16), 0);
+	assert_int_equal(
+		getsockname(server->listener, (struct sockaddr *)&address, &size), 0);
+	server->port = ntohs(server->family == AF_INET
+			? ((struct sockaddr_in *)&address)->sin_port
+			: ((struct sockaddr_in6 *)&address)->sin6_port);
+}
+
+/* Runs in the cgroup. Makes its own listener, so that the socket is the cgroup's. */
+static void serve(void *argument)
+{
+	struct server *server = argument;
+	char buffer[4096];
+
+	for (;;) {
+		int connection = accept(server->listener, NULL, NULL);
+
+		while (connection >= 0 && read(connection, buffer, sizeof(buffer)) > 0) {
+			static const char answer[] =
+				"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+			if (server->silent)
+				continue;
+			if (server->delay_ms)
+				sleep_ms(server->delay_ms);
+			if (write(connection, answer, sizeof(answer) - 1) < 0)
+				break;
+		}
+		close(connection);
+	}
+}
+
+struct shared_port {
+	volatile uint16_t port;
+};
+
+static struct shared_port *shared;
+
+static void listen_and_serve(void *argument)
+{
+	struct server *server = argument;
+
+	server_listen(server);
+	shared->port = server->port;
+	serve(server);
+}
+
+static pid_t server_start(struct fixture *f, struct server *server)
+{
+	pid_t pid;
+
+	if (!shared)
+		shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+			0);
+	shared->port = 0;
+	pid = child_start(f, f->path, listen_and_serve, server);
+	for (int i = 0; i < 200 && !shared->port; i++)
+		sleep_ms(10);
+	server->port = shared->port;
+	assert_true(server->port > 0);
+	return pid;
+}
+
+static int client_connect(const struct server *server)
+{
+	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(server->port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(server->port),
+		.sin6_addr = in6addr_loopback};
+	int fd = socket(server->family, SOCK_STREAM, 0);
+
+	if (server->family == AF_INET)
+		assert_int_equal(connect(fd, (struct sockaddr *)&v4, sizeof(v4)), 0);
+	else
+		assert_int_equal(connect(fd, (struct sockaddr *)&v6, sizeof(v6)), 0);
+	return fd;
+}
+
+static void client_ask(int fd, int times)
+{
+	static const char request[] = "GET /rooms?secret=1 HTTP/1.1\r\nHost: a\r\n\r\n";
+	char buffer[4096];
+
+	for (int i = 0; i < times; i++) {
+		assert_int_equal(
+			write(fd, request, sizeof(request) - 1), sizeof(request) - 1);
+		assert_true(read(fd, buffer, sizeof(buffer)) > 0);
+	}
+}
+
+static void ask_and_count(struct fixture *f, struct server *server, int times)
+{
+	pid_t pid = server_start(f, server);
+	int fd = client_connect(server);
+	struct slot *slot;
+
+	client_ask(fd, times);
+	slot = slot_of(f);
+	close(fd);
+	child_end(pid);
+	assert_int_equal(slot->requests, times);
+	assert_int_equal(histogram_count(slot->latency), times);
+	assert_int_equal(slot->in_flight, 0);
+	assert_int_equal(slot->requests_failed, 0);
+}
+
+static void test_requests_over_ipv4_are_counted_exactly(void **state)
+{
+	struct server server = {.family = AF_INET};
+
+	ask_and_count(*state, &server, 2000);
+}
+
+static void test_requests_over_ipv6_are_counted_exactly(void **state)
+{
+	struct server server = {.family = AF_INET6};
+
+	ask_and_count(*state, &server, 2000);
+}
+
+static void test_latency_is_the_time_until_the_first_byte(void **state)
+{
+	struct fixture *f = *state;
+	struct server server = {.family = AF_INET, .delay_ms = 20};
+	double p50_us;
+
+	slot_of(f)->objective_ns = 10000000;
+	ask_and_count(f, &server, 30);
+	p50_us = histogram_quantile_us(slot_of(f)->latency, 0.5);
+	if (p50_us < 20000 * 0.984 || p50_us > 24000)
+		fail_msg("expected 20000 to 24000 us, got %.0f us", p50_us);
+	assert_int_equal(slot_of(f)->requests_over, 30);
+}
+
+static void test_a_connection_older_than_the_agent_is_counted(void **state)
+{
+	struct fixture *f = *state;
+	struct server server = {.family = AF_INET};
+	pid_t pid;
+	int fd;
+
+	probes_detach(f->probes, &f->attachment);
+	pid = server_start(f, &server);
+	fd = client_connect(&server);
+	client_ask(fd, 10);
+	assert_int_equal(probes_attach(f->probes, f->path, &f->attachment), 0);
+	client_ask(fd, 100);
+	assert_int_equal(slot_of(f)->requests, 100);
+	close(fd);
+	child_end(pid);
+}
+
+static void test_a_client_inside_the_unit_is_not_a_server(void **state)
+{
+	struct fixture *f = *state;
+	struct server server = {.family = AF_INET};
+	pid_t pid;
+	int fd;
+
+	/* The server is outside this time, its client in the unit. */
+	if (!shared)
+		shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+			0);
+	shared->port = 0;
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		listen_and_serve(&server);
+		_exit(0);
+	}
+	for (int i = 0; i < 200 && !shared->port; i++)
+		sleep_ms(10);
+	server.port = shared->port;
+	if (fork() == 0) {
+		if (cgroup_add_process(&f->driver, f->path, 0))
+			_exit(1);
+		fd = client_connect(&server);
+		client_ask(fd, 50);
+		_exit(0);
+	}
+	wait(NULL);
+	assert_int_equal(slot_of(f)->requests, 0);
+	assert_int_equal(slot_of(f)->in_flight, 0);
+	child_end(pid);
+}
+
+static void test_a_connection_closed_without_an_answer_is_a_failure(void **state)
+{
+	struct fixture *f = *state;
+	struct server server = {.family = AF_INET, .silent = true};
+	struct linger reset = {.l_onoff = 1, .l_linger = 0};
+	pid_t pid = server_start(f, &server);
+	int fd = client_connect(&server);
+
+	assert_int_equal(write(fd, "GET / HTTP/1.1\r\n\r\n", 18), 18);
+	sleep_ms(50);
+	assert_int_equal(slot_of(f)->in_flight, 1);
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	close(fd);
+	sleep_ms(50);
+	assert_int_equal(slot_of(f)->in_flight, 0);
+	assert_int_equal(slot_of(f)->requests_failed, 1);
+	assert_int_equal(slot_of(f)->requests, 0);
+	child_end(pid);
+}
+
+static void test_in_flight_returns_to_zero_when_the_server_is_killed(void **state)
+{
+	struct fixture *f = *state;
+	struct server server = {.family = AF_INET, .silent = true};
+	pid_t pid = server_start(f, &server);
+	int fd = client_connect(&server);
+
+	assert_int_equal(write(fd, "PING\r\n", 6), 6);
+	sleep_ms(50);
+	assert_int_equal(slot_of(f)->in_flight, 1);
+	child_end(pid);
+	sleep_ms(100);
+	assert_int_equal(slot_of(f)->in_flight, 0);
+	close(fd);
+}
+
+static void test_a_slow_request_becomes_an_event(void **state)
+{
+	struct fixture *f = *state;
+	struct server server = {.family = AF_INET, .delay_ms = 30};
+
+	slot_of(f)->trace_threshold_ns = 10000000;
+	ask_and_count(f, &server, 3);
+	probes_consume(f->probes);
+	assert_int_equal(f->events, 3);
+	assert_true(f->last.latency_ns > 30000000);
+	assert_int_equal(f->last.status, 200);
+	assert_int_equal(f->last.family, AF_INET);
+	assert_int_equal(f->last.local_port, server.port);
+	assert_int_equal(f->last.slot, f->attachment.slot);
+	assert_memory_equal(f->last.head, "GET /rooms?", 11);
+	assert_int_equal(probes_events_lost(f->probes), 0);
+}
+
+static void test_a_fast_request_becomes_no_event(void **state)
+{
+	struct fixture *f = *state;
+	struct server server = {.family = AF_INET};
+
+	slot_of(f)->trace_threshold_ns = 5000000000;
+	ask_and_count(f, &server, 20);
+	probes_consume(f->probes);
+	assert_int_equal(f->events, 0);
+}
+
+static void test_every_program_is_attached_or_says_why(void **state)
+{
+	struct fixture *f = *state;
+	const struct probes_program *programs;
+	size_t count;
+
+	programs = probes_programs(f->probes, &count);
+	assert_true(count >= 10);
+	for (size_t i = 0; i < count; i++)
+		if (!programs[i].attached && programs[i].reason[0] == '\0')
+			fail_msg("%s is off without a reason", programs[i].name);
+}
+
+static void test_slots_run_out_with_an_error_and_come_back(void **state)
+{
+	struct fixture *f = *state;
+	struct probes_attachment all[64];
+	int made = 0, err = 0;
+
+	for (; made < 64; made++) {
+		err = probes_attach(f->probes, f->path, &all[made]);
+		if (err)
+			break;
+	}
+	/* One slot is the fixture's. */
+	assert_int_equal(made, 63);
+	assert_int_equal(err, -ENOSPC);
+	while (made > 0)
+		probes_detach(f->probes, &all[--made]);
+	assert_int_equal(probes_attach(f->probes, f->path, &all[0]), 0);
+	probes_detach(f->probes, &all[0]);
+}
+
+static unsigned int programs_named(const char *name)
+{
+	unsigned int count = 0;
+	__u32 id = 0;
+
+	while (bpf_prog_get_next_id(id, &id) == 0) {
+		struct bpf_prog_info info = {0};
+		__u32 size = sizeof(info);
+		int fd = bpf_prog_get_fd_by_id(id);
+
+		if (fd < 0)
+			continue;
+		if (bpf_obj_get_info_by_fd(fd, &info, &size) == 0)
+			count += strcmp(info.name, name) == 0;
+		close(fd);
+	}
+	return count;
+}
+
+static void test_closing_leaves_no_program_in_the_kernel(void **state)
+{
+	struct fixture *f = *state;
+	unsigned int with = programs_named("request_ingress");
+	char error[512] = "";
+
+	assert_true(with >= 1);
+	probes_detach(f->probes, &f->attachment);
+	probes_close(f->probes);
+	/* The kernel frees after a grace period. */
+	for (int i = 0; i < 100 && programs_named("request_ingress") >= with; i++)
+		sleep_ms(20);
+	assert_int_equal(programs_named("request_ingress"), with - 1);
+	assert_int_equal(
+		probes_open(&f->probes, &f->driver, 64, error, sizeof(error)), 0);
+	assert_int_equal(probes_attach(f->probes, f->path, &f->attachment), 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_cpu_time_is_that_of_cpu_stat),
+		TEST(test_cpu_time_of_processes_that_fork_is_counted),
+		TEST(test_cpu_time_of_a_running_task_is_settled_at_the_tick),
+		TEST(test_cpu_time_of_a_sub_cgroup_belongs_to_the_unit),
+		TEST(test_throttled_time_is_exactly_that_of_cpu_stat),
+		TEST(test_waiting_for_a_cpu_is_run_queue_delay),
+		TEST(test_memory_is_that_of_the_cgroups_own_file),
+		TEST(test_a_peak_between_two_ticks_is_seen),
+		TEST(test_an_oom_kill_is_counted),
+		TEST(test_requests_over_ipv4_are_counted_exactly),
+		TEST(test_requests_over_ipv6_are_counted_exactly),
+		TEST(test_latency_is_the_time_until_the_first_byte),
+		TEST(test_a_connection_older_than_the_agent_is_counted),
+		TEST(test_a_client_inside_the_unit_is_not_a_server),
+		TEST(test_a_connection_closed_without_an_answer_is_a_failure),
+		TEST(test_in_flight_returns_to_zero_when_the_server_is_killed),
+		TEST(test_a_slow_request_becomes_an_event),
+		TEST(test_a_fast_request_becomes_no_event),
+		TEST(test_every_program_is_attached_or_says_why),
+		TEST(test_slots_run_out_with_an_error_and_come_back),
+		TEST(test_closing_leaves_no_program_in_the_kernel),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
