@@ -499,6 +499,7 @@ static int parse_metadata(const json_t *object, struct objective *objective, str
 	const json_t *target = json_at(object, "spec.targetRef");
 	int err = check_constant(object, "apiVersion", "apiVersion", API_VERSION, report);
 
+	objective->generation = json_integer_value(json_at(object, "metadata.generation"));
 	if (!err)
 		err = check_constant(object, "kind", "kind", KIND, report);
 	if (!err)

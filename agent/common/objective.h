@@ -42,6 +42,7 @@ struct objective {
 	uint64_t memory_max_bytes;
 	uint32_t replicas_min;
 	uint32_t replicas_max;
+	int64_t generation; /* of the object: grows with every change of its spec; 0: not known */
 };
 
 void objective_init(struct objective *objective);

@@ -275,22 +275,26 @@ static void objective_apply(struct agent *agent, struct unit *unit,
 		(void)actuate_restore(agent, unit);
 }
 
-static void objective_store(struct agent *agent, const struct objective *objective)
+/* False for one that is older than what is known: a watch may trail a write through the tree. */
+static bool objective_store(struct agent *agent, const struct objective *objective)
 {
 	struct objective *all;
 
 	for (size_t i = 0; i < agent->objective_count; i++) {
 		if (strcmp(agent->objectives[i].name, objective->name) == 0 &&
 			strcmp(agent->objectives[i].namespace, objective->namespace) == 0) {
+			if (objective->generation < agent->objectives[i].generation)
+				return false;
 			agent->objectives[i] = *objective;
-			return;
+			return true;
 		}
 	}
 	all = realloc(agent->objectives, (agent->objective_count + 1) * sizeof(*all));
 	if (!all)
-		return;
+		return false;
 	agent->objectives = all;
 	all[agent->objective_count++] = *objective;
+	return true;
 }
 
 void discover_objective(struct agent *agent, enum kube_event event, const json_t *object)
@@ -318,8 +322,7 @@ void discover_objective(struct agent *agent, enum kube_event event, const json_t
 		if (unit)
 			objective_apply(agent, unit, NULL);
 	} else {
-		objective_store(agent, &objective);
-		if (unit)
+		if (objective_store(agent, &objective) && unit)
 			objective_apply(agent, unit, &objective);
 	}
 	pthread_mutex_unlock(&agent->lock);

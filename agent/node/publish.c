@@ -77,7 +77,7 @@ int publish_objective(struct publisher *publisher, const struct objective *objec
 		log_warning("objective=%s/%s error=\"%s\" effect=\"the old value stays\"",
 			objective->namespace, objective->name, kube_last_error(publisher->client));
 	else
-		discover_objective(publisher->agent, KUBE_EVENT_MODIFIED, whole);
+		discover_objective(publisher->agent, KUBE_EVENT_MODIFIED, answer);
 out:
 	json_decref(answer);
 	json_decref(patch);

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts the real programs for integration tests, ends them by pid, and prints TAP."""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import urllib.error
+import urllib.request
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.abspath(os.environ.get("EBBTIDE_BUILD", f"{ROOT}/build"))
+
+
+def cpu_root():
+    for name in ("cpu", "cpu,cpuacct"):
+        if os.path.isdir(f"/sys/fs/cgroup/{name}"):
+            return f"/sys/fs/cgroup/{name}"
+    return "/sys/fs/cgroup"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read().strip()
+
+
+def wait_for(what, check, seconds=20):
+    """Poll @check until it is true; its value. OSError and KeyError count as not yet."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            value = check()
+            if value:
+                return value
+        except (OSError, KeyError):
+            value = None
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {seconds} s")
+        time.sleep(0.05)
+
+
+def deployment(name, replicas, command, cpu="1", memory="128Mi"):
+    labels = {"app": name}
+    return {"apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": name, "namespace": "default", "labels": labels},
+            "spec": {"replicas": replicas, "selector": {"matchLabels": labels},
+                     "template": {"metadata": {"labels": labels}, "spec": {
+                         "terminationGracePeriodSeconds": 3,
+                         "containers": [{"name": "function", "image": "test",
+                                         "command": command,
+                                         "ports": [{"containerPort": 8080}],
+                                         "resources": {
+                                             "requests": {"cpu": "100m", "memory": "24Mi"},
+                                             "limits": {"cpu": cpu, "memory": memory}}}]}}}}
+
+
+def objective(name, mode="auto", policy="dqn", target="50ms"):
+    return {"apiVersion": "ebbtide.io/v1alpha1", "kind": "ScaleObjective",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+                     "mode": mode, "policy": policy,
+                     "latency": {"percentile": 99, "target": target},
+                     "bounds": {"cpu": {"min": "50m", "max": "1"},
+                                "memory": {"min": "24Mi", "max": "128Mi"},
+                                "replicas": {"min": 1, "max": 3}}}}
+
+
+FIBONACCI = ["/usr/bin/python3", "tests/workloads/fibonacci.py"]
+
+
+class Cluster:
+    """ebbtide-local, and on demand a learner and an agent, in a folder of their own."""
+
+    def __init__(self, items, cgroup="/ebbtide/test"):
+        self.folder = tempfile.mkdtemp(prefix="ebbtide-test-")
+        self.cgroup, self.children = cgroup, {}
+        self.api, self.gateway, self.learner_port, self.metrics_port = (
+            free_port() for _ in range(4))
+        self.server = f"http://127.0.0.1:{self.api}"
+        self.tree = f"{self.folder}/tree"
+        os.mkdir(self.tree)
+        functions = f"{self.folder}/functions.json"
+        with open(functions, "w", encoding="utf-8") as file:
+            json.dump({"apiVersion": "v1", "kind": "List", "items": items}, file)
+        self.start("ebbtide-local", "--functions", functions, "--node", "test", "--cgroup", cgroup,
+                   "--listen", f"127.0.0.1:{self.api}", "--gateway", f"127.0.0.1:{self.gateway}",
+                   "--state", f"{self.folder}/local")
+        wait_for("local API", lambda: self.get("/readyz", raw=True))
+
+    def start(self, name, *arguments):
+        log = open(f"{self.folder}/{name}.log", "a", encoding="utf-8")
+        child = subprocess.Popen([f"{BUILD}/{name}", *arguments], stdout=log, stderr=log, cwd=ROOT,
+                                 start_new_session=True)
+        log.close()
+        self.children[name] = child
+        return child
+
+    def start_learner(self, *arguments):
+        self.start("ebbtide-learner", "--server", self.server, "--seed", "1", "--state",
+                   f"{self.folder}/learner", "--listen", f"127.0.0.1:{self.learner_port}",
+                   "--decisions", f"{self.folder}/decisions.jsonl", "--scale-period-s", "2",
+                   *arguments)
+        wait_for("learner", lambda: self.fetch(self.learner_port, "/healthz"))
+
+    def start_agent(self, *arguments):
+        self.start("ebbtide-agent", "--server", self.server, "--node", "test", "--state",
+                   f"{self.folder}/agent", "--tree", self.tree, "--tick-ms", "200", "--metrics",
+                   f"127.0.0.1:{self.metrics_port}", "--learner",
+                   f"http://127.0.0.1:{self.learner_port}", *arguments)
+        wait_for("agent's tree", lambda: read(f"{self.tree}/agent/version"))
+
+    def end(self, name, number=signal.SIGTERM, seconds=30):
+        child = self.children.pop(name)
+        if child.poll() is None:
+            child.send_signal(number)
+        try:
+            return child.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+            raise AssertionError(f"{name} did not end within {seconds} s of signal {number}")
+
+    def log(self, name):
+        return read(f"{self.folder}/{name}.log")
+
+    def fetch(self, port, path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.read().decode()
+
+    def get(self, path, raw=False):
+        text = self.fetch(self.api, path)
+        return text if raw else json.loads(text)
+
+    def send(self, method, path, body, kind="application/merge-patch+json"):
+        request = urllib.request.Request(self.server + path, data=json.dumps(body).encode(),
+                                         method=method, headers={"Content-Type": kind})
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return json.loads(answer.read())
+
+    def ask(self, name="fibonacci", n=10):
+        return self.fetch(self.gateway, f"/function/{name}/?n={n}")
+
+    def unit(self, name, file):
+        return read(f"{self.tree}/services/default/{name}/{file}")
+
+    def quotas(self, name):
+        folder = f"{cpu_root()}{self.cgroup}/default"
+        found = []
+        for pod in sorted(os.listdir(folder)):
+            if not pod.startswith(name + "-"):
+                continue
+            group = f"{folder}/{pod}/function"
+            if os.path.exists(f"{group}/cpu.max"):
+                found.append(int(read(f"{group}/cpu.max").split()[0]))
+            else:
+                found.append(int(read(f"{group}/cpu.cfs_quota_us")))
+        return found
+
+    def ctl(self, *arguments):
+        return subprocess.run([f"{BUILD}/ebbctl", "--tree", self.tree, *arguments],
+                              capture_output=True, text=True, timeout=30, check=False)
+
+    def close(self):
+        """Everything down; returns what was left behind."""
+        for name in ("ebbtide-agent", "ebbtide-learner", "ebbtide-local"):
+            if name in self.children:
+                self.end(name)
+        left = [line.split()[1] for line in open("/proc/mounts", encoding="utf-8")
+                if self.folder in line]
+        left += [p for d in ("cpu", "memory", "unified", ".")
+                 for p in [f"/sys/fs/cgroup/{d}{self.cgroup}"] if os.path.isdir(p)]
+        for directory in ("cpu", "memory", "unified", "."):
+            try:
+                os.rmdir(f"/sys/fs/cgroup/{directory}/ebbtide")
+            except OSError:
+                pass
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return left
+
+
+def run(tests):
+    """Run functions named test_*, print TAP, exit with the right status."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda n, _f: sys.exit(128 + n))
+    print(f"1..{len(tests)}", flush=True)
+    failed = 0
+    for index, test in enumerate(tests, 1):
+        try:
+            test()
+            print(f"ok {index} - {test.__name__}", flush=True)
+        except Exception:  # pylint: disable=broad-except
+            failed += 1
+            print(f"not ok {index} - {test.__name__}", flush=True)
+            for line in traceback.format_exc().splitlines():
+                print(f"# {line}", flush=True)
+    return 1 if failed else 0
