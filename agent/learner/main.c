@@ -45,22 +45,6 @@ static const char usage[] =
 	"SIGTERM and SIGINT write a checkpoint and leave.\n"
 	"Exit status: 0 left as asked, 1 could not start, 2 wrong usage. See docs/learner.md.\n";
 
-double learner_now_s(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-double learner_unix_s(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 struct options {
 	struct learner_config config;
 	const char *server;

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A report as any agent, or anyone, may send it: taken or refused, never more. */
+#include "driver.h"
+
+#include "learner/learner.h"
+#include "wire.pb-c.h"
+
+static struct learner *learner_make(void)
+{
+	static struct learner learner;
+	static bool made;
+	struct brain_options options = {.name = "vertical", .inputs = STATE_SIZE,
+		.actions = ACTION_VERTICAL, .capacity = 256, .replay_ratio = 1,
+		.updates_per_s_max = 10};
+
+	if (made)
+		return &learner;
+	made = true;
+	train_config_init(&options.train);
+	policy_config_init(&learner.config.policy);
+	pthread_mutex_init(&learner.lock, NULL);
+	random_seed(&learner.random, 1);
+	if (brain_open(&learner.vertical, &options))
+		abort();
+	options.actions = ACTION_HORIZONTAL;
+	if (brain_open(&learner.horizontal, &options))
+		abort();
+	return &learner;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct learner *learner = learner_make();
+	char error[256] = "";
+	uint8_t *answer = NULL;
+	size_t answer_size;
+	int err = report_handle(learner, data, size, &answer, &answer_size, error, sizeof(error));
+
+	/* A refusal says what it refuses. */
+	if (err == -22 && !error[0])
+		abort();
+	free(answer);
+	/* Names in mutated reports are new services and agents: do not let them pile up. */
+	if (learner->services.count > 64 || learner->agent_count > 64) {
+		services_free(&learner->services);
+		for (size_t i = 0; i < learner->agent_count; i++)
+			free(learner->agents[i]);
+		free(learner->agents);
+		learner->agents = NULL;
+		learner->agent_count = 0;
+	}
+	return 0;
+}
+
+static size_t fuzz_seed(size_t index, uint8_t *out)
+{
+	static uint64_t sequence;
+	Ebbtide__Wire__Report report = EBBTIDE__WIRE__REPORT__INIT;
+	Ebbtide__Wire__Unit unit = EBBTIDE__WIRE__UNIT__INIT, *units[1] = {&unit};
+	Ebbtide__Wire__Sample sample = EBBTIDE__WIRE__SAMPLE__INIT;
+	Ebbtide__Wire__Experience experience = EBBTIDE__WIRE__EXPERIENCE__INIT;
+	float state[STATE_SIZE] = {0.5F};
+
+	if (index > 2)
+		return 0;
+	report.schema = STATE_SCHEMA;
+	report.agent = (char *)"node";
+	report.incarnation = 1;
+	report.sequence = ++sequence;
+	sample.tick_s = 1;
+	sample.requests = 100;
+	sample.cpu_limit_millicores = 500;
+	sample.containers = 2;
+	unit.namespace_ = (char *)"default";
+	unit.service = (char *)"fibonacci";
+	unit.sample = &sample;
+	unit.n_state = STATE_SIZE;
+	unit.state = state;
+	unit.decide = true;
+	unit.cpu_declared_millicores = 1000;
+	if (index > 0) {
+		experience.n_state = experience.n_next_state = STATE_SIZE;
+		experience.state = experience.next_state = state;
+		experience.action = 3;
+		experience.reward = -0.5F;
+		unit.experience = &experience;
+	}
+	report.n_units = index < 2;
+	report.units = units;
+	return ebbtide__wire__report__pack(&report, out);
+}
