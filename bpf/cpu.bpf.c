@@ -33,15 +33,17 @@ static __noinline __u32 slot_resolve(__u64 cgroups, __u64 key, __u32 generation)
 	__u64 owner = 0;
 	__u32 memory;
 
-	found.slot = slot_walk(
-		(__u64)BPF_CORE_READ(set, subsys[bpf_core_enum_value(enum cgroup_subsys_id, cpu_cgrp_id)]),
-		cpu_hierarchy, &owner);
+	found.slot =
+		slot_walk((__u64)BPF_CORE_READ(set,
+				  subsys[bpf_core_enum_value(enum cgroup_subsys_id, cpu_cgrp_id)]),
+			cpu_hierarchy, &owner);
 	slot = slot_at(found.slot);
 	if (slot && owner)
 		slot->task_group = owner;
 	owner = 0;
-	memory = slot_walk((__u64)BPF_CORE_READ(set,
-				   subsys[bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id)]),
+	memory = slot_walk(
+		(__u64)BPF_CORE_READ(
+			set, subsys[bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id)]),
 		memory_hierarchy, &owner);
 	slot = slot_at(memory);
 	if (slot && owner)
@@ -72,7 +74,8 @@ static __always_inline bool task_is_runnable(struct task_struct *task)
 static __always_inline void account(struct running *last, struct task_struct *task)
 {
 	struct cgroup *cgroup =
-		task->cgroups->subsys[bpf_core_enum_value(enum cgroup_subsys_id, cpu_cgrp_id)]->cgroup;
+		task->cgroups->subsys[bpf_core_enum_value(enum cgroup_subsys_id, cpu_cgrp_id)]
+			->cgroup;
 	__u64 delay_ns = 0;
 	struct slot *slot;
 
@@ -170,8 +173,8 @@ int cpu_snapshot(__u64 *ctx)
 		}
 		memory = (void *)slot->mem_cgroup;
 		if (memory && BPF_CORE_READ(memory, css.cgroup, kn, id) == slot->memory_id)
-			slot->memory_used_bytes =
-				(__u64)BPF_CORE_READ(memory, memory.usage.counter) << page_shift;
+			slot->memory_used_bytes = (__u64)BPF_CORE_READ(memory, memory.usage.counter)
+						  << page_shift;
 	}
 	return 0;
 }

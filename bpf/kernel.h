@@ -43,8 +43,18 @@ enum {
 };
 #define BPF_F_CURRENT_NETNS (-1L)
 
-enum { AF_INET = 2, AF_INET6 = 10, IPPROTO_TCP = 6, ETH_P_IP = 0x0800, ETH_P_IPV6 = 0x86dd };
-enum { TCP_ESTABLISHED = 1, TCP_CLOSE = 7, TCP_LISTEN = 10 };
+enum {
+	AF_INET = 2,
+	AF_INET6 = 10,
+	IPPROTO_TCP = 6,
+	ETH_P_IP = 0x0800,
+	ETH_P_IPV6 = 0x86dd
+};
+enum {
+	TCP_ESTABLISHED = 1,
+	TCP_CLOSE = 7,
+	TCP_LISTEN = 10
+};
 
 struct bpf_sock {
 	__u32 bound_dev_if;
@@ -142,7 +152,10 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 } KERNEL_TYPE;
 
-enum cgroup_subsys_id { cpu_cgrp_id, memory_cgrp_id };
+enum cgroup_subsys_id {
+	cpu_cgrp_id,
+	memory_cgrp_id
+};
 
 struct sched_entity {
 	__u64 sum_exec_runtime;

@@ -10,7 +10,10 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-enum role { ROLE_SERVER = 1, ROLE_OTHER = 2 };
+enum role {
+	ROLE_SERVER = 1,
+	ROLE_OTHER = 2
+};
 
 struct connection {
 	__u64 start_ns; /* of the pending request; 0: none */
@@ -105,8 +108,8 @@ static __always_inline __u8 role_of(struct __sk_buff *skb, struct bpf_sock *sk)
 	return role;
 }
 
-static __always_inline void connection_open(struct __sk_buff *skb, struct bpf_sock *sk,
-	struct connection *connection)
+static __always_inline void connection_open(
+	struct __sk_buff *skb, struct bpf_sock *sk, struct connection *connection)
 {
 	__u64 key;
 	__u32 *index;

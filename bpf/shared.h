@@ -17,10 +17,10 @@ typedef long long ebb_s64;
  * 2^26 us (67 s); longer values count in the last bucket. A bucket's middle is at most 1.6 % from
  * any value in it.
  */
-#define HIST_LINEAR    32
-#define HIST_OCTAVES   21
-#define HIST_BUCKETS   (HIST_LINEAR * (1 + HIST_OCTAVES))
-#define HIST_MAX_US    ((1ULL << 26) - 1)
+#define HIST_LINEAR  32
+#define HIST_OCTAVES 21
+#define HIST_BUCKETS (HIST_LINEAR * (1 + HIST_OCTAVES))
+#define HIST_MAX_US  ((1ULL << 26) - 1)
 
 static inline __attribute__((always_inline)) ebb_u32 hist_bucket(ebb_u64 us)
 {
@@ -78,24 +78,24 @@ struct slot {
 	ebb_u64 requests_failed;
 	ebb_s64 in_flight;
 	/* Set by the agent. */
-	ebb_u64 objective_ns;       /* 0: none */
+	ebb_u64 objective_ns;	    /* 0: none */
 	ebb_u64 trace_threshold_ns; /* requests at least this slow become events; 0: none */
-	ebb_u64 cpu_id;             /* cgroup ids, to know a stale pointer from a live one */
+	ebb_u64 cpu_id;		    /* cgroup ids, to know a stale pointer from a live one */
 	ebb_u64 memory_id;
 	/* Kernel addresses, found by cpu.bpf.c on a task's first switch; never read in user space. */
 	ebb_u64 task_group;
 	ebb_u64 mem_cgroup;
-	ebb_u32 latency[HIST_BUCKETS];   /* TTFB */
+	ebb_u32 latency[HIST_BUCKETS];	 /* TTFB */
 	ebb_u32 run_queue[HIST_BUCKETS]; /* delay from runnable to running */
 };
 
 /* Which hierarchy a cgroup id belongs to: ids are unique within one only. */
-#define HIERARCHY_UNIFIED 0ULL
-#define HIERARCHY_CPU     1ULL
-#define HIERARCHY_MEMORY  2ULL
+#define HIERARCHY_UNIFIED	0ULL
+#define HIERARCHY_CPU		1ULL
+#define HIERARCHY_MEMORY	2ULL
 #define SLOT_KEY(hierarchy, id) ((hierarchy) << 62 | (id))
 
-#define SLOT_NONE 0xffffffffU
+#define SLOT_NONE		0xffffffffU
 
 /* slot_cache: where a cgroup (a unit's or any other) was found to belong, and when. */
 struct slot_cached {
@@ -107,7 +107,7 @@ struct slot_cached {
 struct slot_control {
 	ebb_u32 generation;
 	ebb_u32 reserved;
-	ebb_u64 events_lost; /* no room in the ring buffer */
+	ebb_u64 events_lost;   /* no room in the ring buffer */
 	ebb_u64 switches_lost; /* a task left a CPU without having been seen to come */
 };
 
@@ -118,12 +118,12 @@ struct request_event {
 	ebb_u64 start_ns;   /* CLOCK_MONOTONIC of the first byte of the request */
 	ebb_u64 latency_ns; /* to the first byte of the response */
 	ebb_u32 slot;
-	ebb_u32 head_bytes;     /* of head[] that are valid */
+	ebb_u32 head_bytes;	/* of head[] that are valid */
 	ebb_u32 response_bytes; /* in the first segment of the response */
-	ebb_u16 family;         /* AF_INET, AF_INET6 */
-	ebb_u16 local_port;     /* host byte order */
+	ebb_u16 family;		/* AF_INET, AF_INET6 */
+	ebb_u16 local_port;	/* host byte order */
 	ebb_u16 remote_port;
-	ebb_u16 status; /* HTTP status, 0 if the response is not HTTP/1 */
+	ebb_u16 status;	       /* HTTP status, 0 if the response is not HTTP/1 */
 	ebb_u32 remote_ip4;    /* network byte order, valid for AF_INET */
 	ebb_u32 remote_ip6[4]; /* network byte order, valid for AF_INET6 */
 	ebb_u32 reserved;

@@ -73,7 +73,8 @@ static __always_inline void slot_histogram_add(__u32 *buckets, __u64 ns)
  * Walk from @css towards the root until a unit's cgroup is found; its css comes back in *@owner.
  * @subsys is the css's own hierarchy key prefix. Runs once per cgroup and generation.
  */
-__attribute__((unused)) static __noinline __u32 slot_walk(__u64 css_address, __u64 hierarchy, __u64 *owner)
+__attribute__((unused)) static __noinline __u32 slot_walk(
+	__u64 css_address, __u64 hierarchy, __u64 *owner)
 {
 	struct cgroup_subsys_state *css = (void *)css_address;
 	__u32 *index;

@@ -242,7 +242,7 @@ bool cgroup_exists(const struct cgroup_driver *driver, const char *path)
 	char full[2 * CGROUP_PATH_MAX];
 
 	return !path_join(full, sizeof(full), driver->cpu_root, path, NULL) &&
-		access(full, F_OK) == 0;
+	       access(full, F_OK) == 0;
 }
 
 /* A file with one number or "max"; values the kernel shows for "none" become CGROUP_UNLIMITED. */
@@ -260,8 +260,8 @@ static int read_limit(const char *root, const char *path, const char *file, int6
 	return 0;
 }
 
-int cgroup_read_limits(const struct cgroup_driver *driver, const char *path,
-	struct cgroup_limits *limits)
+int cgroup_read_limits(
+	const struct cgroup_driver *driver, const char *path, struct cgroup_limits *limits)
 {
 	char text[64];
 	char *rest;
@@ -273,8 +273,8 @@ int cgroup_read_limits(const struct cgroup_driver *driver, const char *path,
 		(void)read_limit(driver->cpu_root, path, "cpu.cfs_burst_us", &limits->cpu_burst_us);
 		err = read_limit(driver->cpu_root, path, "cpu.cfs_quota_us", &limits->cpu_quota_us);
 		if (!err)
-			err = read_limit(
-				driver->cpu_root, path, "cpu.cfs_period_us", &limits->cpu_period_us);
+			err = read_limit(driver->cpu_root, path, "cpu.cfs_period_us",
+				&limits->cpu_period_us);
 		if (!err)
 			err = read_limit(driver->memory_root, path, "memory.limit_in_bytes",
 				&limits->memory_max_bytes);
@@ -312,13 +312,13 @@ static void read_memory(const struct cgroup_driver *driver, const char *path, ch
 	}
 	usage->memory_working_set_bytes =
 		usage->memory_used_bytes > inactive ? usage->memory_used_bytes - inactive : 0;
-	if (!file_read(root, path, v2 ? "memory.events" : "memory.oom_control", text,
-		    FILE_BYTES_MAX))
+	if (!file_read(
+		    root, path, v2 ? "memory.events" : "memory.oom_control", text, FILE_BYTES_MAX))
 		usage->oom_kills = keyed_number(text, "oom_kill");
 }
 
-int cgroup_read_usage(const struct cgroup_driver *driver, const char *path,
-	struct cgroup_usage *usage)
+int cgroup_read_usage(
+	const struct cgroup_driver *driver, const char *path, struct cgroup_usage *usage)
 {
 	bool v2 = driver->layout == CGROUP_LAYOUT_V2;
 	char text[FILE_BYTES_MAX];
@@ -348,8 +348,8 @@ int cgroup_read_usage(const struct cgroup_driver *driver, const char *path,
 	return 0;
 }
 
-int cgroup_write_cpu_quota(const struct cgroup_driver *driver, const char *path, int64_t quota_us,
-	int64_t period_us)
+int cgroup_write_cpu_quota(
+	const struct cgroup_driver *driver, const char *path, int64_t quota_us, int64_t period_us)
 {
 	char text[64];
 	int64_t now_us = 0;

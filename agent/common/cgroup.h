@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CGROUP_PATH_MAX  512
+#define CGROUP_PATH_MAX	 512
 #define CGROUP_UNLIMITED (-1)
 
 enum cgroup_layout {
@@ -25,7 +25,7 @@ enum cgroup_layout {
 struct cgroup_driver {
 	enum cgroup_layout layout;
 	char unified_root[CGROUP_PATH_MAX]; /* the version-2 tree: sockets, PSI, CPU use */
-	char cpu_root[CGROUP_PATH_MAX];     /* where the quota is written */
+	char cpu_root[CGROUP_PATH_MAX];	    /* where the quota is written */
 	char memory_root[CGROUP_PATH_MAX];  /* where the memory limit is written */
 };
 
@@ -45,7 +45,8 @@ struct cgroup_usage {
 	uint64_t throttled_periods;
 	uint64_t throttled_us;
 	uint64_t memory_used_bytes;
-	uint64_t memory_working_set_bytes; /* used less inactive file pages, as the kubelet counts */
+	uint64_t
+		memory_working_set_bytes; /* used less inactive file pages, as the kubelet counts */
 	uint64_t memory_major_faults;
 	uint64_t oom_kills;
 	uint64_t cpu_pressure_some_us; /* PSI totals */
@@ -65,14 +66,14 @@ int cgroup_remove(const struct cgroup_driver *driver, const char *path);
 int cgroup_add_process(const struct cgroup_driver *driver, const char *path, pid_t pid);
 bool cgroup_exists(const struct cgroup_driver *driver, const char *path);
 
-int cgroup_read_limits(const struct cgroup_driver *driver, const char *path,
-	struct cgroup_limits *limits);
-int cgroup_read_usage(const struct cgroup_driver *driver, const char *path,
-	struct cgroup_usage *usage);
+int cgroup_read_limits(
+	const struct cgroup_driver *driver, const char *path, struct cgroup_limits *limits);
+int cgroup_read_usage(
+	const struct cgroup_driver *driver, const char *path, struct cgroup_usage *usage);
 
 /* Each writes one value. Every write of a quota is a refill, so callers compare first. */
-int cgroup_write_cpu_quota(const struct cgroup_driver *driver, const char *path, int64_t quota_us,
-	int64_t period_us);
+int cgroup_write_cpu_quota(
+	const struct cgroup_driver *driver, const char *path, int64_t quota_us, int64_t period_us);
 int cgroup_write_cpu_burst(const struct cgroup_driver *driver, const char *path, int64_t burst_us);
 int cgroup_write_memory_max(const struct cgroup_driver *driver, const char *path, int64_t bytes);
 int cgroup_write_memory_high(const struct cgroup_driver *driver, const char *path, int64_t bytes);

@@ -10,7 +10,8 @@
 
 int listen_open(const char *address)
 {
-	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
+	struct addrinfo hints = {.ai_family = AF_UNSPEC,
+		.ai_socktype = SOCK_STREAM,
 		.ai_flags = AI_PASSIVE | AI_NUMERICSERV};
 	const char *colon = strrchr(address, ':');
 	struct addrinfo *found = NULL;

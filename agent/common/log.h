@@ -16,13 +16,12 @@ void log_init(const char *program, enum log_level level);
 /* "err", "warning", "notice", "info", "debug" -> level; -EINVAL otherwise. */
 int log_parse_level(const char *name);
 
-void log_write(enum log_level level, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-#define log_err(...)     log_write(LOG_LEVEL_ERR, __VA_ARGS__)
+#define log_err(...)	 log_write(LOG_LEVEL_ERR, __VA_ARGS__)
 #define log_warning(...) log_write(LOG_LEVEL_WARNING, __VA_ARGS__)
-#define log_notice(...)  log_write(LOG_LEVEL_NOTICE, __VA_ARGS__)
-#define log_info(...)    log_write(LOG_LEVEL_INFO, __VA_ARGS__)
-#define log_debug(...)   log_write(LOG_LEVEL_DEBUG, __VA_ARGS__)
+#define log_notice(...)	 log_write(LOG_LEVEL_NOTICE, __VA_ARGS__)
+#define log_info(...)	 log_write(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(...)	 log_write(LOG_LEVEL_DEBUG, __VA_ARGS__)
 
 #endif

@@ -24,11 +24,15 @@
 
 #define OBJECTIVE_NAME_MAX 254
 
-enum objective_mode { OBJECTIVE_OBSERVE, OBJECTIVE_RECOMMEND, OBJECTIVE_AUTO };
+enum objective_mode {
+	OBJECTIVE_OBSERVE,
+	OBJECTIVE_RECOMMEND,
+	OBJECTIVE_AUTO
+};
 
 struct objective {
 	char namespace[64];
-	char name[OBJECTIVE_NAME_MAX];    /* of the ScaleObjective object */
+	char name[OBJECTIVE_NAME_MAX];	  /* of the ScaleObjective object */
 	char service[OBJECTIVE_NAME_MAX]; /* of the Deployment it targets */
 	enum objective_mode mode;
 	double latency_percentile; /* above 0, below 100 */
@@ -47,8 +51,8 @@ struct objective {
 
 void objective_init(struct objective *objective);
 /* From a ScaleObjective; 0, or -EINVAL with the field and the value in @error. */
-int objective_parse(const json_t *object, struct objective *objective, char *error,
-	size_t error_size);
+int objective_parse(
+	const json_t *object, struct objective *objective, char *error, size_t error_size);
 /*
  * Set one field by its name in the operator's tree ("latency_target_us", "cpu_max_millicores",
  * "mode", ...): -ENOENT no such field, -EINVAL not a value, -ERANGE outside its range (or min over

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-__attribute__((format(printf, 2, 3))) static void append(struct prometheus *out,
-	const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void append(
+	struct prometheus *out, const char *format, ...)
 {
 	va_list args;
 	int length;
@@ -33,8 +33,8 @@ __attribute__((format(printf, 2, 3))) static void append(struct prometheus *out,
 	out->used += (size_t)length;
 }
 
-void prometheus_declare(struct prometheus *out, const char *name, const char *type,
-	const char *help)
+void prometheus_declare(
+	struct prometheus *out, const char *name, const char *type, const char *help)
 {
 	append(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }

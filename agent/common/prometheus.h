@@ -12,8 +12,8 @@ struct prometheus {
 };
 
 /* HELP and TYPE lines; @type "counter", "gauge" or "histogram". */
-void prometheus_declare(struct prometheus *out, const char *name, const char *type,
-	const char *help);
+void prometheus_declare(
+	struct prometheus *out, const char *name, const char *type, const char *help);
 /* One sample; @labels such as service="a/b", already escaped, or NULL. */
 void prometheus_sample(struct prometheus *out, const char *name, const char *labels, double value);
 /* @text with backslash, quote and newline escaped for a label's value. */

@@ -110,9 +110,9 @@ bool sample_violates(const struct sample *sample, const struct objective *object
 	if (asked == 0)
 		/* Requests wait and none was answered in a whole tick. */
 		return sample->in_flight >= 1 &&
-			sample->tick_s * 1e6 > objective->latency_target_us;
+		       sample->tick_s * 1e6 > objective->latency_target_us;
 	return (double)(sample->requests_over + sample->requests_failed) >
-		sample_over_allowed(objective) * (double)asked;
+	       sample_over_allowed(objective) * (double)asked;
 }
 
 void state_note_action(struct state_history *history, int cpu_direction, int memory_direction)
@@ -169,8 +169,8 @@ static void history_advance(struct state_history *history, const struct sample *
 	} else {
 		history->rate_average = rate_keep * history->rate_average + (1 - rate_keep) * rate;
 		if (sample->requests)
-			history->cpu_per_request_us = cost_keep * history->cpu_per_request_us +
-				(1 - cost_keep) * cost_us;
+			history->cpu_per_request_us =
+				cost_keep * history->cpu_per_request_us + (1 - cost_keep) * cost_us;
 		history->since_action++;
 	}
 	history->demand_millicores[history->demand_next] =
@@ -178,8 +178,8 @@ static void history_advance(struct state_history *history, const struct sample *
 	history->demand_next = (history->demand_next + 1) % STATE_HISTORY;
 	if (history->demand_count < STATE_HISTORY)
 		history->demand_count++;
-	history->violation_bits = history->violation_bits << 1 |
-		(sample_violates(sample, objective) ? 1U : 0U);
+	history->violation_bits =
+		history->violation_bits << 1 | (sample_violates(sample, objective) ? 1U : 0U);
 	if (history->ticks < STATE_VIOLATIONS)
 		history->ticks++;
 }
@@ -205,12 +205,12 @@ void state_build(struct state_history *history, const struct sample *sample,
 	v[STATE_latency_p50] = half_log2(sample->latency_p50_us / target);
 	v[STATE_latency_p95] = half_log2(sample->latency_p95_us / target);
 	v[STATE_latency_p99] = half_log2(sample->latency_objective_us / target);
-	v[STATE_over_share] = asked > 0
-		? sqrt((double)(sample->requests_over + sample->requests_failed) / asked)
-		: (sample_violates(sample, objective) ? 1 : 0);
+	v[STATE_over_share] =
+		asked > 0 ? sqrt((double)(sample->requests_over + sample->requests_failed) / asked)
+			  : (sample_violates(sample, objective) ? 1 : 0);
 	v[STATE_rate_change] = history->rate_average > 0 && rate > 0
-		? log2(rate / history->rate_average)
-		: (history->rate_average > 0 ? -2 : 0);
+				       ? log2(rate / history->rate_average)
+				       : (history->rate_average > 0 ? -2 : 0);
 	v[STATE_in_flight] = log2(1 + fmax(sample->in_flight, 0) / containers) / 4;
 	v[STATE_cpu_use] = limit > 0 ? share(sample->cpu_used_us, tick_us) * 1000 / limit : 0;
 	v[STATE_throttled] = sqrt(share(sample->throttled_us, tick_us) / containers);
@@ -220,9 +220,9 @@ void state_build(struct state_history *history, const struct sample *sample,
 	v[STATE_cpu_limit] = log_between(sample->cpu_limit_millicores,
 		objective->cpu_min_millicores, objective->cpu_max_millicores);
 	v[STATE_memory_use] = sample->memory_limit_bytes
-		? (double)sample->memory_working_set_bytes / containers /
-			(double)sample->memory_limit_bytes
-		: 0;
+				      ? (double)sample->memory_working_set_bytes / containers /
+						(double)sample->memory_limit_bytes
+				      : 0;
 	v[STATE_reclaim] = sqrt(share(sample->reclaim_us, tick_us) / containers);
 	v[STATE_memory_limit] = log_between((double)sample->memory_limit_bytes,
 		(double)objective->memory_min_bytes, (double)objective->memory_max_bytes);
@@ -251,7 +251,8 @@ void state_build(struct state_history *history, const struct sample *sample,
 		int d = STATE_d_latency_p99 + i;
 		float change = first ? 0 : state[of[i]] - history->previous[of[i]];
 
-		state[d] = fminf(fmaxf(change, state_features[d].lowest), state_features[d].highest);
+		state[d] =
+			fminf(fmaxf(change, state_features[d].lowest), state_features[d].highest);
 	}
 	memcpy(history->previous, state, sizeof(history->previous));
 }
@@ -275,11 +276,11 @@ float reward_compute(const struct sample *sample, const struct objective *object
 		/* Half for by how much the percentile is over, half for how many requests are. */
 		if (sample->latency_objective_us > objective->latency_target_us)
 			late = fmin(
-				log2(sample->latency_objective_us / objective->latency_target_us) / 4,
+				log2(sample->latency_objective_us / objective->latency_target_us) /
+					4,
 				1);
-		over = asked > 0
-			? (double)(sample->requests_over + sample->requests_failed) / asked
-			: 1;
+		over = asked > 0 ? (double)(sample->requests_over + sample->requests_failed) / asked
+				 : 1;
 		over = 0.25 + 0.75 * fmin(1, 0.5 * late + 0.5 * over);
 	}
 	cost += weights->overshoot * over;

@@ -55,7 +55,7 @@ enum state_feature {
 #define X(name, lowest, highest, text) STATE_##name,
 	STATE_FEATURES(X)
 #undef X
-		STATE_SIZE,
+	STATE_SIZE,
 };
 
 struct state_feature_info {
@@ -69,7 +69,7 @@ extern const struct state_feature_info state_features[STATE_SIZE];
 /* Vertical actions: index = cpu step x ACTION_MEMORY_STEPS + memory step. */
 #define ACTION_CPU_STEPS     3
 #define ACTION_MEMORY_STEPS  3
-#define ACTION_VERTICAL      (ACTION_CPU_STEPS * ACTION_MEMORY_STEPS)
+#define ACTION_VERTICAL	     (ACTION_CPU_STEPS * ACTION_MEMORY_STEPS)
 #define ACTION_VERTICAL_HOLD 4
 /* Horizontal actions: replicas -1, 0, +1. */
 #define ACTION_HORIZONTAL      3
@@ -126,8 +126,8 @@ double sample_over_allowed(const struct objective *objective);
 /* Whether the tick broke the objective: answered requests and too many of them over. */
 bool sample_violates(const struct sample *sample, const struct objective *objective);
 
-#define STATE_HISTORY     10
-#define STATE_VIOLATIONS  30
+#define STATE_HISTORY	 10
+#define STATE_VIOLATIONS 30
 
 /* What a unit (or service) remembers between ticks. Zero-initialise. */
 struct state_history {

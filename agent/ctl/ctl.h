@@ -7,9 +7,9 @@
 #include <stddef.h>
 
 #define CTL_EXIT_FAILED 1
-#define CTL_EXIT_USAGE  2
-#define CTL_PATH_MAX    1024
-#define CTL_VALUE_MAX   512
+#define CTL_EXIT_USAGE	2
+#define CTL_PATH_MAX	1024
+#define CTL_VALUE_MAX	512
 
 struct ctl {
 	const char *tree; /* mount point of the agent's tree */

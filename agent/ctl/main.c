@@ -8,7 +8,8 @@
 
 static const struct ctl_command commands[] = {
 	{"status", "", "what runs on this node, what is degraded and why", ctl_status},
-	{"top", "[--once] [--interval S]", "services of this node, refreshed every second", ctl_top},
+	{"top", "[--once] [--interval S]", "services of this node, refreshed every second",
+		ctl_top},
 	{"trace", "SERVICE [--slower 20ms] [--json] [--count N]",
 		"requests slower than that, as they end", ctl_trace},
 	{"get", "SERVICE [FILE]", "one value of the tree, or all of a service", ctl_get},
@@ -18,9 +19,8 @@ static const struct ctl_command commands[] = {
 
 static void usage(FILE *to)
 {
-	fprintf(to,
-		"Usage: ebbctl [--tree DIR] COMMAND [ARGUMENT]...\n"
-		"Look at, trace and tune the services of this node.\n\n");
+	fprintf(to, "Usage: ebbctl [--tree DIR] COMMAND [ARGUMENT]...\n"
+		    "Look at, trace and tune the services of this node.\n\n");
 	for (size_t i = 0; i < COMMANDS; i++)
 		fprintf(to, "  %-7s %-46s %s\n", commands[i].name, commands[i].arguments,
 			commands[i].text);

@@ -89,8 +89,8 @@ int ctl_status(struct ctl *ctl, int argc, char **argv)
 	show(ctl, "foreign writes", "foreign_writes");
 	show(ctl, "events lost", "events_lost");
 	off = show_programs(ctl);
-	printf("\n%-32s %-10s %-8s %10s %12s %10s  %s\n", "SERVICE", "MODE", "POLICY",
-		"CONTAINERS", "REQUESTS", "VIOLATIONS", "LAST ACTION");
+	printf("\n%-32s %-10s %-8s %10s %12s %10s  %s\n", "SERVICE", "MODE", "POLICY", "CONTAINERS",
+		"REQUESTS", "VIOLATIONS", "LAST ACTION");
 	if (ctl_each_service(ctl, show_service, NULL) == 0)
 		printf("(none: no pod of this node, or the API is not reachable)\n");
 	return off ? CTL_EXIT_FAILED : EXIT_SUCCESS;

@@ -41,8 +41,8 @@ static void show_service(const struct ctl *ctl, const char *service, void *conte
 
 int ctl_top(struct ctl *ctl, int argc, char **argv)
 {
-	static const struct option options[] = {{"once", no_argument, NULL, 'o'},
-		{"interval", required_argument, NULL, 'i'}, {0}};
+	static const struct option options[] = {
+		{"once", no_argument, NULL, 'o'}, {"interval", required_argument, NULL, 'i'}, {0}};
 	bool terminal = isatty(STDOUT_FILENO), once = false;
 	double interval_s = 1;
 	struct timespec pause;

@@ -54,10 +54,10 @@ static void show_line(const char *text, bool as_json)
 	if (event && json_unpack(event, "{s:I}", "missed", &missed) == 0)
 		printf("(%lld events came faster than they were read)\n", missed);
 	else if (event &&
-		json_unpack(event, "{s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:s}", "time_us",
-			&time_us, "latency_us", &latency_us, "status", &status, "response_bytes",
-			&bytes, "peer_port", &port, "pod", &pod, "method", &method, "path", &path,
-			"peer", &peer, "protocol", &protocol) == 0) {
+		 json_unpack(event, "{s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:s}", "time_us",
+			 &time_us, "latency_us", &latency_us, "status", &status, "response_bytes",
+			 &bytes, "peer_port", &port, "pod", &pod, "method", &method, "path", &path,
+			 "peer", &peer, "protocol", &protocol) == 0) {
 		seconds = (time_t)(time_us / 1000000);
 		localtime_r(&seconds, &local);
 		printf("%02d:%02d:%02d.%06lld %10.3f ms  %3lld %-6s %-32s %-36s %s:%lld\n",
@@ -95,8 +95,8 @@ static int follow(int fd, bool as_json, long count)
 	return 0;
 }
 
-static int run(const struct ctl *ctl, const char *service, double slower_us, bool as_json,
-	long count)
+static int run(
+	const struct ctl *ctl, const char *service, double slower_us, bool as_json, long count)
 {
 	char path[CTL_PATH_MAX], threshold[CTL_PATH_MAX], full[CTL_PATH_MAX], before[32], text[32];
 	struct sigaction action = {.sa_handler = on_signal};

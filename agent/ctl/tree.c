@@ -72,8 +72,8 @@ int ctl_each_service(const struct ctl *ctl,
 	for (int i = 0; i < count; i++) {
 		int inner;
 
-		snprintf(folder, sizeof(folder), "%s/services/%s", ctl->tree,
-			namespaces[i]->d_name);
+		snprintf(
+			folder, sizeof(folder), "%s/services/%s", ctl->tree, namespaces[i]->d_name);
 		inner = scandir(folder, &services, skip_dots, alphasort);
 		for (int k = 0; k < inner; k++) {
 			snprintf(path, sizeof(path), "services/%s/%s", namespaces[i]->d_name,

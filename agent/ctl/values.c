@@ -23,8 +23,7 @@ static void show_folder(const struct ctl *ctl, const char *service, const char *
 	count = scandir(path, &files, skip_dots, alphasort);
 	for (int i = 0; i < count; i++) {
 		snprintf(path, sizeof(path), "%s/%s%s", service, folder, files[i]->d_name);
-		if (files[i]->d_type != DT_DIR &&
-			ctl_read(ctl, path, value, sizeof(value)) == 0)
+		if (files[i]->d_type != DT_DIR && ctl_read(ctl, path, value, sizeof(value)) == 0)
 			printf("%s%-28s %s\n", folder, files[i]->d_name, value);
 		free(files[i]);
 	}

@@ -39,10 +39,15 @@ static void heads_shrink(struct trainer *trainer)
 int brain_open(struct brain **out, const struct brain_options *options)
 {
 	struct brain *brain = calloc(1, sizeof(*brain));
-	struct network_shape shape = {.inputs = options->inputs, .hidden1 = 128, .hidden2 = 128,
-		.actions = options->actions, .dueling = options->train.dueling};
-	struct replay_config replay = {.capacity = options->capacity, .inputs = options->inputs,
-		.actions = options->actions, .prioritised = options->train.prioritised,
+	struct network_shape shape = {.inputs = options->inputs,
+		.hidden1 = 128,
+		.hidden2 = 128,
+		.actions = options->actions,
+		.dueling = options->train.dueling};
+	struct replay_config replay = {.capacity = options->capacity,
+		.inputs = options->inputs,
+		.actions = options->actions,
+		.prioritised = options->train.prioritised,
 		.alpha = options->train.alpha};
 	int err;
 

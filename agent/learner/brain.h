@@ -20,13 +20,13 @@ struct brain_options {
 	uint32_t actions;
 	uint32_t capacity; /* of the replay buffer, transitions */
 	struct train_config train;
-	double replay_ratio;      /* gradient steps per stored transition */
+	double replay_ratio;	  /* gradient steps per stored transition */
 	double updates_per_s_max; /* bound on them, whatever arrives */
 };
 
 struct brain_status {
-	uint64_t stored;      /* transitions ever */
-	uint32_t held;        /* now in the buffer */
+	uint64_t stored; /* transitions ever */
+	uint32_t held;	 /* now in the buffer */
 	uint64_t steps;
 	uint64_t divergences;
 	size_t replay_bytes;

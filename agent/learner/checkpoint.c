@@ -11,8 +11,8 @@
 #include <unistd.h>
 #include <zlib.h>
 
-#define MAGIC        "EBBTIDE\n"
-#define FLOATS_MAX   (64U << 20)
+#define MAGIC	      "EBBTIDE\n"
+#define FLOATS_MAX    (64U << 20)
 #define TRAILER_BYTES 4
 
 /* Little-endian on disk; all machines that Ebbtide runs on are. */
@@ -43,9 +43,12 @@ static int write_all(int fd, const void *bytes, size_t size)
 
 int checkpoint_write(const char *path, const struct checkpoint *checkpoint)
 {
-	struct header header = {.version = CHECKPOINT_VERSION, .schema = checkpoint->schema,
-		.inputs = checkpoint->inputs, .actions = checkpoint->actions,
-		.steps = checkpoint->steps, .count = checkpoint->count};
+	struct header header = {.version = CHECKPOINT_VERSION,
+		.schema = checkpoint->schema,
+		.inputs = checkpoint->inputs,
+		.actions = checkpoint->actions,
+		.steps = checkpoint->steps,
+		.count = checkpoint->count};
 	size_t bytes = checkpoint->count * sizeof(float);
 	char temporary[1024];
 	uint32_t crc;
@@ -121,8 +124,7 @@ int checkpoint_parse(const uint8_t *bytes, size_t size, struct checkpoint *check
 	return 0;
 }
 
-int checkpoint_read(const char *path, struct checkpoint *checkpoint, char *error,
-	size_t error_size)
+int checkpoint_read(const char *path, struct checkpoint *checkpoint, char *error, size_t error_size)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC), err = 0;
 	uint8_t *bytes = NULL;

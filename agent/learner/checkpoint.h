@@ -9,15 +9,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CHECKPOINT_VERSION 1
+#define CHECKPOINT_VERSION 1U
 
 struct checkpoint {
-	uint32_t schema;  /* STATE_SCHEMA of the features and actions */
+	uint32_t schema; /* STATE_SCHEMA of the features and actions */
 	uint32_t inputs;
 	uint32_t actions;
 	uint64_t steps;
-	size_t count;     /* floats */
-	float *weights;   /* owned by the reader of checkpoint_parse(): free() */
+	size_t count;	/* floats */
+	float *weights; /* owned by the reader of checkpoint_parse(): free() */
 };
 
 /* 0 or -errno. */
@@ -26,8 +26,8 @@ int checkpoint_write(const char *path, const struct checkpoint *checkpoint);
  * 0; -ENOENT; -EINVAL with the reason in @error: not a checkpoint, another version, damaged,
  * truncated, not finite.
  */
-int checkpoint_read(const char *path, struct checkpoint *checkpoint, char *error,
-	size_t error_size);
+int checkpoint_read(
+	const char *path, struct checkpoint *checkpoint, char *error, size_t error_size);
 /* The same from memory; what a fuzz target calls. */
 int checkpoint_parse(const uint8_t *bytes, size_t size, struct checkpoint *checkpoint, char *error,
 	size_t error_size);

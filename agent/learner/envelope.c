@@ -44,14 +44,14 @@ uint64_t envelope_memory_floor(const struct envelope_unit *unit)
 {
 	const struct sample *sample = unit->sample;
 	uint64_t used = sample->memory_peak_bytes > sample->memory_used_bytes
-		? sample->memory_peak_bytes
-		: sample->memory_used_bytes;
+				? sample->memory_peak_bytes
+				: sample->memory_used_bytes;
 	uint64_t each = sample->containers ? used / sample->containers : used;
 	uint64_t floor = each + (uint64_t)(ENVELOPE_MEMORY_MARGIN_SHARE * (double)each) +
-		ENVELOPE_MEMORY_MARGIN_BYTES;
+			 ENVELOPE_MEMORY_MARGIN_BYTES;
 
 	return floor > unit->objective->memory_min_bytes ? floor
-							  : unit->objective->memory_min_bytes;
+							 : unit->objective->memory_min_bytes;
 }
 
 static enum envelope_rule forbid_cpu(const struct envelope_unit *unit, int direction)
@@ -89,8 +89,8 @@ static enum envelope_rule forbid_memory(const struct envelope_unit *unit, int di
 	return limit >= envelope_memory_max(unit) ? RULE_BOUNDS : RULE_NONE;
 }
 
-uint64_t envelope_vertical_mask(const struct envelope_unit *unit,
-	enum envelope_rule rules[ACTION_VERTICAL])
+uint64_t envelope_vertical_mask(
+	const struct envelope_unit *unit, enum envelope_rule rules[ACTION_VERTICAL])
 {
 	uint64_t mask = 0;
 
@@ -118,12 +118,12 @@ void envelope_vertical_limits(const struct envelope_unit *unit, uint32_t action,
 
 	*cpu_millicores = unit->sample->cpu_limit_millicores * action_cpu_factor[cpu + 1];
 	*memory_bytes = (uint64_t)((double)unit->sample->memory_limit_bytes *
-		action_memory_factor[memory + 1]);
+				   action_memory_factor[memory + 1]);
 	(void)envelope_clamp(unit, cpu_millicores, memory_bytes);
 }
 
-enum envelope_rule envelope_clamp(const struct envelope_unit *unit, double *cpu_millicores,
-	uint64_t *memory_bytes)
+enum envelope_rule envelope_clamp(
+	const struct envelope_unit *unit, double *cpu_millicores, uint64_t *memory_bytes)
 {
 	double cpu_max = envelope_cpu_max(unit);
 	uint64_t memory_max = envelope_memory_max(unit);
@@ -165,14 +165,13 @@ static enum envelope_rule forbid_replicas(const struct envelope_service *service
 	return service->since_scale_in_s < service->cooldown_s ? RULE_COOLDOWN : RULE_NONE;
 }
 
-uint64_t envelope_horizontal_mask(const struct envelope_service *service,
-	enum envelope_rule rules[ACTION_HORIZONTAL])
+uint64_t envelope_horizontal_mask(
+	const struct envelope_service *service, enum envelope_rule rules[ACTION_HORIZONTAL])
 {
 	uint64_t mask = 0;
 
 	for (int action = 0; action < ACTION_HORIZONTAL; action++) {
-		enum envelope_rule rule =
-			forbid_replicas(service, action - ACTION_HORIZONTAL_HOLD);
+		enum envelope_rule rule = forbid_replicas(service, action - ACTION_HORIZONTAL_HOLD);
 
 		if (!rule)
 			mask |= 1ULL << action;
@@ -182,8 +181,8 @@ uint64_t envelope_horizontal_mask(const struct envelope_service *service,
 	return mask;
 }
 
-enum envelope_rule envelope_clamp_replicas(const struct envelope_service *service,
-	uint32_t *replicas)
+enum envelope_rule envelope_clamp_replicas(
+	const struct envelope_service *service, uint32_t *replicas)
 {
 	int direction = (*replicas > service->replicas) - (*replicas < service->replicas);
 	enum envelope_rule rule = forbid_replicas(service, direction);

@@ -12,14 +12,14 @@
 
 enum envelope_rule {
 	RULE_NONE,
-	RULE_BOUNDS,         /* outside the objective's bounds or the owner's own limit */
-	RULE_STEP,           /* a rule's jump cut to one step of the action table */
+	RULE_BOUNDS,	     /* outside the objective's bounds or the owner's own limit */
+	RULE_STEP,	     /* a rule's jump cut to one step of the action table */
 	RULE_OVER_OBJECTIVE, /* no cut while over the objective */
 	RULE_MEMORY_FLOOR,   /* memory never under working set + margin */
-	RULE_COOLDOWN,       /* replicas rest after a scale-in */
-	RULE_REVERT,         /* the objective broke right after a cut: the cut is taken back */
-	RULE_FROZEN,         /* the operator's freeze */
-	RULE_UNLIMITED,      /* the owner set no such limit: none is added */
+	RULE_COOLDOWN,	     /* replicas rest after a scale-in */
+	RULE_REVERT,	     /* the objective broke right after a cut: the cut is taken back */
+	RULE_FROZEN,	     /* the operator's freeze */
+	RULE_UNLIMITED,	     /* the owner set no such limit: none is added */
 	RULE_COUNT,
 };
 const char *envelope_rule_name(enum envelope_rule rule);
@@ -44,14 +44,14 @@ uint64_t envelope_memory_floor(const struct envelope_unit *unit);
  * Which vertical actions are allowed, a bit each; hold always is. @rules, if given, gets the rule
  * that forbids each of the others.
  */
-uint64_t envelope_vertical_mask(const struct envelope_unit *unit,
-	enum envelope_rule rules[ACTION_VERTICAL]);
+uint64_t envelope_vertical_mask(
+	const struct envelope_unit *unit, enum envelope_rule rules[ACTION_VERTICAL]);
 /* The limits that @action leads to, inside the bounds. */
 void envelope_vertical_limits(const struct envelope_unit *unit, uint32_t action,
 	double *cpu_millicores, uint64_t *memory_bytes);
 /* Bring limits that a rule computed inside the envelope; the first rule that changed them. */
-enum envelope_rule envelope_clamp(const struct envelope_unit *unit, double *cpu_millicores,
-	uint64_t *memory_bytes);
+enum envelope_rule envelope_clamp(
+	const struct envelope_unit *unit, double *cpu_millicores, uint64_t *memory_bytes);
 
 struct envelope_service {
 	const struct objective *objective;
@@ -60,10 +60,10 @@ struct envelope_service {
 	double since_scale_in_s;
 	double cooldown_s;
 };
-uint64_t envelope_horizontal_mask(const struct envelope_service *service,
-	enum envelope_rule rules[ACTION_HORIZONTAL]);
+uint64_t envelope_horizontal_mask(
+	const struct envelope_service *service, enum envelope_rule rules[ACTION_HORIZONTAL]);
 /* Bring a wanted number of replicas inside the envelope. */
-enum envelope_rule envelope_clamp_replicas(const struct envelope_service *service,
-	uint32_t *replicas);
+enum envelope_rule envelope_clamp_replicas(
+	const struct envelope_service *service, uint32_t *replicas);
 
 #endif

@@ -40,15 +40,15 @@ static enum MHD_Result answer(struct MHD_Connection *connection, unsigned int st
 	return result;
 }
 
-static enum MHD_Result answer_text(struct MHD_Connection *connection, unsigned int status,
-	const char *text)
+static enum MHD_Result answer_text(
+	struct MHD_Connection *connection, unsigned int status, const char *text)
 {
 	return answer(connection, status, "text/plain; charset=utf-8", (void *)text, strlen(text),
 		MHD_RESPMEM_MUST_COPY);
 }
 
-static enum MHD_Result handle_report(struct ingest *ingest, struct MHD_Connection *connection,
-	const struct request *request)
+static enum MHD_Result handle_report(
+	struct ingest *ingest, struct MHD_Connection *connection, const struct request *request)
 {
 	uint8_t *packed = NULL;
 	char error[256] = "";
@@ -77,8 +77,8 @@ static enum MHD_Result handle_report(struct ingest *ingest, struct MHD_Connectio
 		MHD_RESPMEM_MUST_FREE);
 }
 
-static enum MHD_Result handle_get(struct ingest *ingest, struct MHD_Connection *connection,
-	const char *url)
+static enum MHD_Result handle_get(
+	struct ingest *ingest, struct MHD_Connection *connection, const char *url)
 {
 	struct prometheus page = {0};
 
@@ -86,8 +86,8 @@ static enum MHD_Result handle_get(struct ingest *ingest, struct MHD_Connection *
 		return answer_text(connection, MHD_HTTP_OK, "ok\n");
 	if (strcmp(url, "/readyz") == 0)
 		return atomic_load(&ingest->learner->leader)
-			? answer_text(connection, MHD_HTTP_OK, "ok\n")
-			: answer_text(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "standby\n");
+			       ? answer_text(connection, MHD_HTTP_OK, "ok\n")
+			       : answer_text(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "standby\n");
 	if (strcmp(url, "/metrics") == 0) {
 		metrics_write(ingest->learner, &page);
 		return answer(connection, MHD_HTTP_OK, "text/plain; version=0.0.4", page.text,

@@ -57,8 +57,9 @@ static void write_line(struct journal *journal, json_t *line)
 
 static json_t *line_start(double unix_s, const struct service *service, const char *kind)
 {
-	return json_pack("{s:I, s:s, s:s, s:s, s:s}", "time_us", (json_int_t)(unix_s * 1e6), "kind", kind, "namespace",
-		service->namespace, "service", service->name, "policy", service->objective.policy);
+	return json_pack("{s:I, s:s, s:s, s:s, s:s}", "time_us", (json_int_t)(unix_s * 1e6), "kind",
+		kind, "namespace", service->namespace, "service", service->name, "policy",
+		service->objective.policy);
 }
 
 void journal_vertical(struct journal *journal, double unix_s, const struct service *service,

@@ -20,7 +20,7 @@ struct learner_config {
 	const char *listen;
 	const char *state_directory;
 	const char *journal_path; /* decisions, or NULL */
-	const char *lease;        /* namespace/name, or NULL: always leader */
+	const char *lease;	  /* namespace/name, or NULL: always leader */
 	const char *identity;
 	double scale_period_s;
 	uint32_t checkpoint_period_s;

@@ -15,8 +15,8 @@
 struct lease_view {
 	char holder[256];
 	char renewed[64]; /* renewTime as it stands in the object */
-	double seen_s;    /* when that value was first seen, by our own clock */
-	double ours_s;    /* when we last renewed */
+	double seen_s;	  /* when that value was first seen, by our own clock */
+	double ours_s;	  /* when we last renewed */
 };
 
 static struct lease_view view;
@@ -33,12 +33,13 @@ static void time_micro(char *out, size_t size)
 	snprintf(out + used, size - used, ".%06ldZ", now.tv_nsec / 1000);
 }
 
-static void lease_paths(const char *lease, char *list, char *one, size_t size, char *namespace,
-	const char **name)
+static void lease_paths(
+	const char *lease, char *list, char *one, size_t size, char *namespace, const char **name)
 {
 	const char *slash = strchr(lease, '/');
 
-	snprintf(namespace, 64, "%.*s", slash ? (int)(slash - lease) : 7, slash ? lease : "default");
+	snprintf(
+		namespace, 64, "%.*s", slash ? (int)(slash - lease) : 7, slash ? lease : "default");
 	*name = slash ? slash + 1 : lease;
 	snprintf(list, size, "/apis/coordination.k8s.io/v1/namespaces/%s/leases", namespace);
 	snprintf(one, size, "%s/%s", list, *name);
@@ -145,7 +146,8 @@ void lease_release(struct learner *learner, struct kube_client *client)
 	if (!learner->config.lease || !atomic_load(&learner->leader))
 		return;
 	lease_paths(learner->config.lease, list, one, sizeof(list), namespace, &name);
-	patch = json_pack("{s:{s:s, s:i}}", "spec", "holderIdentity", "", "leaseDurationSeconds", 1);
+	patch = json_pack(
+		"{s:{s:s, s:i}}", "spec", "holderIdentity", "", "leaseDurationSeconds", 1);
 	(void)kube_request(client, "PATCH", one, KUBE_MERGE_PATCH, patch, NULL, NULL);
 	json_decref(patch);
 }

@@ -105,22 +105,34 @@ struct number_option {
 	int id;
 	double lowest;
 	double highest;
-	size_t offset; /* of a double in struct numbers */
+	size_t index; /* into struct numbers' values */
+};
+
+enum number_index {
+	NUMBER_SCALE_PERIOD,
+	NUMBER_COOLDOWN,
+	NUMBER_CHECKPOINT,
+	NUMBER_REPLAY,
+	NUMBER_RATIO,
+	NUMBER_UPDATES,
+	NUMBER_EXPLORE,
+	NUMBER_DECISIONS,
+	NUMBER_COUNT,
 };
 
 struct numbers {
-	double scale_period_s, cooldown_s, checkpoint_s, replay, ratio, updates, explore, decisions;
+	double values[NUMBER_COUNT];
 };
 
 static const struct number_option number_options[] = {
-	{OPTION_SCALE_PERIOD, 0.1, 3600, offsetof(struct numbers, scale_period_s)},
-	{OPTION_COOLDOWN, 0, 86400, offsetof(struct numbers, cooldown_s)},
-	{OPTION_CHECKPOINT, 1, 86400, offsetof(struct numbers, checkpoint_s)},
-	{OPTION_REPLAY, 64, 100e6, offsetof(struct numbers, replay)},
-	{OPTION_RATIO, 0, 1000, offsetof(struct numbers, ratio)},
-	{OPTION_UPDATES, 0, 1e6, offsetof(struct numbers, updates)},
-	{OPTION_EXPLORE, 0, 1, offsetof(struct numbers, explore)},
-	{OPTION_EXPLORE_DECISIONS, 1, 1e9, offsetof(struct numbers, decisions)},
+	{OPTION_SCALE_PERIOD, 0.1, 3600, NUMBER_SCALE_PERIOD},
+	{OPTION_COOLDOWN, 0, 86400, NUMBER_COOLDOWN},
+	{OPTION_CHECKPOINT, 1, 86400, NUMBER_CHECKPOINT},
+	{OPTION_REPLAY, 64, 100e6, NUMBER_REPLAY},
+	{OPTION_RATIO, 0, 1000, NUMBER_RATIO},
+	{OPTION_UPDATES, 0, 1e6, NUMBER_UPDATES},
+	{OPTION_EXPLORE, 0, 1, NUMBER_EXPLORE},
+	{OPTION_EXPLORE_DECISIONS, 1, 1e9, NUMBER_DECISIONS},
 };
 
 static const char *option_name(int id)
@@ -142,13 +154,14 @@ static int number_apply(struct numbers *numbers, int id, const char *value)
 		if (option->id != id)
 			continue;
 		number = strtod(value, &end);
-		if (end == value || *end || !(number >= option->lowest && number <= option->highest)) {
+		if (end == value || *end ||
+			!(number >= option->lowest && number <= option->highest)) {
 			fprintf(stderr,
 				"ebbtide-learner: --%s: \"%s\" is not a number from %g to %g\n",
 				option_name(id), value, option->lowest, option->highest);
 			return -EINVAL;
 		}
-		*(double *)((char *)numbers + option->offset) = number;
+		numbers->values[option->index] = number;
 		return 1;
 	}
 	return 0;
@@ -214,8 +227,8 @@ static int option_apply(struct options *options, int id, const char *value)
 		config->seed = strtoull(value, NULL, 0);
 		return 0;
 	case OPTION_K8S_CPU:
-		return triple_parse(id, value, &policy->k8s_cpu.period_s,
-			&policy->k8s_cpu.window_s, &policy->k8s_cpu.target);
+		return triple_parse(id, value, &policy->k8s_cpu.period_s, &policy->k8s_cpu.window_s,
+			&policy->k8s_cpu.target);
 	case OPTION_HPA:
 		return triple_parse(id, value, &policy->hpa.period_s, &policy->hpa.stabilisation_s,
 			&policy->hpa.target);
@@ -247,14 +260,14 @@ static void options_default(struct options *options, struct numbers *numbers)
 	options->config.seed = (uint64_t)(learner_unix_s() * 1e6);
 	policy_config_init(&options->config.policy);
 	train_config_init(&options->config.train);
-	*numbers = (struct numbers){.scale_period_s = 10,
-		.cooldown_s = options->config.policy.cooldown_s,
-		.checkpoint_s = 60,
-		.replay = 100000,
-		.ratio = 8,
-		.updates = 400,
-		.explore = options->config.policy.explore_start,
-		.decisions = options->config.policy.explore_decisions};
+	numbers->values[NUMBER_SCALE_PERIOD] = 10;
+	numbers->values[NUMBER_COOLDOWN] = options->config.policy.cooldown_s;
+	numbers->values[NUMBER_CHECKPOINT] = 60;
+	numbers->values[NUMBER_REPLAY] = 100000;
+	numbers->values[NUMBER_RATIO] = 8;
+	numbers->values[NUMBER_UPDATES] = 400;
+	numbers->values[NUMBER_EXPLORE] = options->config.policy.explore_start;
+	numbers->values[NUMBER_DECISIONS] = options->config.policy.explore_decisions;
 }
 
 static int options_parse(struct options *options, int argc, char **argv)
@@ -278,14 +291,14 @@ static int options_parse(struct options *options, int argc, char **argv)
 			argv[optind]);
 		return -EINVAL;
 	}
-	config->scale_period_s = numbers.scale_period_s;
-	config->checkpoint_period_s = (uint32_t)numbers.checkpoint_s;
-	config->replay_capacity = (uint32_t)numbers.replay;
-	config->replay_ratio = numbers.ratio;
-	config->updates_per_s_max = numbers.updates;
-	config->policy.cooldown_s = numbers.cooldown_s;
-	config->policy.explore_start = numbers.explore;
-	config->policy.explore_decisions = numbers.decisions;
+	config->scale_period_s = numbers.values[NUMBER_SCALE_PERIOD];
+	config->checkpoint_period_s = (uint32_t)numbers.values[NUMBER_CHECKPOINT];
+	config->replay_capacity = (uint32_t)numbers.values[NUMBER_REPLAY];
+	config->replay_ratio = numbers.values[NUMBER_RATIO];
+	config->updates_per_s_max = numbers.values[NUMBER_UPDATES];
+	config->policy.cooldown_s = numbers.values[NUMBER_COOLDOWN];
+	config->policy.explore_start = numbers.values[NUMBER_EXPLORE];
+	config->policy.explore_decisions = numbers.values[NUMBER_DECISIONS];
 	/* A tick is short against how long an action matters: a horizon of about ten ticks. */
 	config->train.gamma = 0.9F;
 	/* Live experience is scarce: learn from the first few, often, in small batches. */
@@ -390,8 +403,8 @@ static void wait_for_signal(struct learner *learner, const sigset_t *signals)
 
 static int learner_run(struct learner *learner, const sigset_t *signals)
 {
-	void *(*const bodies[])(void *) = {train_thread, scale_objectives_thread,
-		scale_deployments_thread, scale_thread};
+	void *(*const bodies[])(void *) = {
+		train_thread, scale_objectives_thread, scale_deployments_thread, scale_thread};
 	pthread_t threads[4];
 	struct ingest *ingest = NULL;
 	int err;

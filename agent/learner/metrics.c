@@ -7,13 +7,13 @@
 
 /* Every metric in one place: name, type, help, value. */
 #define LEARNER_METRICS(X)                                                                         \
-	X("ebbtide_learner_leader", "gauge", "1 while this learner holds the lease.",             \
+	X("ebbtide_learner_leader", "gauge", "1 while this learner holds the lease.",              \
 		atomic_load(&learner->leader))                                                     \
 	X("ebbtide_learner_reports_total", "counter", "Reports taken.", counts->reports)           \
 	X("ebbtide_learner_reports_refused_total", "counter", "Reports that were malformed.",      \
 		counts->reports_refused)                                                           \
-	X("ebbtide_learner_reports_repeated_total", "counter",                                     \
-		"Reports sent again, stored once.", counts->reports_repeated)                      \
+	X("ebbtide_learner_reports_repeated_total", "counter", "Reports sent again, stored once.", \
+		counts->reports_repeated)                                                          \
 	X("ebbtide_learner_experiences_total", "counter", "Experiences stored.",                   \
 		counts->experiences)                                                               \
 	X("ebbtide_learner_actions_total", "counter", "Vertical decisions sent to agents.",        \
@@ -95,12 +95,12 @@ static void brains_write(struct learner *learner, struct prometheus *out)
 
 	for (int i = 0; i < 2; i++)
 		brain_read_status(brains[i], &all[i]);
-#define X(metric, form, text, value)                                                                 \
-	prometheus_declare(out, metric, form, text);                                                 \
+#define X(metric, form, text, value)                                                               \
+	prometheus_declare(out, metric, form, text);                                               \
 	for (int i = 0; i < 2; i++) {                                                              \
 		struct brain_status status = all[i];                                               \
                                                                                                    \
-		prometheus_sample(out, metric, labels[i], (double)(value));                          \
+		prometheus_sample(out, metric, labels[i], (double)(value));                        \
 	}
 	BRAIN_METRICS(X)
 #undef X
@@ -118,19 +118,19 @@ void metrics_write(struct learner *learner, struct prometheus *out)
 	prometheus_sample(out, "ebbtide_learner_info", labels, 1);
 	brains_write(learner, out);
 	pthread_mutex_lock(&learner->lock);
-#define X(metric, form, text, value)                                                                 \
-	prometheus_declare(out, metric, form, text);                                                 \
+#define X(metric, form, text, value)                                                               \
+	prometheus_declare(out, metric, form, text);                                               \
 	prometheus_sample(out, metric, NULL, (double)(value));
 	LEARNER_METRICS(X)
 #undef X
-#define X(metric, form, text, value)                                                                 \
-	prometheus_declare(out, metric, form, text);                                                 \
+#define X(metric, form, text, value)                                                               \
+	prometheus_declare(out, metric, form, text);                                               \
 	for (size_t i = 0; i < services->count; i++) {                                             \
 		const struct service *service = services->items[i];                                \
                                                                                                    \
 		snprintf(labels, sizeof(labels), "namespace=\"%s\",service=\"%s\"",                \
 			service->namespace, service->name);                                        \
-		prometheus_sample(out, metric, labels, (double)(value));                             \
+		prometheus_sample(out, metric, labels, (double)(value));                           \
 	}
 	SERVICE_METRICS(X)
 #undef X

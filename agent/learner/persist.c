@@ -22,8 +22,8 @@ static void parts_of(const struct learner *learner, struct part parts[2])
 	parts[1] = (struct part){"horizontal", learner->horizontal, ACTION_HORIZONTAL};
 }
 
-static void part_path(const struct learner *learner, const struct part *part, char *out,
-	size_t size)
+static void part_path(
+	const struct learner *learner, const struct part *part, char *out, size_t size)
 {
 	snprintf(out, size, "%s/%s.checkpoint", learner->config.state_directory, part->name);
 }
@@ -38,11 +38,11 @@ int persist_save(struct learner *learner)
 		return 0;
 	parts_of(learner, parts);
 	for (int i = 0; i < 2; i++) {
-		struct checkpoint checkpoint = {.schema = STATE_SCHEMA, .inputs = STATE_SIZE,
-			.actions = parts[i].actions};
+		struct checkpoint checkpoint = {
+			.schema = STATE_SCHEMA, .inputs = STATE_SIZE, .actions = parts[i].actions};
 		char path[768];
-		int err = brain_copy_weights(parts[i].brain, &checkpoint.weights,
-			&checkpoint.count, &checkpoint.steps);
+		int err = brain_copy_weights(
+			parts[i].brain, &checkpoint.weights, &checkpoint.count, &checkpoint.steps);
 
 		part_path(learner, &parts[i], path, sizeof(path));
 		if (!err)
@@ -87,8 +87,9 @@ static void part_load(const struct learner *learner, const struct part *part)
 				checkpoint.count);
 	}
 	if (err)
-		log_warning("checkpoint=%s error=\"%s\" effect=\"a new network; the file stays until "
-			    "the next checkpoint\"",
+		log_warning(
+			"checkpoint=%s error=\"%s\" effect=\"a new network; the file stays until "
+			"the next checkpoint\"",
 			path, error[0] ? error : strerror(-err));
 	else
 		log_info("checkpoint=%s event=loaded steps=%llu", path,

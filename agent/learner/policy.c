@@ -37,8 +37,9 @@ static double explore_share(const struct policy_config *config, const struct ser
 		return 0;
 	if (sample_violates(sample, &service->objective))
 		return 0;
-	return config->explore_end + (config->explore_start - config->explore_end) *
-		exp(-(double)service->counts.experiences / config->explore_decisions);
+	return config->explore_end +
+	       (config->explore_start - config->explore_end) *
+		       exp(-(double)service->counts.experiences / config->explore_decisions);
 }
 
 /*
@@ -52,8 +53,8 @@ static uint32_t guided_vertical(const struct service_unit *unit, const struct en
 	double containers = sample->containers ? sample->containers : 1;
 	double limit = sample->cpu_limit_millicores;
 	double used = sample->tick_s > 0
-		? (double)sample->cpu_used_us / (sample->tick_s * 1000) / containers
-		: 0;
+			      ? (double)sample->cpu_used_us / (sample->tick_s * 1000) / containers
+			      : 0;
 	double demand = unit->state[STATE_demand_max] * limit;
 	double want = 1.8 * fmax(used, demand);
 	double memory = (double)sample->memory_working_set_bytes / containers * 1.25;
@@ -95,8 +96,8 @@ static uint32_t soften_vertical(uint32_t action, uint64_t mask)
 }
 
 /* A cut that was followed at once by a broken objective goes back, ahead of any policy. */
-static bool revert_cut(struct service_unit *unit,
-	const struct envelope_unit *bounds, struct vertical_decision *decision)
+static bool revert_cut(struct service_unit *unit, const struct envelope_unit *bounds,
+	struct vertical_decision *decision)
 {
 	double limit = bounds->sample->cpu_limit_millicores;
 
@@ -136,8 +137,8 @@ static void decide_dqn(const struct policy_context *context, struct service *ser
 			decision->action =
 				soften_vertical(guided_vertical(unit, bounds), decision->mask);
 		else
-			decision->action = random_action(
-				context->random, decision->mask, ACTION_VERTICAL);
+			decision->action =
+				random_action(context->random, decision->mask, ACTION_VERTICAL);
 	} else {
 		int best = network_best_action(decision->q, ACTION_VERTICAL, decision->mask);
 
@@ -152,8 +153,8 @@ static void decide_dqn(const struct policy_context *context, struct service *ser
 		action_vertical_name(decision->action), decision->explored ? " (explored)" : "",
 		sample->cpu_limit_millicores, decision->cpu_millicores,
 		service->objective.latency_percentile, sample->latency_objective_us / 1000,
-		service->objective.latency_target_us / 1000,
-		(double)decision->q[decision->action], (double)decision->q[ACTION_VERTICAL_HOLD]);
+		service->objective.latency_target_us / 1000, (double)decision->q[decision->action],
+		(double)decision->q[ACTION_VERTICAL_HOLD]);
 }
 
 static void decide_k8s_cpu(const struct policy_context *context, struct service_unit *unit,
@@ -162,19 +163,18 @@ static void decide_k8s_cpu(const struct policy_context *context, struct service_
 	const struct sample *sample = bounds->sample;
 	double containers = sample->containers ? sample->containers : 1;
 	double used = sample->tick_s > 0
-		? (double)sample->cpu_used_us / (sample->tick_s * 1000) / containers
-		: 0;
+			      ? (double)sample->cpu_used_us / (sample->tick_s * 1000) / containers
+			      : 0;
 	double limit;
 
 	decision->action = POLICY_NO_ACTION;
-	if (!rules_k8s_cpu_decide(&context->config->k8s_cpu, &unit->k8s_cpu, context->now_s, used,
-		    &limit)) {
+	if (!rules_k8s_cpu_decide(
+		    &context->config->k8s_cpu, &unit->k8s_cpu, context->now_s, used, &limit)) {
 		snprintf(decision->why, sizeof(decision->why), "k8s-cpu: not its period yet");
 		return;
 	}
 	decision->cpu_millicores = limit;
-	decision->rule =
-		envelope_clamp(bounds, &decision->cpu_millicores, &decision->memory_bytes);
+	decision->rule = envelope_clamp(bounds, &decision->cpu_millicores, &decision->memory_bytes);
 	snprintf(decision->why, sizeof(decision->why),
 		"k8s-cpu: CPU %.0fm -> %.0fm, the largest use of %.0f s over %.2f",
 		sample->cpu_limit_millicores, decision->cpu_millicores,
@@ -216,9 +216,9 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 	if (decision->action < ACTION_VERTICAL)
 		service->counts.vertical[decision->action]++;
 	else if (fabs(decision->cpu_millicores - limit) > 0.5)
-		service->counts.vertical[decision->cpu_millicores > limit
-				? 2 * ACTION_MEMORY_STEPS + 1
-				: 0 * ACTION_MEMORY_STEPS + 1]++;
+		service->counts
+			.vertical[decision->cpu_millicores > limit ? 2 * ACTION_MEMORY_STEPS + 1
+								   : 0 * ACTION_MEMORY_STEPS + 1]++;
 }
 
 /* Enough replicas that each stays under two thirds of its declared CPU at the recent peak. */
@@ -227,7 +227,8 @@ static uint32_t guided_horizontal(const struct service *service,
 {
 	const struct sample *sample = bounds->sample;
 	double limit = sample->cpu_limit_millicores * fmax(1, sample->containers);
-	double used = sample->tick_s > 0 ? (double)sample->cpu_used_us / (sample->tick_s * 1000) : 0;
+	double used =
+		sample->tick_s > 0 ? (double)sample->cpu_used_us / (sample->tick_s * 1000) : 0;
 	double demand = fmax(used, service->state[STATE_demand_max] * limit);
 	double want = declared_millicores > 0 ? ceil(demand / (declared_millicores * 2 / 3)) : 1;
 
@@ -262,15 +263,13 @@ static void horizontal_dqn(const struct policy_context *context, struct service 
 	} else if (wanted >= 0 && (uint32_t)wanted != decision->action) {
 		decision->rule = rules[wanted];
 	}
-	decision->replicas =
-		bounds->replicas + decision->action - ACTION_HORIZONTAL_HOLD;
+	decision->replicas = bounds->replicas + decision->action - ACTION_HORIZONTAL_HOLD;
 	snprintf(decision->why, sizeof(decision->why),
 		"%s%s: replicas %u -> %u, p%g %.1f ms of %.0f ms, Q %.3f, hold %.3f",
 		action_horizontal_name(decision->action), decision->explored ? " (explored)" : "",
 		bounds->replicas, decision->replicas, service->objective.latency_percentile,
 		bounds->sample->latency_objective_us / 1000,
-		service->objective.latency_target_us / 1000,
-		(double)decision->q[decision->action],
+		service->objective.latency_target_us / 1000, (double)decision->q[decision->action],
 		(double)decision->q[ACTION_HORIZONTAL_HOLD]);
 }
 
@@ -279,10 +278,11 @@ static void horizontal_hpa(const struct policy_context *context, struct service 
 	struct horizontal_decision *decision)
 {
 	const struct sample *sample = bounds->sample;
-	double used = sample->tick_s > 0 ? (double)sample->cpu_used_us / (sample->tick_s * 1000) : 0;
+	double used =
+		sample->tick_s > 0 ? (double)sample->cpu_used_us / (sample->tick_s * 1000) : 0;
 	double utilisation = declared_millicores > 0 && bounds->replicas
-		? used / bounds->replicas / declared_millicores
-		: 0;
+				     ? used / bounds->replicas / declared_millicores
+				     : 0;
 	uint32_t desired = bounds->replicas;
 
 	decision->action = POLICY_NO_ACTION;

@@ -18,9 +18,9 @@ struct policy_config {
 	double explore_start; /* epsilon of a service's first decisions */
 	double explore_end;
 	double explore_decisions; /* e-folding of epsilon, in decisions of the service */
-	double explore_guided;    /* share of explored actions that follow the rules' direction */
-	double cooldown_s;        /* after a scale-in */
-	uint32_t revert_ticks;    /* a cut is on probation for so long */
+	double explore_guided;	  /* share of explored actions that follow the rules' direction */
+	double cooldown_s;	  /* after a scale-in */
+	uint32_t revert_ticks;	  /* a cut is on probation for so long */
 };
 void policy_config_init(struct policy_config *config);
 

@@ -89,8 +89,8 @@ static int report_check(const Ebbtide__Wire__Report *report, char *error, size_t
 	return 0;
 }
 
-static struct agent_record *agent_get(struct learner *learner, const char *name,
-	uint64_t incarnation)
+static struct agent_record *agent_get(
+	struct learner *learner, const char *name, uint64_t incarnation)
 {
 	struct agent_record **agents, *record;
 

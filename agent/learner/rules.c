@@ -56,7 +56,7 @@ bool rules_hpa_decide(const struct rules_hpa *rule, struct rules_hpa_state *stat
 	rules_window_add(&state->desired, now_s, wanted);
 	stable = rules_window_max(&state->desired, now_s, rule->stabilisation_s);
 	*desired = (uint32_t)(wanted < replicas && stable > wanted
-			? (stable < replicas ? stable : replicas)
-			: wanted);
+				      ? (stable < replicas ? stable : replicas)
+				      : wanted);
 	return true;
 }

@@ -103,17 +103,16 @@ void *scale_deployments_thread(void *learner)
 
 static double declared_millicores(const struct service *service)
 {
-	return service->objective.cpu_max_millicores > 0
-		? service->objective.cpu_max_millicores
-		: service->period.cpu_limit_millicores;
+	return service->objective.cpu_max_millicores > 0 ? service->objective.cpu_max_millicores
+							 : service->period.cpu_limit_millicores;
 }
 
-static float period_learn(struct learner *learner, struct service *service,
-	const struct envelope_service *bounds)
+static float period_learn(
+	struct learner *learner, struct service *service, const struct envelope_service *bounds)
 {
 	float previous[STATE_SIZE];
-	float reward = reward_compute(&service->period, &service->objective, service->replicas,
-		&reward_defaults);
+	float reward = reward_compute(
+		&service->period, &service->objective, service->replicas, &reward_defaults);
 	bool had = service->has_state;
 
 	memcpy(previous, service->state, sizeof(previous));
@@ -155,8 +154,7 @@ static void service_decide(struct learner *learner, struct service *service, dou
 	reward = period_learn(learner, service, &bounds);
 	policy_decide_horizontal(
 		&context, service, &bounds, declared_millicores(service), &decision);
-	journal_horizontal(
-		learner->journal, learner_unix_s(), service, &decision, reward, apply);
+	journal_horizontal(learner->journal, learner_unix_s(), service, &decision, reward, apply);
 	service->recommended_replicas = decision.replicas;
 	if (decision.action < ACTION_HORIZONTAL) {
 		service->action = apply ? decision.action : ACTION_HORIZONTAL_HOLD;
@@ -193,8 +191,8 @@ void scale_decide(struct learner *learner, double now_s)
 	}
 }
 
-static int scale_request(struct kube_client *client, const struct service *service,
-	uint32_t replicas)
+static int scale_request(
+	struct kube_client *client, const struct service *service, uint32_t replicas)
 {
 	json_t *body = json_pack("{s:{s:i}}", "spec", "replicas", (int)replicas);
 	char path[768];
@@ -233,7 +231,8 @@ static void scale_send(struct learner *learner, struct kube_client *client)
 		learner->counts.scale_requests++;
 		learner->counts.scale_failures += err != 0;
 		pthread_mutex_unlock(&learner->lock);
-		status_event(client, &copy, err != 0, err ? kube_last_error(client) : copy.wanted_why);
+		status_event(
+			client, &copy, err != 0, err ? kube_last_error(client) : copy.wanted_why);
 		if (err)
 			log_warning("service=%s/%s replicas=%u->%u error=\"%s\"", copy.namespace,
 				copy.name, copy.replicas, wanted, kube_last_error(client));

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct service *services_find(const struct services *services, const char *namespace,
-	const char *name)
+struct service *services_find(
+	const struct services *services, const char *namespace, const char *name)
 {
 	for (size_t i = 0; i < services->count; i++)
 		if (strcmp(services->items[i]->name, name) == 0 &&
@@ -59,8 +59,8 @@ void services_free(struct services *services)
 	memset(services, 0, sizeof(*services));
 }
 
-struct service_unit *service_get_unit(struct service *service, const char *agent,
-	const struct train_config *vertical)
+struct service_unit *service_get_unit(
+	struct service *service, const char *agent, const struct train_config *vertical)
 {
 	struct service_unit **units;
 	struct service_unit *unit;

@@ -20,8 +20,8 @@ struct service_unit {
 	float state[STATE_SIZE];
 	struct nstep stream;
 	struct rules_k8s_cpu_state k8s_cpu;
-	double cut_s;           /* when CPU was last cut; 0: never */
-	double cut_from;        /* the limit before that cut, millicores */
+	double cut_s;		/* when CPU was last cut; 0: never */
+	double cut_from;	/* the limit before that cut, millicores */
 	uint32_t cut_remaining; /* ticks in which a broken objective takes the cut back */
 };
 
@@ -77,13 +77,13 @@ struct services {
 	size_t count;
 };
 
-struct service *services_find(const struct services *services, const char *namespace,
-	const char *name);
+struct service *services_find(
+	const struct services *services, const char *namespace, const char *name);
 struct service *services_get(struct services *services, const char *namespace, const char *name);
 void services_free(struct services *services);
 /* Finds or makes; NULL when out of memory. @vertical gives the shape of its experiences. */
-struct service_unit *service_get_unit(struct service *service, const char *agent,
-	const struct train_config *vertical);
+struct service_unit *service_get_unit(
+	struct service *service, const char *agent, const struct train_config *vertical);
 /* Forget units that have not reported for @age_s. */
 void service_expire_units(struct service *service, double now_s, double age_s);
 /* All units' newest samples together. */

@@ -41,7 +41,7 @@ static json_t *status_of(const struct service *service)
 	status = json_pack("{s:I, s:f, s:{s:s, s:s, s:i}, s:[o, o]}", "currentLatencyUs",
 		(json_int_t)sample->latency_objective_us, "violationShare",
 		measured ? (double)service->state[STATE_violations] *
-				(double)service->state[STATE_violations]
+				   (double)service->state[STATE_violations]
 			 : 0.0,
 		"recommendation", "cpu", cpu, "memory", memory, "replicas",
 		(int)service->recommended_replicas, "conditions",
@@ -89,16 +89,17 @@ void status_publish(struct learner *learner, struct kube_client *client)
 	}
 }
 
-void status_event(struct kube_client *client, const struct service *service, bool failed,
-	const char *message)
+void status_event(
+	struct kube_client *client, const struct service *service, bool failed, const char *message)
 {
 	char now[64], path[256];
 	json_t *event;
 
 	time_text(learner_unix_s(), now, sizeof(now));
 	snprintf(path, sizeof(path), "/api/v1/namespaces/%s/events", service->namespace);
-	event = json_pack("{s:s, s:s, s:{s:s, s:s}, s:{s:s, s:s, s:s, s:s}, s:s, s:s, s:s, s:s, s:s, "
-			  "s:i, s:{s:s}}",
+	event = json_pack(
+		"{s:s, s:s, s:{s:s, s:s}, s:{s:s, s:s, s:s, s:s}, s:s, s:s, s:s, s:s, s:s, "
+		"s:i, s:{s:s}}",
 		"apiVersion", "v1", "kind", "Event", "metadata", "generateName", "ebbtide-",
 		"namespace", service->namespace, "involvedObject", "apiVersion", "apps/v1", "kind",
 		"Deployment", "namespace", service->namespace, "name", service->name, "reason",

@@ -61,8 +61,9 @@ int actuate_load(struct agent *agent)
 	agent->originals = json_load_file(path, 0, &error);
 	if (!json_is_object(agent->originals)) {
 		if (access(path, F_OK) == 0)
-			log_warning("file=%s line=%d error=\"%s\" effect=\"limits found now are taken "
-				    "for the owners'\"",
+			log_warning(
+				"file=%s line=%d error=\"%s\" effect=\"limits found now are taken "
+				"for the owners'\"",
 				path, error.line, error.text);
 		json_decref(agent->originals);
 		agent->originals = json_object();
@@ -102,8 +103,8 @@ int actuate_adopt(struct agent *agent, struct container *container)
 		    &container->original))
 		return 0;
 	container->original = container->current;
-	json_object_set_new(agent->originals, container->path,
-		limits_to_json(&container->original, cpu_id));
+	json_object_set_new(
+		agent->originals, container->path, limits_to_json(&container->original, cpu_id));
 	return 0;
 }
 
@@ -112,8 +113,8 @@ void actuate_forget(struct agent *agent, struct container *container)
 	json_object_del(agent->originals, container->path);
 }
 
-static int write_quota(struct agent *agent, struct container *container, int64_t quota_us,
-	int64_t period_us)
+static int write_quota(
+	struct agent *agent, struct container *container, int64_t quota_us, int64_t period_us)
 {
 	int err;
 
@@ -162,8 +163,8 @@ int actuate_container(struct agent *agent, struct container *container, double c
 
 	/* A limit that the owner did not set is never added. */
 	if (cpu_millicores > 0 && original->cpu_quota_us > 0) {
-		int64_t quota_us = (int64_t)(cpu_millicores *
-			(double)original->cpu_period_us / 1000);
+		int64_t quota_us =
+			(int64_t)(cpu_millicores * (double)original->cpu_period_us / 1000);
 		int64_t most_us = original->cpu_quota_us;
 
 		if (quota_us > most_us)
@@ -174,8 +175,8 @@ int actuate_container(struct agent *agent, struct container *container, double c
 	}
 	if (!err && memory_bytes > 0 && original->memory_max_bytes > 0) {
 		int64_t used = (int64_t)slot->memory_used_bytes;
-		int64_t least = used + (int64_t)(MEMORY_MARGIN_SHARE * (double)used) +
-			MEMORY_MARGIN_BYTES;
+		int64_t least =
+			used + (int64_t)(MEMORY_MARGIN_SHARE * (double)used) + MEMORY_MARGIN_BYTES;
 		int64_t bytes = (int64_t)memory_bytes;
 
 		if (bytes < least)
@@ -267,6 +268,6 @@ void actuate_verify(struct agent *agent)
 {
 	for (size_t i = 0; i < agent->units.count; i++)
 		for (size_t k = 0; k < agent->units.items[i]->container_count; k++)
-			verify_container(agent, agent->units.items[i],
-				agent->units.items[i]->containers[k]);
+			verify_container(
+				agent, agent->units.items[i], agent->units.items[i]->containers[k]);
 }

@@ -13,12 +13,15 @@
 
 #include <pthread.h>
 
-enum actuator { ACTUATOR_CGROUP, ACTUATOR_RESIZE };
+enum actuator {
+	ACTUATOR_CGROUP,
+	ACTUATOR_RESIZE
+};
 
 struct agent_config {
 	const char *node;
 	const char *learner_url; /* NULL: measure only */
-	const char *tree;        /* mount point, or NULL */
+	const char *tree;	 /* mount point, or NULL */
 	const char *state_directory;
 	const char *metrics_address; /* host:port, or NULL */
 	uint32_t tick_ms;

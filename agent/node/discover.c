@@ -54,8 +54,8 @@ static int child_containing(const struct cgroup_driver *driver, const char *pare
 	while (err && (entry = readdir(stream)))
 		if (entry->d_type == DT_DIR && strstr(entry->d_name, part))
 			err = snprintf(path, size, "%s/%s", parent, entry->d_name) >= (int)size
-				? -ENAMETOOLONG
-				: 0;
+				      ? -ENAMETOOLONG
+				      : 0;
 	closedir(stream);
 	return err;
 }
@@ -65,8 +65,8 @@ static void pod_cgroup_candidates(const json_t *pod, char out[6][CGROUP_PATH_MAX
 	const char *uid = kube_string(pod, "metadata", "uid", NULL);
 	const char *qos = kube_string(pod, "status", "qosClass", NULL);
 	/* A static pod's cgroup carries the hash of its manifest instead of the API's uid. */
-	const char *mirror = kube_string(
-		pod, "metadata", "annotations", "kubernetes.io/config.hash", NULL);
+	const char *mirror =
+		kube_string(pod, "metadata", "annotations", "kubernetes.io/config.hash", NULL);
 	char dashed[64], underscored[64], infix[32] = "", folder[32] = "";
 
 	snprintf(dashed, sizeof(dashed), "%s", mirror ? mirror : (uid ? uid : ""));
@@ -75,9 +75,11 @@ static void pod_cgroup_candidates(const json_t *pod, char out[6][CGROUP_PATH_MAX
 		if (*c == '-')
 			*c = '_';
 	if (qos && strcmp(qos, "Burstable") == 0)
-		snprintf(infix, sizeof(infix), "burstable-"), snprintf(folder, sizeof(folder), "/burstable");
+		snprintf(infix, sizeof(infix), "burstable-"),
+			snprintf(folder, sizeof(folder), "/burstable");
 	else if (qos && strcmp(qos, "BestEffort") == 0)
-		snprintf(infix, sizeof(infix), "besteffort-"), snprintf(folder, sizeof(folder), "/besteffort");
+		snprintf(infix, sizeof(infix), "besteffort-"),
+			snprintf(folder, sizeof(folder), "/besteffort");
 
 	if (infix[0]) {
 		char class[32];
@@ -147,8 +149,8 @@ static void container_end(struct agent *agent, struct unit *unit, struct contain
  * A replica that joins lives on what its unit lives on, not on the declared limit: the next action
  * is taken on the mean of the unit's limits.
  */
-static void container_join(struct agent *agent, const struct unit *unit,
-	struct container *container)
+static void container_join(
+	struct agent *agent, const struct unit *unit, struct container *container)
 {
 	const struct cgroup_limits *first = &unit->containers[0]->current;
 	int64_t memory_bytes = actuate_memory_limit(first);
@@ -178,8 +180,7 @@ static void container_start(struct agent *agent, struct unit *unit, const json_t
 	snprintf(container->name, sizeof(container->name), "%s", name ? name : "");
 	snprintf(container->id, sizeof(container->id), "%s", id);
 	container->seen = true;
-	err = discover_cgroup(
-		&agent->driver, pod, id, container->path, sizeof(container->path));
+	err = discover_cgroup(&agent->driver, pod, id, container->path, sizeof(container->path));
 	if (!err)
 		err = probes_attach(agent->probes, container->path, &container->attachment);
 	if (!err)
@@ -262,8 +263,8 @@ out:
 	pthread_mutex_unlock(&agent->lock);
 }
 
-static void objective_apply(struct agent *agent, struct unit *unit,
-	const struct objective *objective)
+static void objective_apply(
+	struct agent *agent, struct unit *unit, const struct objective *objective)
 {
 	unit->has_objective = objective != NULL;
 	if (objective)

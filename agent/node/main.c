@@ -19,7 +19,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define EXIT_USAGE 2
+#define EXIT_USAGE  2
 #define TICK_MIN_MS 100
 #define TICK_MAX_MS 60000
 
@@ -54,8 +54,8 @@ struct options {
 	const char *cgroup_mount;
 };
 
-static int parse_number(const char *name, const char *text, uint32_t lowest, uint32_t highest,
-	uint32_t *value)
+static int parse_number(
+	const char *name, const char *text, uint32_t lowest, uint32_t highest, uint32_t *value)
 {
 	char *end;
 	unsigned long number = strtoul(text, &end, 10);
@@ -139,8 +139,7 @@ static int option_apply(struct options *options, int id, const char *value)
 	case OPTION_TICK:
 		return parse_number("tick-ms", value, TICK_MIN_MS, TICK_MAX_MS, &config->tick_ms);
 	case OPTION_SILENT:
-		return parse_number(
-			"silent-ticks", value, 1, 86400, &config->learner_silent_ticks);
+		return parse_number("silent-ticks", value, 1, 86400, &config->learner_silent_ticks);
 	case OPTION_MAX:
 		return parse_number("max-containers", value, 1, 65536, &config->max_slots);
 	case OPTION_SPOOL:
@@ -150,8 +149,7 @@ static int option_apply(struct options *options, int id, const char *value)
 		return 0;
 	case OPTION_ACTUATOR:
 		if (strcmp(value, "cgroup") == 0 || strcmp(value, "resize") == 0) {
-			config->actuator =
-				value[0] == 'r' ? ACTUATOR_RESIZE : ACTUATOR_CGROUP;
+			config->actuator = value[0] == 'r' ? ACTUATOR_RESIZE : ACTUATOR_CGROUP;
 			return 0;
 		}
 		fprintf(stderr, "ebbtide-agent: --actuator: \"%s\" is neither cgroup nor resize\n",
@@ -218,8 +216,7 @@ static void silence_check(struct agent *agent)
 	uint64_t now_us = monotonic_us();
 	unsigned int restored;
 
-	if (!agent->reporter ||
-		now_us - agent->status.last_answer_us < limit_us)
+	if (!agent->reporter || now_us - agent->status.last_answer_us < limit_us)
 		return;
 	restored = actuate_restore(agent, NULL);
 	if (!restored)

@@ -20,11 +20,11 @@ struct metrics {
 	X("ebbtide_agent_ticks_total", "counter", "Sampling periods done.", status->ticks)         \
 	X("ebbtide_agent_ticks_late_total", "counter",                                             \
 		"Sampling periods that began more than half a period late.", status->ticks_late)   \
-	X("ebbtide_agent_units", "gauge", "Services with containers on this node.",               \
+	X("ebbtide_agent_units", "gauge", "Services with containers on this node.",                \
 		agent->units.count)                                                                \
-	X("ebbtide_agent_learner_reachable", "gauge", "1 while the learner answers.",             \
+	X("ebbtide_agent_learner_reachable", "gauge", "1 while the learner answers.",              \
 		status->learner_reachable)                                                         \
-	X("ebbtide_agent_api_reachable", "gauge", "1 while the Kubernetes API answers.",          \
+	X("ebbtide_agent_api_reachable", "gauge", "1 while the Kubernetes API answers.",           \
 		status->api_reachable)                                                             \
 	X("ebbtide_agent_reports_sent_total", "counter", "Reports the learner took.",              \
 		status->reports_sent)                                                              \
@@ -37,7 +37,7 @@ struct metrics {
 	X("ebbtide_agent_foreign_writes_total", "counter",                                         \
 		"Limits found changed by someone else.", status->foreign_writes)                   \
 	X("ebbtide_agent_baseline_returns_total", "counter",                                       \
-		"Times a silent learner sent the units back to their owners' limits.",            \
+		"Times a silent learner sent the units back to their owners' limits.",             \
 		status->baseline_returns)                                                          \
 	X("ebbtide_agent_action_latency_us", "gauge",                                              \
 		"Sample taken to limit written, newest tick, microseconds.",                       \
@@ -78,8 +78,8 @@ void metrics_write(struct agent *agent, struct prometheus *out)
 	char labels[512], reason[200];
 	size_t count;
 
-#define X(metric, form, text, value)                                                                 \
-	prometheus_declare(out, metric, form, text);                                                 \
+#define X(metric, form, text, value)                                                               \
+	prometheus_declare(out, metric, form, text);                                               \
 	prometheus_sample(out, metric, NULL, (double)(value));
 	AGENT_METRICS(X)
 #undef X
@@ -92,14 +92,14 @@ void metrics_write(struct agent *agent, struct prometheus *out)
 			reason);
 		prometheus_sample(out, "ebbtide_agent_program", labels, programs[i].attached);
 	}
-#define X(metric, form, text, value)                                                                 \
-	prometheus_declare(out, metric, form, text);                                                 \
+#define X(metric, form, text, value)                                                               \
+	prometheus_declare(out, metric, form, text);                                               \
 	for (size_t i = 0; i < agent->units.count; i++) {                                          \
 		const struct unit *unit = agent->units.items[i];                                   \
                                                                                                    \
 		snprintf(labels, sizeof(labels), "namespace=\"%s\",service=\"%s\"",                \
 			unit->namespace, unit->service);                                           \
-		prometheus_sample(out, metric, labels, (double)(value));                             \
+		prometheus_sample(out, metric, labels, (double)(value));                           \
 	}
 	UNIT_METRICS(X)
 #undef X

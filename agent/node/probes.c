@@ -61,8 +61,8 @@ static int print_libbpf(enum libbpf_print_level level, const char *format, va_li
 }
 
 /* The parameter of a raw tracepoint in the kernel's BTF, or NULL when the tracepoint is missing. */
-static const struct btf_type *tracepoint_parameter(const struct btf *btf, const char *tracepoint,
-	unsigned int index, bool *found)
+static const struct btf_type *tracepoint_parameter(
+	const struct btf *btf, const char *tracepoint, unsigned int index, bool *found)
 {
 	char name[128];
 	const struct btf_type *type;
@@ -163,7 +163,8 @@ static int maps_share(struct probes *probes, struct bpf_object *object)
 			(skeleton)->rodata->cpu_hierarchy = HIERARCHY_CPU;                         \
 			(skeleton)->rodata->memory_hierarchy = HIERARCHY_MEMORY;                   \
 		}                                                                                  \
-		(skeleton)->rodata->page_shift = (__u32)__builtin_ctzl((unsigned long)sysconf(_SC_PAGESIZE)); \
+		(skeleton)->rodata->page_shift =                                                   \
+			(__u32)__builtin_ctzl((unsigned long)sysconf(_SC_PAGESIZE));               \
 	} while (0)
 
 static int cpu_open(struct probes *probes, const struct btf *btf)
@@ -264,7 +265,8 @@ static int slots_map(struct probes *probes)
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	void *memory;
 
-	probes->slots_bytes = ((size_t)probes->max_slots * sizeof(struct slot) + page - 1) & ~(page - 1);
+	probes->slots_bytes =
+		((size_t)probes->max_slots * sizeof(struct slot) + page - 1) & ~(page - 1);
 	memory = mmap(NULL, probes->slots_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
 		bpf_map__fd(probes->cpu->maps.slots), 0);
 	if (memory == MAP_FAILED)
@@ -381,8 +383,8 @@ static void generation_raise(struct probes *probes)
 	__atomic_add_fetch(&probes->control->generation, 1, __ATOMIC_SEQ_CST);
 }
 
-static int requests_attach(struct probes *probes, const char *path,
-	struct probes_attachment *attachment)
+static int requests_attach(
+	struct probes *probes, const char *path, struct probes_attachment *attachment)
 {
 	char directory[2 * CGROUP_PATH_MAX];
 	struct bpf_program *programs[2] = {

@@ -59,9 +59,8 @@ int publish_objective(struct publisher *publisher, const struct objective *objec
 
 	if (!patch || !whole)
 		goto out;
-	snprintf(path, sizeof(path),
-		"/apis/ebbtide.io/v1alpha1/namespaces/%s/scaleobjectives/%s", objective->namespace,
-		objective->name);
+	snprintf(path, sizeof(path), "/apis/ebbtide.io/v1alpha1/namespaces/%s/scaleobjectives/%s",
+		objective->namespace, objective->name);
 	err = kube_request(
 		publisher->client, "PATCH", path, KUBE_MERGE_PATCH, patch, NULL, &answer);
 	if (err == -ENOENT) {

@@ -169,7 +169,8 @@ void reporter_tick(struct agent *agent)
 	pthread_cond_signal(&reporter->wake);
 	pthread_mutex_unlock(&reporter->lock);
 	if (displaced.bytes && displaced.has_experience) {
-		agent->status.reports_dropped += (uint64_t)spool_put(reporter->spool, displaced.bytes, displaced.size);
+		agent->status.reports_dropped +=
+			(uint64_t)spool_put(reporter->spool, displaced.bytes, displaced.size);
 		agent->status.reports_spooled++;
 	}
 	free(displaced.bytes);
@@ -240,8 +241,8 @@ static int resize_pod(struct agent *agent, struct kube_client *client, const str
 		"resources", "limits", limits);
 	if (!body)
 		return -ENOMEM;
-	err = kube_request(client, "PATCH", path, "application/strategic-merge-patch+json", body,
-		NULL, NULL);
+	err = kube_request(
+		client, "PATCH", path, "application/strategic-merge-patch+json", body, NULL, NULL);
 	json_decref(body);
 	if (err)
 		log_warning("pod=%s/%s event=resize error=\"%s\"", unit->namespace, container->pod,
@@ -266,8 +267,8 @@ static void action_note(struct unit *unit, const Ebbtide__Wire__Action *action)
 	unit->actions_memory += action_memory_direction(action->action) != 0;
 }
 
-static void action_apply(struct agent *agent, struct kube_client *client,
-	const Ebbtide__Wire__Action *action)
+static void action_apply(
+	struct agent *agent, struct kube_client *client, const Ebbtide__Wire__Action *action)
 {
 	struct unit *unit = units_find(&agent->units, action->namespace_, action->service);
 
@@ -295,8 +296,8 @@ static void action_apply(struct agent *agent, struct kube_client *client,
 	}
 }
 
-static void answer_apply(struct reporter *reporter, struct kube_client *client,
-	const struct batch *batch)
+static void answer_apply(
+	struct reporter *reporter, struct kube_client *client, const struct batch *batch)
 {
 	struct agent *agent = reporter->agent;
 	Ebbtide__Wire__Answer *answer = ebbtide__wire__answer__unpack(
@@ -334,8 +335,8 @@ static void learner_note(struct agent *agent, int err, const char *reason)
 			reason);
 	} else {
 		if (agent->status.learner_error[0])
-			log_notice("learner=%s event=\"reachable again\"",
-				agent->config.learner_url);
+			log_notice(
+				"learner=%s event=\"reachable again\"", agent->config.learner_url);
 		agent->status.learner_error[0] = '\0';
 		agent->status.reports_sent++;
 	}
@@ -408,8 +409,7 @@ static void *report_thread(void *context)
 			pthread_mutex_unlock(&reporter->lock);
 			/* What was learnt in the last tick is not lost by leaving. */
 			if (batch.bytes && batch.has_experience)
-				(void)spool_put(reporter->spool, batch.bytes,
-					batch.size);
+				(void)spool_put(reporter->spool, batch.bytes, batch.size);
 			free(batch.bytes);
 			break;
 		}
@@ -420,7 +420,6 @@ static void *report_thread(void *context)
 	kube_client_free(client);
 	return NULL;
 }
-
 
 static int transfer_progress(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
@@ -437,8 +436,7 @@ static int curl_setup(struct reporter *reporter)
 	if (!curl)
 		return -ENOMEM;
 	reporter->curl = curl;
-	reporter->headers =
-		curl_slist_append(NULL, "Content-Type: application/x-protobuf");
+	reporter->headers = curl_slist_append(NULL, "Content-Type: application/x-protobuf");
 	/* A batch is larger than 1 kB; waiting for 100-continue would cost a second. */
 	reporter->headers = curl_slist_append(reporter->headers, "Expect:");
 	curl_easy_setopt(curl, CURLOPT_URL, reporter->url);

@@ -12,7 +12,8 @@ void sample_note_limit(struct container *container)
 
 	if (limits->cpu_quota_us > 0 && limits->cpu_period_us > 0)
 		container->limit_us_in_tick += (double)(now_us - container->limit_since_us) *
-			(double)limits->cpu_quota_us / (double)limits->cpu_period_us;
+					       (double)limits->cpu_quota_us /
+					       (double)limits->cpu_period_us;
 	container->limit_since_us = now_us;
 }
 
@@ -106,10 +107,11 @@ static void unit_limits(struct unit *unit, struct sample *sample)
 
 		if (limits->cpu_quota_us > 0 && limits->cpu_period_us > 0)
 			sample->cpu_limit_millicores += 1000.0 * (double)limits->cpu_quota_us /
-				(double)limits->cpu_period_us / (double)unit->container_count;
+							(double)limits->cpu_period_us /
+							(double)unit->container_count;
 		if (actuate_memory_limit(limits) > 0)
-			sample->memory_limit_bytes += (uint64_t)actuate_memory_limit(limits) /
-				unit->container_count;
+			sample->memory_limit_bytes +=
+				(uint64_t)actuate_memory_limit(limits) / unit->container_count;
 	}
 }
 
@@ -151,17 +153,16 @@ static void unit_sample(struct agent *agent, struct unit *unit, double tick_s)
 	if (!unit->has_objective)
 		return;
 	/* The owner's own limits are the outermost bound of every share below. */
-	if (declared > 0 && (objective.cpu_max_millicores <= 0 ||
-				    objective.cpu_max_millicores > declared))
+	if (declared > 0 &&
+		(objective.cpu_max_millicores <= 0 || objective.cpu_max_millicores > declared))
 		objective.cpu_max_millicores = declared;
-	if (declared_bytes > 0 && (objective.memory_max_bytes == 0 ||
-					  objective.memory_max_bytes > declared_bytes))
+	if (declared_bytes > 0 &&
+		(objective.memory_max_bytes == 0 || objective.memory_max_bytes > declared_bytes))
 		objective.memory_max_bytes = declared_bytes;
 	unit->has_previous = unit->has_state;
 	memcpy(unit->previous_state, unit->state, sizeof(unit->state));
 	state_build(&unit->history, &sample, &objective, unit->state);
-	unit->reward =
-		reward_compute(&sample, &objective, sample.containers, &reward_defaults);
+	unit->reward = reward_compute(&sample, &objective, sample.containers, &reward_defaults);
 	unit->has_state = true;
 }
 

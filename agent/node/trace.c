@@ -62,8 +62,8 @@ void trace_parse_head(const uint8_t *head, size_t size, char *method, size_t met
 	path[used] = '\0';
 }
 
-static const struct container *slot_owner(const struct agent *agent, uint32_t slot,
-	const struct unit **unit)
+static const struct container *slot_owner(
+	const struct agent *agent, uint32_t slot, const struct unit **unit)
 {
 	for (size_t i = 0; i < agent->units.count; i++) {
 		for (size_t k = 0; k < agent->units.items[i]->container_count; k++) {
@@ -116,8 +116,8 @@ void trace_event(const struct request_event *event, void *context)
 	container = slot_owner(agent, event->slot, &unit);
 	if (container) {
 		pthread_mutex_lock(&trace->lock);
-		line_format(event, unit, container, time_us,
-			&trace->lines[trace->next % TRACE_LINES]);
+		line_format(
+			event, unit, container, time_us, &trace->lines[trace->next % TRACE_LINES]);
 		trace->next++;
 		pthread_mutex_unlock(&trace->lock);
 	}
@@ -134,8 +134,8 @@ uint64_t trace_newest(struct trace *trace)
 	return next;
 }
 
-size_t trace_read(struct trace *trace, const char *namespace, const char *service,
-	uint64_t *cursor, char *out, size_t size)
+size_t trace_read(struct trace *trace, const char *namespace, const char *service, uint64_t *cursor,
+	char *out, size_t size)
 {
 	size_t used = 0;
 
@@ -143,8 +143,8 @@ size_t trace_read(struct trace *trace, const char *namespace, const char *servic
 	if (*cursor + TRACE_LINES < trace->next) {
 		uint64_t oldest = trace->next - TRACE_LINES;
 
-		used = (size_t)snprintf(out, size, "{\"missed\":%llu}\n",
-			(unsigned long long)(oldest - *cursor));
+		used = (size_t)snprintf(
+			out, size, "{\"missed\":%llu}\n", (unsigned long long)(oldest - *cursor));
 		if (used >= size)
 			used = 0;
 		*cursor = oldest;
@@ -153,8 +153,7 @@ size_t trace_read(struct trace *trace, const char *namespace, const char *servic
 		const struct trace_line *line = &trace->lines[*cursor % TRACE_LINES];
 		size_t length = strlen(line->text);
 
-		if (strcmp(line->service, service) != 0 ||
-			strcmp(line->namespace, namespace) != 0)
+		if (strcmp(line->service, service) != 0 || strcmp(line->namespace, namespace) != 0)
 			continue;
 		if (used + length > size)
 			break;

@@ -16,8 +16,8 @@ void trace_event(const struct request_event *event, void *agent);
  * Lines of one service after *cursor into @out, whole lines only; returns bytes, advances *cursor.
  * A cursor of 0 starts at the oldest kept.
  */
-size_t trace_read(struct trace *trace, const char *namespace, const char *service,
-	uint64_t *cursor, char *out, size_t size);
+size_t trace_read(struct trace *trace, const char *namespace, const char *service, uint64_t *cursor,
+	char *out, size_t size);
 /* Where a reader starts that wants only what comes. */
 uint64_t trace_newest(struct trace *trace);
 

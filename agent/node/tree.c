@@ -224,8 +224,8 @@ static int tree_getattr(const char *path, struct stat *info, struct fuse_file_in
 	return 0;
 }
 
-static void list_units(const struct agent *agent, const struct node *node, void *buffer,
-	fuse_fill_dir_t fill)
+static void list_units(
+	const struct agent *agent, const struct node *node, void *buffer, fuse_fill_dir_t fill)
 {
 	for (size_t i = 0; i < agent->units.count; i++) {
 		const struct unit *unit = agent->units.items[i];
@@ -357,8 +357,8 @@ static int tree_open_file(const char *path, struct fuse_file_info *file)
 	return 0;
 }
 
-static int tree_read(const char *path, char *buffer, size_t size, off_t offset,
-	struct fuse_file_info *file)
+static int tree_read(
+	const char *path, char *buffer, size_t size, off_t offset, struct fuse_file_info *file)
 {
 	struct agent *agent = tree_self()->agent;
 	char value[TREE_VALUE_MAX] = "";
@@ -373,8 +373,8 @@ static int tree_read(const char *path, char *buffer, size_t size, off_t offset,
 		 * new yet. */
 		uint64_t cursor = file->fh - 1;
 
-		length = trace_read(agent->trace, node.unit->namespace, node.unit->service,
-			&cursor, buffer, size);
+		length = trace_read(agent->trace, node.unit->namespace, node.unit->service, &cursor,
+			buffer, size);
 		file->fh = cursor + 1;
 		pthread_mutex_unlock(&agent->lock);
 		return (int)length;

@@ -49,7 +49,10 @@ SHOW_AGENT(events_lost, "%" PRIu64, probes_events_lost(agent->probes))
 SHOW_AGENT(switches_lost, "%" PRIu64, probes_switches_lost(agent->probes))
 SHOW_AGENT(units, "%zu", agent->units.count)
 
-#define AGENT_FILE(name) {#name, agent_##name}
+#define AGENT_FILE(name)                                                                           \
+	{                                                                                          \
+#name, agent_##name                                                                \
+	}
 const struct tree_agent_file tree_agent_files[] = {
 	AGENT_FILE(version),
 	AGENT_FILE(node),
@@ -121,7 +124,10 @@ SHOW_UNIT(last_why, "%s", dash(unit->why))
 SHOW_UNIT(actions_cpu_total, "%" PRIu64, unit->actions_cpu)
 SHOW_UNIT(actions_memory_total, "%" PRIu64, unit->actions_memory)
 
-#define UNIT_FILE(name) {#name, unit_##name}
+#define UNIT_FILE(name)                                                                            \
+	{                                                                                          \
+#name, unit_##name                                                                 \
+	}
 const struct tree_unit_file tree_unit_files[] = {
 	UNIT_FILE(latency_p50_us),
 	UNIT_FILE(latency_p95_us),

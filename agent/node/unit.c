@@ -78,8 +78,8 @@ struct container *unit_find_container(const struct unit *unit, const char *id)
 
 int unit_add_container(struct unit *unit, struct container *container)
 {
-	struct container **containers = realloc(
-		unit->containers, (unit->container_count + 1) * sizeof(*containers));
+	struct container **containers =
+		realloc(unit->containers, (unit->container_count + 1) * sizeof(*containers));
 
 	if (!containers)
 		return -ENOMEM;
@@ -108,8 +108,8 @@ double unit_declared_millicores(const struct unit *unit)
 
 		if (original->cpu_quota_us <= 0 || original->cpu_period_us <= 0)
 			continue;
-		millicores = 1000.0 * (double)original->cpu_quota_us /
-			(double)original->cpu_period_us;
+		millicores =
+			1000.0 * (double)original->cpu_quota_us / (double)original->cpu_period_us;
 		if (millicores > declared)
 			declared = millicores;
 	}

@@ -19,8 +19,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 static size_t fuzz_seed(size_t index, uint8_t *out)
 {
 	static float weights[16] = {1, -2, 3};
-	struct checkpoint checkpoint = {.schema = 1, .inputs = 4, .actions = 2, .steps = 9,
-		.count = 16, .weights = weights};
+	struct checkpoint checkpoint = {.schema = 1,
+		.inputs = 4,
+		.actions = 2,
+		.steps = 9,
+		.count = 16,
+		.weights = weights};
 	char path[64];
 	ssize_t size;
 	int fd;

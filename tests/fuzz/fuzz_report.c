@@ -9,8 +9,11 @@ static struct learner *learner_make(void)
 {
 	static struct learner learner;
 	static bool made;
-	struct brain_options options = {.name = "vertical", .inputs = STATE_SIZE,
-		.actions = ACTION_VERTICAL, .capacity = 256, .replay_ratio = 1,
+	struct brain_options options = {.name = "vertical",
+		.inputs = STATE_SIZE,
+		.actions = ACTION_VERTICAL,
+		.capacity = 256,
+		.replay_ratio = 1,
 		.updates_per_s_max = 10};
 
 	if (made)

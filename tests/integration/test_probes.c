@@ -70,8 +70,7 @@ static int setup(void **state)
 	if (probes_open(&fixture.probes, &fixture.driver, 64, error, sizeof(error)))
 		fail_msg("%s", error);
 	probes_set_handler(fixture.probes, on_event, &fixture);
-	assert_int_equal(
-		probes_attach(fixture.probes, fixture.path, &fixture.attachment), 0);
+	assert_int_equal(probes_attach(fixture.probes, fixture.path, &fixture.attachment), 0);
 	return 0;
 }
 
@@ -257,8 +256,8 @@ static void test_waiting_for_a_cpu_is_run_queue_delay(void **state)
 static void hold_memory(void *argument)
 {
 	size_t bytes = *(size_t *)argument;
-	char *memory = mmap(
-		NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *memory =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	memset(memory, 1, bytes);
 	for (;;)
@@ -294,8 +293,8 @@ static void hold_and_release(void *argument)
 	/* Known to the scheduler first, then a peak that is over at once. */
 	sleep_ms(100);
 	for (;;) {
-		char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		char *memory = mmap(
+			NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 		memset(memory, 1, bytes);
 		munmap(memory, bytes);
@@ -356,11 +355,10 @@ static void server_listen(struct server *server)
 		((struct sockaddr_in6 *)&address)->sin6_addr = in6addr_loopback;
 	assert_int_equal(bind(server->listener, (struct sockaddr *)&address, size), 0);
 	assert_int_equal(listen(server->listener, 16), 0);
-	assert_int_equal(
-		getsockname(server->listener, (struct sockaddr *)&address, &size), 0);
-	server->port = ntohs(server->family == AF_INET
-			? ((struct sockaddr_in *)&address)->sin_port
-			: ((struct sockaddr_in6 *)&address)->sin6_port);
+	assert_int_equal(getsockname(server->listener, (struct sockaddr *)&address, &size), 0);
+	server->port =
+		ntohs(server->family == AF_INET ? ((struct sockaddr_in *)&address)->sin_port
+						: ((struct sockaddr_in6 *)&address)->sin6_port);
 }
 
 /* Runs in the cgroup. Makes its own listener, so that the socket is the cgroup's. */
@@ -407,8 +405,8 @@ static pid_t server_start(struct fixture *f, struct server *server)
 	pid_t pid;
 
 	if (!shared)
-		shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-			0);
+		shared =
+			mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	shared->port = 0;
 	pid = child_start(f, f->path, listen_and_serve, server);
 	for (int i = 0; i < 200 && !shared->port; i++)
@@ -420,9 +418,11 @@ static pid_t server_start(struct fixture *f, struct server *server)
 
 static int client_connect(const struct server *server)
 {
-	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(server->port),
+	struct sockaddr_in v4 = {.sin_family = AF_INET,
+		.sin_port = htons(server->port),
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(server->port),
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6,
+		.sin6_port = htons(server->port),
 		.sin6_addr = in6addr_loopback};
 	int fd = socket(server->family, SOCK_STREAM, 0);
 
@@ -439,8 +439,7 @@ static void client_ask(int fd, int times)
 	char buffer[4096];
 
 	for (int i = 0; i < times; i++) {
-		assert_int_equal(
-			write(fd, request, sizeof(request) - 1), sizeof(request) - 1);
+		assert_int_equal(write(fd, request, sizeof(request) - 1), sizeof(request) - 1);
 		assert_true(read(fd, buffer, sizeof(buffer)) > 0);
 	}
 }
@@ -516,8 +515,8 @@ static void test_a_client_inside_the_unit_is_not_a_server(void **state)
 
 	/* The server is outside this time, its client in the unit. */
 	if (!shared)
-		shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-			0);
+		shared =
+			mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	shared->port = 0;
 	pid = fork();
 	if (pid == 0) {
@@ -671,8 +670,7 @@ static void test_closing_leaves_no_program_in_the_kernel(void **state)
 	for (int i = 0; i < 100 && programs_named("request_ingress") >= with; i++)
 		sleep_ms(20);
 	assert_int_equal(programs_named("request_ingress"), with - 1);
-	assert_int_equal(
-		probes_open(&f->probes, &f->driver, 64, error, sizeof(error)), 0);
+	assert_int_equal(probes_open(&f->probes, &f->driver, 64, error, sizeof(error)), 0);
 	assert_int_equal(probes_attach(f->probes, f->path, &f->attachment), 0);
 }
 

@@ -50,9 +50,9 @@ static struct envelope_unit *unit_of(struct fixture *f)
 }
 
 #define CPU_DOWN 1 /* cpu-down memory-hold */
-#define CPU_UP   7
+#define CPU_UP	 7
 #define MEM_DOWN 3
-#define MEM_UP   5
+#define MEM_UP	 5
 
 static void test_every_action_is_free_with_headroom(void **state)
 {
@@ -145,8 +145,7 @@ static void test_a_freeze_leaves_only_hold(void **state)
 
 	(void)state;
 	f.objective.frozen = true;
-	assert_int_equal(
-		envelope_vertical_mask(unit_of(&f), NULL), 1 << ACTION_VERTICAL_HOLD);
+	assert_int_equal(envelope_vertical_mask(unit_of(&f), NULL), 1 << ACTION_VERTICAL_HOLD);
 }
 
 static void test_any_action_on_any_sample_stays_inside(void **state)
@@ -177,8 +176,11 @@ static void test_any_action_on_any_sample_stays_inside(void **state)
 static void test_replicas_rest_after_a_scale_in(void **state)
 {
 	struct fixture f = make();
-	struct envelope_service service = {.objective = &f.objective, .sample = &f.sample,
-		.replicas = 3, .since_scale_in_s = 5, .cooldown_s = 30};
+	struct envelope_service service = {.objective = &f.objective,
+		.sample = &f.sample,
+		.replicas = 3,
+		.since_scale_in_s = 5,
+		.cooldown_s = 30};
 	enum envelope_rule rules[ACTION_HORIZONTAL];
 
 	(void)state;
@@ -194,8 +196,10 @@ static void test_replicas_rest_after_a_scale_in(void **state)
 static void test_replicas_stay_inside_their_bounds(void **state)
 {
 	struct fixture f = make();
-	struct envelope_service service = {.objective = &f.objective, .sample = &f.sample,
-		.replicas = 4, .since_scale_in_s = 1e9};
+	struct envelope_service service = {.objective = &f.objective,
+		.sample = &f.sample,
+		.replicas = 4,
+		.since_scale_in_s = 1e9};
 	uint32_t wanted = 9;
 
 	(void)state;

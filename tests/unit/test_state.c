@@ -25,10 +25,17 @@ static struct objective objective_make(void)
 
 static struct sample sample_make(void)
 {
-	return (struct sample){.tick_s = 1, .requests = 100, .latency_p50_us = 3000,
-		.latency_p95_us = 8000, .latency_p99_us = 9000, .latency_objective_us = 9000,
-		.cpu_used_us = 200000, .cpu_allocated_us = 500000, .containers = 2,
-		.cpu_limit_millicores = 250, .memory_limit_bytes = 64 << 20};
+	return (struct sample){.tick_s = 1,
+		.requests = 100,
+		.latency_p50_us = 3000,
+		.latency_p95_us = 8000,
+		.latency_p99_us = 9000,
+		.latency_objective_us = 9000,
+		.cpu_used_us = 200000,
+		.cpu_allocated_us = 500000,
+		.containers = 2,
+		.cpu_limit_millicores = 250,
+		.memory_limit_bytes = 64 << 20};
 }
 
 static void test_the_table_names_every_feature_once(void **state)
@@ -157,7 +164,7 @@ static void test_a_violation_costs_more_than_all_the_bounds_save(void **state)
 	broken.requests_over = 50;
 	broken.latency_objective_us = 200000;
 	assert_true(reward_compute(&broken, &objective, 1, &reward_defaults) <
-		reward_compute(&most, &objective, 4, &reward_defaults));
+		    reward_compute(&most, &objective, 4, &reward_defaults));
 }
 
 static void test_violation_is_more_requests_over_than_the_percentile_allows(void **state)
