@@ -48,7 +48,7 @@ FUZZ  := $(patsubst tests/fuzz/%.c,$(O)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(patsubst tests/bench/%.c,$(O)/tests/%,$(wildcard tests/bench/*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: help all deps demo check check-fast lint format bench bench-main install uninstall clean tests
+.PHONY: help all deps demo check lint format bench bench-main bench-dqn install uninstall clean tests
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -78,20 +78,28 @@ lint: ## clang-format, clang-tidy, cppcheck, shellcheck; warnings are errors
 format: ## rewrite the sources in the house's format
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-bench: bench-main ## run every bench; each prints lines 'figure NAME VALUE UNIT'
+bench: bench-main bench-dqn ## run every bench; each prints lines 'figure NAME VALUE UNIT'
 
 bench-main: all tests ## request latency against a client, the agent's cost, state-to-write latency
 	@tests/bench/bench-main $(O)
+
+bench-dqn: all tests ## the learner's core on CartPole, Acrobot, MountainCar; updates per second
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(O)/tests/bench-dqn
+	@tests/bench/torch_compare.py $(O)
 
 install: all ## install programs, completion, units and manuals below DESTDIR/PREFIX
 	$(call say,INSTALL,$(DESTDIR)$(PREFIX)/bin)
 	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/ebbtide
 	$(Q)install -m 755 $(addprefix $(O)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin/
 	$(Q)install -m 644 README.md LICENSE docs/*.md $(DESTDIR)$(PREFIX)/share/doc/ebbtide/
+	$(Q)install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	$(Q)install -m 644 scripts/completion/ebbctl.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ebbctl
 
 uninstall: ## remove what install put there
 	$(Q)rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(PROGRAMS))
 	$(Q)rm -rf $(DESTDIR)$(PREFIX)/share/doc/ebbtide
+	$(Q)rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/ebbctl
 
 clean: ## remove the build folder
 	$(Q)rm -rf $(O)
