@@ -48,7 +48,7 @@ FUZZ  := $(patsubst tests/fuzz/%.c,$(O)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(patsubst tests/bench/%.c,$(O)/tests/%,$(wildcard tests/bench/*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: help all deps demo check lint format bench bench-main bench-dqn install uninstall clean tests
+.PHONY: help all deps demo check check-vm lint format bench bench-main bench-dqn install uninstall clean tests
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -69,6 +69,11 @@ check: ## set up, then run all tests; ends with 'N passed, N failed'
 	@vendor/install
 	@$(MAKE) --no-print-directory all tests
 	@tests/run
+
+check-vm: ## run the BPF tests on Debian's kernel in QEMU, pure cgroup v2
+	@vendor/install build run test vm
+	@$(MAKE) --no-print-directory tests
+	@tests/vm/run $(O)
 
 tests: $(UNIT) $(INTEG) $(FUZZ) $(BENCH)
 

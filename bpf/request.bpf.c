@@ -165,11 +165,11 @@ int request_ingress(struct __sk_buff *skb)
 		head = segment.payload_bytes;
 		if (head > REQUEST_HEAD_BYTES)
 			head = REQUEST_HEAD_BYTES;
-		/* The bound again, where the verifier sees it on the register that is passed. */
+		/* As a mask, so that verifiers before 6.3 see 1 to REQUEST_HEAD_BYTES as well. */
+		head = (head - 1) & (REQUEST_HEAD_BYTES - 1);
 		asm volatile("" : "+r"(head));
-		if (head > 0 && head <= REQUEST_HEAD_BYTES &&
-			!bpf_skb_load_bytes(skb, segment.payload_offset, connection->head, head))
-			connection->head_bytes = (__u8)head;
+		if (!bpf_skb_load_bytes(skb, segment.payload_offset, connection->head, head + 1))
+			connection->head_bytes = (__u8)(head + 1);
 	}
 	return 1;
 }

@@ -111,7 +111,8 @@ struct slot_control {
 	ebb_u64 switches_lost; /* a task left a CPU without having been seen to come */
 };
 
-#define REQUEST_HEAD_BYTES 112
+/* A power of two: the bound is applied as a mask. */
+#define REQUEST_HEAD_BYTES 128
 
 /* A slow request, through the ring buffer. */
 struct request_event {

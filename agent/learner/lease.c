@@ -47,8 +47,12 @@ static void lease_paths(
 
 static void lead(struct learner *learner, bool leader)
 {
-	if (atomic_exchange(&learner->leader, leader) == leader)
+	if (atomic_load(&learner->leader) == leader)
 		return;
+	/* What the last leader learnt since this one started. */
+	if (leader)
+		persist_load(learner);
+	atomic_store(&learner->leader, leader);
 	log_notice("event=\"%s\" lease=%s identity=%s", leader ? "leading" : "standing by",
 		learner->config.lease, learner->config.identity);
 }

@@ -104,7 +104,8 @@ static bool revert_cut(struct service_unit *unit, const struct envelope_unit *bo
 	if (unit->cut_remaining == 0)
 		return false;
 	unit->cut_remaining--;
-	if (!sample_violates(bounds->sample, bounds->objective) || unit->cut_from <= limit)
+	if (bounds->objective->frozen || unit->cut_from <= limit ||
+		!sample_violates(bounds->sample, bounds->objective))
 		return false;
 	decision->cpu_millicores = unit->cut_from;
 	decision->memory_bytes = bounds->sample->memory_limit_bytes;
@@ -181,6 +182,23 @@ static void decide_k8s_cpu(const struct policy_context *context, struct service_
 		context->config->k8s_cpu.window_s, context->config->k8s_cpu.target);
 }
 
+/* The operator's freeze stands above every policy, which still sees what it needs to go on. */
+static void freeze_vertical(const struct envelope_unit *bounds, struct vertical_decision *decision)
+{
+	const struct sample *sample = bounds->sample;
+	double limit = sample->cpu_limit_millicores;
+
+	if (!bounds->objective->frozen ||
+		(fabs(decision->cpu_millicores - limit) <= 0 &&
+			decision->memory_bytes == sample->memory_limit_bytes))
+		return;
+	decision->action = ACTION_VERTICAL_HOLD;
+	decision->cpu_millicores = limit;
+	decision->memory_bytes = sample->memory_limit_bytes;
+	decision->rule = RULE_FROZEN;
+	snprintf(decision->why, sizeof(decision->why), "frozen: the limits stay");
+}
+
 void policy_decide_vertical(const struct policy_context *context, struct service *service,
 	struct service_unit *unit, const struct envelope_unit *bounds,
 	struct vertical_decision *decision)
@@ -209,6 +227,7 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 			unit->cut_remaining = context->config->revert_ticks;
 		}
 	}
+	freeze_vertical(bounds, decision);
 	service->counts.decisions++;
 	service->counts.explored += decision->explored;
 	if (decision->rule)
@@ -321,6 +340,12 @@ void policy_decide_horizontal(const struct policy_context *context, struct servi
 		horizontal_hpa(context, service, bounds, declared_millicores, decision);
 	} else {
 		horizontal_dqn(context, service, bounds, declared_millicores, decision);
+	}
+	if (bounds->objective->frozen && decision->replicas != bounds->replicas) {
+		decision->action = ACTION_HORIZONTAL_HOLD;
+		decision->replicas = bounds->replicas;
+		decision->rule = RULE_FROZEN;
+		snprintf(decision->why, sizeof(decision->why), "frozen: the replicas stay");
 	}
 	if (decision->rule)
 		service->counts.interventions[decision->rule]++;

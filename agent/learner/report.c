@@ -197,15 +197,16 @@ static bool unit_handle(struct learner *learner, const char *agent, Ebbtide__Wir
 	struct service *service = services_get(&learner->services, wire->namespace_, wire->service);
 	struct envelope_unit bounds;
 	struct service_unit *unit;
+	struct sample sample;
 	bool apply;
 
 	unit = service ? service_get_unit(service, agent, brain_train_config(learner->vertical))
 		       : NULL;
 	if (!unit)
 		return false;
-	sample_from_wire(wire->sample, &unit->sample);
+	sample_from_wire(wire->sample, &sample);
 	bounds = (struct envelope_unit){.objective = &service->objective,
-		.sample = &unit->sample,
+		.sample = &sample,
 		.cpu_declared_millicores = wire->cpu_declared_millicores,
 		.memory_declared_bytes = wire->memory_declared_bytes};
 	if (wire->experience)
@@ -214,6 +215,7 @@ static bool unit_handle(struct learner *learner, const char *agent, Ebbtide__Wir
 	/* A report that waited in a spool teaches, but says nothing of now. */
 	if (!fresh)
 		return false;
+	unit->sample = sample;
 	memcpy(unit->state, wire->state, sizeof(unit->state));
 	unit->updated_s = context.now_s;
 	sample_extend(&service->period, &unit->sample);

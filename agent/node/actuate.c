@@ -231,6 +231,20 @@ unsigned int actuate_restore(struct agent *agent, struct unit *unit)
 	return restored;
 }
 
+/* The kubelet has carried out our own resize, in whole or in part. */
+static void take_asked(struct container *container, const struct cgroup_limits *now)
+{
+	struct cgroup_limits *ours = &container->current;
+
+	if (now->cpu_quota_us == container->asked.cpu_quota_us &&
+		now->cpu_quota_us != ours->cpu_quota_us) {
+		sample_note_limit(container);
+		ours->cpu_quota_us = now->cpu_quota_us;
+	}
+	if (now->memory_max_bytes == container->asked.memory_max_bytes)
+		ours->memory_max_bytes = now->memory_max_bytes;
+}
+
 static void verify_container(struct agent *agent, struct unit *unit, struct container *container)
 {
 	struct cgroup_limits *ours = &container->current;
@@ -238,6 +252,8 @@ static void verify_container(struct agent *agent, struct unit *unit, struct cont
 
 	if (cgroup_read_limits(&agent->driver, container->path, &now))
 		return;
+	if (agent->config.actuator == ACTUATOR_RESIZE)
+		take_asked(container, &now);
 	if (now.cpu_quota_us == ours->cpu_quota_us && now.cpu_period_us == ours->cpu_period_us &&
 		now.memory_max_bytes == ours->memory_max_bytes &&
 		now.memory_high_bytes == ours->memory_high_bytes)

@@ -38,7 +38,7 @@ struct agent_status {
 	bool learner_reachable;
 	char learner_error[160];
 	uint64_t ticks;
-	uint64_t ticks_late; /* started more than half a tick after their time */
+	uint64_t ticks_late; /* at which at least one earlier tick had been missed */
 	uint64_t reports_sent;
 	uint64_t reports_spooled;
 	uint64_t reports_dropped;

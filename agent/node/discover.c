@@ -201,6 +201,8 @@ static void container_start(struct agent *agent, struct unit *unit, const json_t
 		unit->has_objective ? (uint64_t)(unit->objective.latency_target_us * 1000) : 0;
 	probes_slot(agent->probes, container->attachment.slot)->trace_threshold_ns =
 		unit->trace_threshold_ns;
+	/* On disk before the first change. */
+	(void)actuate_save(agent);
 	container_join(agent, unit, container);
 	log_info("unit=%s/%s pod=%s container=%s event=found cgroup=%s", unit->namespace,
 		unit->service, container->pod, container->name, container->path);

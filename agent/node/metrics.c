@@ -19,7 +19,7 @@ struct metrics {
 #define AGENT_METRICS(X)                                                                           \
 	X("ebbtide_agent_ticks_total", "counter", "Sampling periods done.", status->ticks)         \
 	X("ebbtide_agent_ticks_late_total", "counter",                                             \
-		"Sampling periods that began more than half a period late.", status->ticks_late)   \
+		"Sampling periods before which at least one was missed.", status->ticks_late)      \
 	X("ebbtide_agent_units", "gauge", "Services with containers on this node.",                \
 		agent->units.count)                                                                \
 	X("ebbtide_agent_learner_reachable", "gauge", "1 while the learner answers.",              \

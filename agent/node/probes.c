@@ -46,17 +46,15 @@ struct probes {
 
 static int print_libbpf(enum libbpf_print_level level, const char *format, va_list args)
 {
-	char line[512];
-	size_t length;
+	char *text = NULL, *save = NULL;
 
-	/* libbpf's warnings go with the error that follows; a verifier log is for --log-level debug. */
-	if (level == LIBBPF_DEBUG)
+	/* libbpf's warnings go with the error that follows; its words, the verifier's log among
+	 * them, are for --log-level debug. */
+	if (level == LIBBPF_DEBUG || vasprintf(&text, format, args) < 0)
 		return 0;
-	vsnprintf(line, sizeof(line), format, args);
-	length = strlen(line);
-	while (length > 0 && line[length - 1] == '\n')
-		line[--length] = '\0';
-	log_debug("libbpf=\"%s\"", line);
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		log_debug("libbpf=\"%s\"", line);
+	free(text);
 	return 0;
 }
 
@@ -301,7 +299,7 @@ int probes_open(struct probes **out, const struct cgroup_driver *driver, uint32_
 	if (!probes->taken || !btf) {
 		err = probes->taken ? -ENOSYS : -ENOMEM;
 		snprintf(error, error_size,
-			"no BTF at /sys/kernel/btf/vmlinux: a kernel of 5.8 or later with "
+			"no BTF at /sys/kernel/btf/vmlinux: a kernel of 5.10 or later with "
 			"CONFIG_DEBUG_INFO_BTF is needed");
 		goto out;
 	}
@@ -309,7 +307,7 @@ int probes_open(struct probes **out, const struct cgroup_driver *driver, uint32_
 	if (err) {
 		snprintf(error, error_size,
 			"cannot load the BPF programs (cpu.bpf.o: %s): run as root or with CAP_BPF and "
-			"CAP_PERFMON on a kernel of 5.8 or later; --log-level debug shows libbpf's words",
+			"CAP_PERFMON on a kernel of 5.10 or later; --log-level debug shows libbpf's words",
 			strerror(-err));
 		goto out;
 	}
@@ -317,6 +315,13 @@ int probes_open(struct probes **out, const struct cgroup_driver *driver, uint32_
 	if (err) {
 		snprintf(error, error_size, "cannot map the slots (%zu bytes): %s",
 			probes->slots_bytes, strerror(-err));
+		goto out;
+	}
+	err = probes_refresh(probes);
+	if (err) {
+		snprintf(error, error_size,
+			"cannot run the snapshot programs: %s; a kernel of 5.10 or later is needed",
+			strerror(-err));
 		goto out;
 	}
 	first = probes->program_count;
@@ -490,6 +495,11 @@ struct slot *probes_slot(struct probes *probes, uint32_t slot)
 bool probes_slot_is_tied(const struct slot *slot)
 {
 	return slot->task_group != 0;
+}
+
+bool probes_sees_requests(const struct probes *probes)
+{
+	return probes->request != NULL;
 }
 
 int probes_event_fd(const struct probes *probes)

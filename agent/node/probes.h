@@ -55,6 +55,9 @@ struct slot *probes_slot(struct probes *probes, uint32_t slot);
 /* A slot the kernel side has tied to its task group, so that throttled_ns and so on are true. */
 bool probes_slot_is_tied(const struct slot *slot);
 
+/* Whether requests are counted at all on this kernel: without them there is no objective to hold. */
+bool probes_sees_requests(const struct probes *probes);
+
 /* File descriptor to poll, -1 without a ring buffer; then probes_consume() calls the handler. */
 int probes_event_fd(const struct probes *probes);
 void probes_set_handler(struct probes *probes, probes_event_handler handler, void *context);

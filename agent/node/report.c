@@ -7,6 +7,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,7 +78,8 @@ struct wire_unit {
 	Ebbtide__Wire__Experience experience;
 };
 
-static void unit_to_wire(struct unit *unit, struct wire_unit *wire, bool *has_experience)
+static void unit_to_wire(
+	const struct agent *agent, struct unit *unit, struct wire_unit *wire, bool *has_experience)
 {
 	Ebbtide__Wire__Unit *out = &wire->unit;
 
@@ -88,7 +90,8 @@ static void unit_to_wire(struct unit *unit, struct wire_unit *wire, bool *has_ex
 	out->sample = &wire->sample;
 	out->n_state = STATE_SIZE;
 	out->state = unit->state;
-	out->decide = unit->container_count > 0;
+	/* Blind to requests, every cut would look harmless: hold. */
+	out->decide = unit->container_count > 0 && probes_sees_requests(agent->probes);
 	out->cpu_declared_millicores = unit_declared_millicores(unit);
 	out->memory_declared_bytes = unit_declared_bytes(unit);
 	if (unit->acted && unit->has_previous && unit->action < ACTION_VERTICAL) {
@@ -124,7 +127,7 @@ static int batch_build(struct agent *agent, struct batch *batch)
 
 		if (!unit->has_objective || !unit->has_state)
 			continue;
-		unit_to_wire(unit, &wire[used], &batch->has_experience);
+		unit_to_wire(agent, unit, &wire[used], &batch->has_experience);
 		agent->status.experiences += wire[used].unit.experience != NULL;
 		list[used] = &wire[used].unit;
 		used++;
@@ -223,7 +226,7 @@ static int post(struct reporter *reporter, const uint8_t *bytes, size_t size, ch
 
 /* pods/resize, so that the API stays truthful; the kubelet then writes the cgroup. */
 static int resize_pod(struct agent *agent, struct kube_client *client, const struct unit *unit,
-	const struct container *container, double cpu_millicores, uint64_t memory_bytes)
+	struct container *container, double cpu_millicores, uint64_t memory_bytes)
 {
 	char path[768], cpu[32], memory[32];
 	json_t *limits = json_object(), *body;
@@ -244,6 +247,16 @@ static int resize_pod(struct agent *agent, struct kube_client *client, const str
 	err = kube_request(
 		client, "PATCH", path, "application/strategic-merge-patch+json", body, NULL, NULL);
 	json_decref(body);
+	if (!err) {
+		/* What the kubelet will write into the cgroup is ours, not someone else's. */
+		container->asked = container->current;
+		if (cpu_millicores > 0)
+			container->asked.cpu_quota_us =
+				(int64_t)(round(cpu_millicores) *
+					  (double)container->original.cpu_period_us / 1000);
+		if (memory_bytes > 0)
+			container->asked.memory_max_bytes = (int64_t)memory_bytes;
+	}
 	if (err)
 		log_warning("pod=%s/%s event=resize error=\"%s\"", unit->namespace, container->pod,
 			kube_last_error(client));

@@ -501,7 +501,8 @@ int tree_open(struct agent *agent, struct tree **out)
 	if (!err)
 		err = publish_open(agent, &tree->publisher);
 	fuse_opt_add_arg(&arguments, "ebbtide");
-	fuse_opt_add_arg(&arguments, "-ofsname=ebbtide,subtype=ebbtide,allow_other");
+	fuse_opt_add_arg(
+		&arguments, "-ofsname=ebbtide,subtype=ebbtide,allow_other,default_permissions");
 	if (!err)
 		tree->fuse = fuse_new(&arguments, &tree_operations, sizeof(tree_operations), tree);
 	if (!err && !tree->fuse)

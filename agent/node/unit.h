@@ -43,6 +43,7 @@ struct container {
 	struct container_before before;
 	struct cgroup_limits original; /* the owner's, to be restored */
 	struct cgroup_limits current;  /* as last written or read */
+	struct cgroup_limits asked;    /* of the kubelet, by pods/resize; not yet seen */
 	double limit_us_in_tick;       /* quota x time of this tick, for the allocation */
 	uint64_t limit_since_us;       /* CLOCK_MONOTONIC of the newest change */
 	uint64_t memory_working_set_bytes;

@@ -5,6 +5,8 @@
 #include "learner/learner.h"
 #include "wire.pb-c.h"
 
+#include <errno.h>
+
 static struct learner *learner_make(void)
 {
 	static struct learner learner;
@@ -31,27 +33,75 @@ static struct learner *learner_make(void)
 	return &learner;
 }
 
+/* The service of the seeds has an objective under each of the policies in turn. */
+static void objective_give(struct learner *learner)
+{
+	static size_t turn;
+	struct service *service = services_get(&learner->services, "default", "fibonacci");
+
+	if (!service)
+		abort();
+	service->has_objective = true;
+	service->objective.cpu_max_millicores = 1000;
+	service->objective.memory_max_bytes = 128 << 20;
+	service->objective.replicas_max = 4;
+	if (!policy_names[++turn])
+		turn = 0;
+	snprintf(service->objective.policy, sizeof(service->objective.policy), "%s",
+		policy_names[turn]);
+}
+
+/* What is answered is an Answer, and no limit in it is outside the bounds. */
+static void answer_check(const uint8_t *bytes, size_t size)
+{
+	Ebbtide__Wire__Answer *answer = ebbtide__wire__answer__unpack(NULL, size, bytes);
+
+	if (!answer)
+		abort();
+	for (size_t i = 0; i < answer->n_actions; i++) {
+		const Ebbtide__Wire__Action *action = answer->actions[i];
+
+		if (!(action->cpu_limit_millicores >= 0) ||
+			(action->action < ACTION_VERTICAL &&
+				action->action != ACTION_VERTICAL_HOLD &&
+				(action->cpu_limit_millicores > 1000 ||
+					action->memory_limit_bytes > 128 << 20)))
+			abort();
+	}
+	ebbtide__wire__answer__free_unpacked(answer, NULL);
+}
+
+static void learner_forget(struct learner *learner)
+{
+	services_free(&learner->services);
+	for (size_t i = 0; i < learner->agent_count; i++)
+		free(learner->agents[i]);
+	free(learner->agents);
+	learner->agents = NULL;
+	learner->agent_count = 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct learner *learner = learner_make();
 	char error[256] = "";
 	uint8_t *answer = NULL;
-	size_t answer_size;
-	int err = report_handle(learner, data, size, &answer, &answer_size, error, sizeof(error));
+	static size_t handled;
+	size_t answer_size = 0;
+	int err;
+
+	objective_give(learner);
+	err = report_handle(learner, data, size, &answer, &answer_size, error, sizeof(error));
 
 	/* A refusal says what it refuses. */
-	if (err == -22 && !error[0])
+	if (err == -EINVAL && !error[0])
 		abort();
+	if (!err)
+		answer_check(answer, answer_size);
 	free(answer);
-	/* Names in mutated reports are new services and agents: do not let them pile up. */
-	if (learner->services.count > 64 || learner->agent_count > 64) {
-		services_free(&learner->services);
-		for (size_t i = 0; i < learner->agent_count; i++)
-			free(learner->agents[i]);
-		free(learner->agents);
-		learner->agents = NULL;
-		learner->agent_count = 0;
-	}
+	/* Mutated names are new services; a mutated sequence makes the agent's others old ones. */
+	if (++handled % 64 == 0)
+		learner_forget(learner);
 	return 0;
 }
 
@@ -74,6 +124,10 @@ static size_t fuzz_seed(size_t index, uint8_t *out)
 	sample.requests = 100;
 	sample.cpu_limit_millicores = 500;
 	sample.containers = 2;
+	sample.memory_limit_bytes = 64 << 20;
+	sample.memory_used_bytes = 40 << 20;
+	sample.cpu_used_us = 300000;
+	sample.latency_objective_us = 20000;
 	unit.namespace_ = (char *)"default";
 	unit.service = (char *)"fibonacci";
 	unit.sample = &sample;
@@ -81,6 +135,7 @@ static size_t fuzz_seed(size_t index, uint8_t *out)
 	unit.state = state;
 	unit.decide = true;
 	unit.cpu_declared_millicores = 1000;
+	unit.memory_declared_bytes = 128 << 20;
 	if (index > 0) {
 		experience.n_state = experience.n_next_state = STATE_SIZE;
 		experience.state = experience.next_state = state;

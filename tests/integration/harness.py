@@ -98,12 +98,12 @@ class Cluster:
                    "--state", f"{self.folder}/local")
         wait_for("local API", lambda: self.get("/readyz", raw=True))
 
-    def start(self, name, *arguments):
+    def start(self, name, *arguments, key=None):
         log = open(f"{self.folder}/{name}.log", "a", encoding="utf-8")
         child = subprocess.Popen([f"{BUILD}/{name}", *arguments], stdout=log, stderr=log, cwd=ROOT,
                                  start_new_session=True)
         log.close()
-        self.children[name] = child
+        self.children[key or name] = child
         return child
 
     def start_learner(self, *arguments):
@@ -167,16 +167,26 @@ class Cluster:
                 found.append(int(read(f"{group}/cpu.cfs_quota_us")))
         return found
 
+    @staticmethod
+    def command(pid):
+        try:
+            return read(f"/proc/{pid}/cmdline")
+        except OSError:
+            return ""
+
     def ctl(self, *arguments):
         return subprocess.run([f"{BUILD}/ebbctl", "--tree", self.tree, *arguments],
                               capture_output=True, text=True, timeout=30, check=False)
 
     def close(self):
         """Everything down; returns what was left behind."""
-        for name in ("ebbtide-agent", "ebbtide-learner", "ebbtide-local"):
+        last = ["ebbtide-agent", "ebbtide-learner", "ebbtide-local"]
+        for name in [n for n in self.children if n not in last] + last:
             if name in self.children:
                 self.end(name)
-        left = [line.split()[1] for line in open("/proc/mounts", encoding="utf-8")
+        left = [f"process {d}" for d in os.listdir("/proc") if d.isdigit()
+                and self.folder in self.command(d)]
+        left += [line.split()[1] for line in open("/proc/mounts", encoding="utf-8")
                 if self.folder in line]
         left += [p for d in ("cpu", "memory", "unified", ".")
                  for p in [f"/sys/fs/cgroup/{d}{self.cgroup}"] if os.path.isdir(p)]
