@@ -71,18 +71,23 @@ static __always_inline bool task_is_runnable(struct task_struct *task)
 	return BPF_CORE_READ((struct task_struct___before_5_14 *)task, state) == 0;
 }
 
-static __always_inline void account(struct running *last, struct task_struct *task)
+static __always_inline struct slot *slot_of_switched(struct task_struct *task)
 {
 	struct cgroup *cgroup =
 		task->cgroups->subsys[bpf_core_enum_value(enum cgroup_subsys_id, cpu_cgrp_id)]
 			->cgroup;
-	__u64 delay_ns = 0;
-	struct slot *slot;
 
 	/* Kernel threads and everything else in the root belong to no unit. */
 	if (cgroup->level == 0)
-		return;
-	slot = slot_of((__u64)task->cgroups, cgroup->kn->id);
+		return 0;
+	return slot_of((__u64)task->cgroups, cgroup->kn->id);
+}
+
+static __always_inline void account(struct running *last, struct task_struct *task)
+{
+	struct slot *slot = slot_of_switched(task);
+	__u64 delay_ns = 0;
+
 	if (!slot)
 		return;
 	__sync_fetch_and_add(&slot->cpu_used_ns, task->se.sum_exec_runtime - last->sum_exec_ns);
@@ -95,6 +100,24 @@ static __always_inline void account(struct running *last, struct task_struct *ta
 	slot_histogram_add(slot->run_queue, delay_ns);
 }
 
+/*
+ * Some kernels trace no switch out of certain tasks (seen: a virtual machine's own supervisor), so
+ * the next task was not seen to come. The scheduler's own mark gives its CPU time all the same; how
+ * long it had waited is not known.
+ */
+static __always_inline void account_unseen(struct task_struct *task)
+{
+	__u32 zero = 0;
+	struct slot_control *control = bpf_map_lookup_elem(&slot_control, &zero);
+	struct slot *slot = slot_of_switched(task);
+
+	if (control)
+		__sync_fetch_and_add(&control->switches_lost, 1);
+	if (slot)
+		__sync_fetch_and_add(&slot->cpu_used_ns,
+			task->se.sum_exec_runtime - task->se.prev_sum_exec_runtime);
+}
+
 SEC("tp_btf/sched_switch")
 int BPF_PROG(cpu_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
@@ -103,14 +126,10 @@ int BPF_PROG(cpu_switch, bool preempt, struct task_struct *prev, struct task_str
 
 	if (!last)
 		return 0;
-	if (last->task == (__u64)prev) {
+	if (last->task == (__u64)prev)
 		account(last, prev);
-	} else if (last->task) {
-		struct slot_control *control = bpf_map_lookup_elem(&slot_control, &zero);
-
-		if (control)
-			__sync_fetch_and_add(&control->switches_lost, 1);
-	}
+	else if (last->task)
+		account_unseen(prev);
 	last->task = (__u64)next;
 	last->sum_exec_ns = next->se.sum_exec_runtime;
 	/* The wait that ends now is added only after this point, so it counts at switch-out. */

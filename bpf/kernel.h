@@ -159,6 +159,7 @@ enum cgroup_subsys_id {
 
 struct sched_entity {
 	__u64 sum_exec_runtime;
+	__u64 prev_sum_exec_runtime; /* its value when the task was last picked to run */
 } KERNEL_TYPE;
 
 struct sched_info {

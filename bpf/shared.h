@@ -108,7 +108,7 @@ struct slot_control {
 	ebb_u32 generation;
 	ebb_u32 reserved;
 	ebb_u64 events_lost;   /* no room in the ring buffer */
-	ebb_u64 switches_lost; /* a task left a CPU without having been seen to come */
+	ebb_u64 switches_lost; /* tasks that left a CPU without having been seen to come */
 };
 
 /* A power of two: the bound is applied as a mask. */

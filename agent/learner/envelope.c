@@ -115,10 +115,12 @@ void envelope_vertical_limits(const struct envelope_unit *unit, uint32_t action,
 	double *cpu_millicores, uint64_t *memory_bytes)
 {
 	int cpu = action_cpu_direction(action), memory = action_memory_direction(action);
+	double memory_scaled;
 
 	*cpu_millicores = unit->sample->cpu_limit_millicores * action_cpu_factor[cpu + 1];
-	*memory_bytes = (uint64_t)((double)unit->sample->memory_limit_bytes *
-				   action_memory_factor[memory + 1]);
+	/* A limit that no machine has must not leave the range of the type. */
+	memory_scaled = (double)unit->sample->memory_limit_bytes * action_memory_factor[memory + 1];
+	*memory_bytes = memory_scaled < 0x1p63 ? (uint64_t)memory_scaled : INT64_MAX;
 	(void)envelope_clamp(unit, cpu_millicores, memory_bytes);
 }
 

@@ -11,6 +11,8 @@
 #include <string.h>
 
 #define UNITS_MAX 100000
+/* An exbibyte: more than a node has, and sums over all units stay inside 64 bits. */
+#define BYTES_MAX (1ULL << 60)
 
 static bool all_finite(const float *values, size_t count)
 {
@@ -24,9 +26,14 @@ static bool sample_sound(const Ebbtide__Wire__Sample *s)
 {
 	const double numbers[] = {s->tick_s, s->latency_p50_us, s->latency_p95_us,
 		s->latency_p99_us, s->latency_objective_us, s->in_flight, s->cpu_limit_millicores};
+	const uint64_t bytes[] = {s->memory_used_bytes, s->memory_peak_bytes,
+		s->memory_working_set_bytes, s->memory_limit_bytes};
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		if (!isfinite(numbers[i]) || numbers[i] < 0)
+			return false;
+	for (size_t i = 0; i < sizeof(bytes) / sizeof(bytes[0]); i++)
+		if (bytes[i] > BYTES_MAX)
 			return false;
 	return true;
 }
@@ -48,7 +55,7 @@ static int unit_check(const Ebbtide__Wire__Unit *unit, size_t i, char *error, si
 	if (!unit->sample)
 		REFUSE("units[%zu].sample: missing", i);
 	if (!sample_sound(unit->sample))
-		REFUSE("units[%zu].sample: a value is negative or not finite", i);
+		REFUSE("units[%zu].sample: a value is negative, not finite or over 2^60 bytes", i);
 	if (unit->n_state != STATE_SIZE)
 		REFUSE("units[%zu].state: %zu values, expected %d", i, unit->n_state, STATE_SIZE);
 	if (!all_finite(unit->state, STATE_SIZE))

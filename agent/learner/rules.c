@@ -53,6 +53,9 @@ bool rules_hpa_decide(const struct rules_hpa *rule, struct rules_hpa_state *stat
 		wanted = ceil((double)replicas * ratio);
 	if (wanted < 1)
 		wanted = 1;
+	/* A tick of no length makes any use infinite. */
+	if (wanted > INT32_MAX)
+		wanted = INT32_MAX;
 	rules_window_add(&state->desired, now_s, wanted);
 	stable = rules_window_max(&state->desired, now_s, rule->stabilisation_s);
 	*desired = (uint32_t)(wanted < replicas && stable > wanted

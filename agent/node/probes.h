@@ -63,7 +63,7 @@ int probes_event_fd(const struct probes *probes);
 void probes_set_handler(struct probes *probes, probes_event_handler handler, void *context);
 int probes_consume(struct probes *probes);
 uint64_t probes_events_lost(const struct probes *probes);
-/* Slices of CPU time that could not be attributed; 0 on a sound kernel. */
+/* Tasks that left a CPU without having been seen to come: their CPU time counts, their wait does not. */
 uint64_t probes_switches_lost(const struct probes *probes);
 
 #endif

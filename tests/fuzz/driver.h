@@ -36,6 +36,9 @@ static size_t fuzz_input_size;
 
 static void input_print(void)
 {
+	/* A leak is found after the last one. */
+	if (!fuzz_input)
+		return;
 	fprintf(stderr, "the input (%zu bytes):", fuzz_input_size);
 	for (size_t i = 0; i < fuzz_input_size; i++)
 		fprintf(stderr, " %02x", fuzz_input[i]);
@@ -60,7 +63,7 @@ static int input_run(const uint8_t *data, size_t size)
 	fuzz_input = exact;
 	fuzz_input_size = size;
 	LLVMFuzzerTestOneInput(exact, size);
-	fuzz_input_size = 0;
+	fuzz_input = NULL;
 	free(exact);
 	return 0;
 }

@@ -212,6 +212,155 @@ static void test_replicas_stay_inside_their_bounds(void **state)
 	assert_int_equal(envelope_horizontal_mask(&service, NULL), 0x2);
 }
 
+static void test_every_rule_has_its_own_name(void **state)
+{
+	(void)state;
+	assert_string_equal(envelope_rule_name(RULE_NONE), "");
+	for (int a = 1; a < RULE_COUNT; a++) {
+		assert_true(envelope_rule_name((enum envelope_rule)a)[0] != '\0');
+		for (int b = 0; b < a; b++)
+			assert_string_not_equal(envelope_rule_name((enum envelope_rule)a),
+				envelope_rule_name((enum envelope_rule)b));
+	}
+	assert_string_equal(envelope_rule_name(RULE_COUNT), "");
+}
+
+static void test_a_memory_limit_that_the_owner_did_not_set_is_never_added(void **state)
+{
+	struct fixture f = make();
+
+	(void)state;
+	f.unit.memory_declared_bytes = 0;
+	f.sample.memory_limit_bytes = 0;
+	assert_forbidden(&f, MEM_DOWN, RULE_UNLIMITED);
+	assert_forbidden(&f, MEM_UP, RULE_UNLIMITED);
+	/* CPU still moves, alone. */
+	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_DOWN & 1);
+}
+
+static void test_memory_at_its_lower_bound_is_not_cut(void **state)
+{
+	struct fixture f = make();
+
+	(void)state;
+	f.objective.memory_min_bytes = 64 << 20;
+	f.sample.memory_limit_bytes = 64 << 20;
+	assert_false(envelope_vertical_mask(unit_of(&f), NULL) >> MEM_DOWN & 1);
+}
+
+static void test_the_memory_floor_is_that_of_one_container(void **state)
+{
+	struct fixture f = make();
+
+	(void)state;
+	f.sample.memory_used_bytes = f.sample.memory_working_set_bytes = 80 << 20;
+	f.sample.containers = 4;
+	assert_int_equal(envelope_memory_floor(unit_of(&f)), (22 << 20) + (4 << 20));
+	f.sample.containers = 0;
+	assert_int_equal(envelope_memory_floor(unit_of(&f)), (88 << 20) + (4 << 20));
+}
+
+static void test_bounds_without_an_upper_one_end_at_the_owners_limit(void **state)
+{
+	struct fixture f = make();
+
+	(void)state;
+	f.objective.cpu_max_millicores = 0;
+	f.objective.memory_max_bytes = 0;
+	f.unit.cpu_declared_millicores = 700;
+	f.unit.memory_declared_bytes = 200 << 20;
+	assert_true(envelope_cpu_max(unit_of(&f)) == 700);
+	assert_int_equal(envelope_memory_max(unit_of(&f)), 200 << 20);
+	f.sample.cpu_limit_millicores = 700;
+	assert_forbidden(&f, CPU_UP, RULE_BOUNDS);
+}
+
+static void test_a_computed_limit_is_brought_inside(void **state)
+{
+	struct fixture f = make();
+	uint64_t memory = 128 << 20;
+	double cpu = 1;
+
+	(void)state;
+	assert_int_equal(envelope_clamp(unit_of(&f), &cpu, &memory), RULE_BOUNDS);
+	assert_true(cpu == 100 && memory == 128 << 20);
+	cpu = 1e9;
+	assert_int_equal(envelope_clamp(unit_of(&f), &cpu, &memory), RULE_BOUNDS);
+	assert_true(cpu == 1000);
+	cpu = 500;
+	assert_int_equal(envelope_clamp(unit_of(&f), &cpu, &memory), RULE_NONE);
+	memory = UINT64_MAX;
+	(void)envelope_clamp(unit_of(&f), &cpu, &memory);
+	assert_true(memory == 256 << 20);
+	/* The owner's limit is above the objective's lower bound as well. */
+	f.unit.cpu_declared_millicores = 50;
+	(void)envelope_clamp(unit_of(&f), &cpu, &memory);
+	assert_true(cpu == 50);
+}
+
+static void test_hold_is_allowed_and_no_limit_leaves_its_bounds_whatever_is_measured(void **state)
+{
+	struct random_state random;
+
+	(void)state;
+	random_seed(&random, 6);
+	for (int i = 0; i < 50000; i++) {
+		struct fixture f = make();
+		uint64_t words[6], mask, memory;
+		double cpu;
+
+		for (int k = 0; k < 6; k++)
+			words[k] = random_next(&random) >> random_below(&random, 64);
+		f.sample.cpu_limit_millicores = (double)words[0];
+		f.sample.memory_limit_bytes = words[1];
+		f.sample.memory_used_bytes = words[2];
+		f.sample.memory_peak_bytes = words[3] >> 1;
+		f.sample.requests_over = words[4] >> 32;
+		f.sample.containers = (uint32_t)(words[5] >> 40);
+		f.sample.tick_s = random_below(&random, 3);
+		f.objective.frozen = random_below(&random, 8) == 0;
+		mask = envelope_vertical_mask(unit_of(&f), NULL);
+		assert_true(mask >> ACTION_VERTICAL_HOLD & 1);
+		assert_true(mask < 1 << ACTION_VERTICAL);
+		for (uint32_t action = 0; action < ACTION_VERTICAL; action++) {
+			envelope_vertical_limits(unit_of(&f), action, &cpu, &memory);
+			assert_true(cpu >= 0 && cpu <= 1000);
+			assert_true(memory <= 256 << 20);
+		}
+	}
+}
+
+static void test_a_wanted_number_of_replicas_is_brought_inside(void **state)
+{
+	struct fixture f = make();
+	struct envelope_service service = {.objective = &f.objective,
+		.sample = &f.sample,
+		.replicas = 3,
+		.since_scale_in_s = 5,
+		.cooldown_s = 30};
+	uint32_t wanted = 2;
+
+	(void)state;
+	assert_int_equal(envelope_clamp_replicas(&service, &wanted), RULE_COOLDOWN);
+	assert_int_equal(wanted, 3);
+	service.since_scale_in_s = 60;
+	wanted = 2;
+	assert_int_equal(envelope_clamp_replicas(&service, &wanted), RULE_NONE);
+	assert_int_equal(wanted, 2);
+	wanted = 0;
+	assert_int_equal(envelope_clamp_replicas(&service, &wanted), RULE_BOUNDS);
+	assert_int_equal(wanted, 1);
+	f.objective.frozen = true;
+	wanted = 4;
+	assert_int_equal(envelope_clamp_replicas(&service, &wanted), RULE_FROZEN);
+	assert_int_equal(wanted, 3);
+	f.objective.frozen = false;
+	f.sample.requests_over = 500;
+	wanted = 1;
+	assert_int_equal(envelope_clamp_replicas(&service, &wanted), RULE_OVER_OBJECTIVE);
+	assert_int_equal(wanted, 3);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -225,6 +374,15 @@ int main(void)
 		cmocka_unit_test(test_any_action_on_any_sample_stays_inside),
 		cmocka_unit_test(test_replicas_rest_after_a_scale_in),
 		cmocka_unit_test(test_replicas_stay_inside_their_bounds),
+		cmocka_unit_test(test_every_rule_has_its_own_name),
+		cmocka_unit_test(test_a_memory_limit_that_the_owner_did_not_set_is_never_added),
+		cmocka_unit_test(test_memory_at_its_lower_bound_is_not_cut),
+		cmocka_unit_test(test_the_memory_floor_is_that_of_one_container),
+		cmocka_unit_test(test_bounds_without_an_upper_one_end_at_the_owners_limit),
+		cmocka_unit_test(test_a_computed_limit_is_brought_inside),
+		cmocka_unit_test(
+			test_hold_is_allowed_and_no_limit_leaves_its_bounds_whatever_is_measured),
+		cmocka_unit_test(test_a_wanted_number_of_replicas_is_brought_inside),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

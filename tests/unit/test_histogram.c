@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/histogram.h"
+#include "learner/random.h"
 
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -82,6 +84,95 @@ static void test_a_delta_survives_a_counter_that_wraps(void **state)
 	assert_int_equal(before[3], 3);
 }
 
+static void test_buckets_are_in_order_without_gap_and_3_2_percent_wide(void **state)
+{
+	(void)state;
+	for (uint32_t bucket = 0; bucket < HIST_BUCKETS; bucket++) {
+		uint64_t lower = hist_lower_us(bucket), next = hist_lower_us(bucket + 1);
+
+		assert_true(next > lower);
+		assert_int_equal(hist_bucket(next - 1), bucket);
+		if (bucket >= HIST_LINEAR)
+			assert_true((double)(next - lower) <= 0.03126 * (double)lower);
+		else
+			assert_int_equal(next - lower, 1);
+	}
+	assert_int_equal(hist_lower_us(0), 0);
+	assert_int_equal(hist_lower_us(HIST_BUCKETS), HIST_MAX_US + 1);
+}
+
+static void test_a_middle_is_at_most_1_6_percent_from_any_value_in_its_bucket(void **state)
+{
+	(void)state;
+	for (uint32_t bucket = 0; bucket < HIST_BUCKETS; bucket++) {
+		double first = (double)hist_lower_us(bucket);
+		double last = (double)hist_lower_us(bucket + 1) - 1;
+		double middle = histogram_value_us(bucket);
+		double most = bucket < HIST_LINEAR ? 0.5 : 0.016 * first;
+
+		assert_true(fabs(middle - first) <= most);
+		assert_true(fabs(middle - last) <= most);
+	}
+}
+
+static void test_a_longer_time_is_never_in_a_lower_bucket(void **state)
+{
+	struct random_state random;
+
+	(void)state;
+	random_seed(&random, 2);
+	for (int i = 0; i < 100000; i++) {
+		uint64_t a = random_next(&random) >> random_below(&random, 64);
+		uint64_t b = random_next(&random) >> random_below(&random, 64);
+
+		assert_true(hist_bucket(a) < HIST_BUCKETS);
+		assert_true(a <= b ? hist_bucket(a) <= hist_bucket(b)
+				   : hist_bucket(a) >= hist_bucket(b));
+	}
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void test_quantiles_of_many_values_are_those_of_the_sorted_list(void **state)
+{
+	static uint64_t values[5000];
+	const size_t count = sizeof(values) / sizeof(values[0]);
+	uint32_t counts[HIST_BUCKETS] = {0};
+	struct random_state random;
+
+	(void)state;
+	random_seed(&random, 4);
+	for (size_t i = 0; i < count; i++) {
+		values[i] = (uint64_t)exp2(5 + 20 * random_uniform_double(&random));
+		counts[hist_bucket(values[i])]++;
+	}
+	qsort(values, count, sizeof(values[0]), compare);
+	for (uint32_t per_mille = 1; per_mille <= 1000; per_mille++) {
+		size_t rank = (per_mille * count + 999) / 1000;
+		double exact = (double)values[rank - 1];
+		double found = histogram_quantile_us(counts, ((double)rank - 0.5) / (double)count);
+
+		assert_true(fabs(found - exact) <= 0.016 * exact);
+	}
+}
+
+static void test_sums_of_histograms_are_by_bucket(void **state)
+{
+	uint32_t a[HIST_BUCKETS] = {[0] = 1, [5] = 2}, b[HIST_BUCKETS] = {[5] = 3, [671] = 4};
+
+	(void)state;
+	histogram_add(a, b);
+	assert_int_equal(a[0], 1);
+	assert_int_equal(a[5], 5);
+	assert_int_equal(a[671], 4);
+	assert_int_equal(histogram_count(a), 10);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -91,6 +182,11 @@ int main(void)
 		cmocka_unit_test(test_a_quantile_is_off_by_at_most_3_2_percent),
 		cmocka_unit_test(test_quantiles_are_by_nearest_rank),
 		cmocka_unit_test(test_a_delta_survives_a_counter_that_wraps),
+		cmocka_unit_test(test_buckets_are_in_order_without_gap_and_3_2_percent_wide),
+		cmocka_unit_test(test_a_middle_is_at_most_1_6_percent_from_any_value_in_its_bucket),
+		cmocka_unit_test(test_a_longer_time_is_never_in_a_lower_bucket),
+		cmocka_unit_test(test_quantiles_of_many_values_are_those_of_the_sorted_list),
+		cmocka_unit_test(test_sums_of_histograms_are_by_bucket),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -398,6 +398,8 @@ static void test_a_number_of_a_sample_that_is_none_is_refused(void **state)
 	double *const numbers[] = {&s->tick_s, &s->latency_p50_us, &s->latency_p95_us,
 		&s->latency_p99_us, &s->latency_objective_us, &s->in_flight,
 		&s->cpu_limit_millicores};
+	uint64_t *const bytes[] = {&s->memory_used_bytes, &s->memory_peak_bytes,
+		&s->memory_working_set_bytes, &s->memory_limit_bytes};
 	const double bad[] = {-1, (double)NAN, (double)INFINITY, -(double)INFINITY};
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
@@ -405,6 +407,10 @@ static void test_a_number_of_a_sample_that_is_none_is_refused(void **state)
 			*numbers[i] = bad[k];
 			assert_refused(f, "units[1].sample: ");
 		}
+	}
+	for (size_t i = 0; i < 4; i++) {
+		*bytes[i] = (1ULL << 60) + 1;
+		assert_refused(f, "units[1].sample: ");
 	}
 }
 

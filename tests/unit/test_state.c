@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -212,6 +213,223 @@ static void test_extend_adds_time_and_keeps_the_newest_gauges(void **state)
 	assert_int_equal(a.memory_used_bytes, 7);
 }
 
+static void assert_sound(const float features[STATE_SIZE])
+{
+	for (int k = 0; k < STATE_SIZE; k++) {
+		if (!isfinite(features[k]) || features[k] < state_features[k].lowest ||
+			features[k] > state_features[k].highest)
+			fail_msg("%s is %g", state_features[k].name, (double)features[k]);
+	}
+}
+
+static void test_the_largest_sample_that_a_report_can_carry_is_a_sound_state(void **state)
+{
+	const uint64_t words[] = {0, 1, UINT64_MAX};
+	const double numbers[] = {0, 5e-324, 1, 1e308};
+	struct objective objective = objective_make();
+
+	(void)state;
+	for (size_t w = 0; w < 3; w++) {
+		for (size_t n = 0; n < 4; n++) {
+			struct state_history history = {0};
+			uint64_t word = words[w];
+			double number = numbers[n];
+			struct sample sample = {.tick_s = number,
+				.requests = word / 2,
+				.requests_over = word / 2,
+				.requests_failed = word / 2,
+				.latency_p50_us = number,
+				.latency_p95_us = number,
+				.latency_p99_us = number,
+				.latency_objective_us = number,
+				.in_flight = number,
+				.cpu_used_us = word,
+				.cpu_allocated_us = word,
+				.throttled_us = word,
+				.run_queue_us = word,
+				.cpu_pressure_us = word,
+				.memory_pressure_us = word,
+				.reclaim_us = word,
+				.memory_used_bytes = word,
+				.memory_peak_bytes = word,
+				.memory_working_set_bytes = word,
+				.oom_kills = (uint32_t)word,
+				.containers = (uint32_t)word,
+				.cpu_limit_millicores = number,
+				.memory_limit_bytes = word,
+				.refills = (uint32_t)word};
+			struct sample usual = sample_make();
+			float features[STATE_SIZE], reward;
+
+			for (int i = 0; i < 3; i++) {
+				state_build(&history, &sample, &objective, features);
+				assert_sound(features);
+			}
+			reward = reward_compute(
+				&sample, &objective, (uint32_t)word, &reward_defaults);
+			assert_false(isnan(reward));
+			assert_true(reward <= 0);
+			/* One such tick does not spoil those that follow. */
+			state_build(&history, &usual, &objective, features);
+			assert_sound(features);
+		}
+	}
+}
+
+static void test_the_table_is_in_the_order_of_its_names(void **state)
+{
+	(void)state;
+	assert_string_equal(state_features[0].name, "latency_p50");
+	assert_string_equal(state_features[STATE_demand_max].name, "demand_max");
+	assert_string_equal(state_features[STATE_SIZE - 1].name, "violations_asked");
+	for (int i = 0; i < STATE_SIZE; i++)
+		assert_true(state_features[i].text[0] != '\0');
+}
+
+static void test_actions_are_named_by_what_they_do(void **state)
+{
+	static const char *const words[] = {"down", "hold", "up"};
+
+	(void)state;
+	for (uint32_t action = 0; action < ACTION_VERTICAL; action++) {
+		int cpu = action_cpu_direction(action), memory = action_memory_direction(action);
+		char name[40];
+
+		snprintf(name, sizeof(name), "cpu-%s memory-%s", words[cpu + 1], words[memory + 1]);
+		assert_string_equal(action_vertical_name(action),
+			action == ACTION_VERTICAL_HOLD ? "hold" : name);
+		assert_int_equal(action_cpu_factor[cpu + 1] > 1, cpu > 0);
+		assert_int_equal(action_memory_factor[memory + 1] < 1, memory < 0);
+	}
+	assert_string_equal(action_vertical_name(ACTION_VERTICAL), "invalid");
+	assert_string_equal(action_horizontal_name(ACTION_HORIZONTAL_HOLD), "hold");
+	assert_string_equal(action_horizontal_name(ACTION_HORIZONTAL), "invalid");
+}
+
+static void test_the_ticks_since_an_action_count_from_one_that_changed_something(void **state)
+{
+	struct objective objective = objective_make();
+	struct state_history history = {0};
+	struct sample sample = sample_make();
+	float features[STATE_SIZE];
+
+	(void)state;
+	state_build(&history, &sample, &objective, features);
+	assert_true(features[STATE_since_action] == 1.0F);
+	state_note_action(&history, 1, 0);
+	for (uint32_t ticks = 1; ticks <= 4; ticks++) {
+		state_build(&history, &sample, &objective, features);
+		assert_true(fabs((double)features[STATE_since_action] -
+				    log2(1 + (double)ticks) / 6) < 1e-6);
+		state_note_action(&history, 0, 0);
+	}
+	assert_true(features[STATE_last_cpu] == 0.0F);
+}
+
+static void test_demand_is_remembered_for_ten_ticks(void **state)
+{
+	struct objective objective = objective_make();
+	struct state_history history = {0};
+	struct sample busy = sample_make(), idle = sample_make();
+	float features[STATE_SIZE];
+
+	(void)state;
+	/* 100 requests of 2 ms in a second: 200 of the 500 millicores of two containers. */
+	state_build(&history, &busy, &objective, features);
+	assert_true(fabsf(features[STATE_demand] - 0.4F) < 1e-6F);
+	idle.requests = 0;
+	idle.cpu_used_us = 0;
+	for (int i = 0; i < STATE_HISTORY - 1; i++) {
+		state_build(&history, &idle, &objective, features);
+		assert_true(features[STATE_demand] == 0.0F);
+		assert_true(fabsf(features[STATE_demand_max] - 0.4F) < 1e-6F);
+		assert_true(fabsf(features[STATE_demand_mean] - 0.4F / (float)(i + 2)) < 1e-6F);
+	}
+	state_build(&history, &idle, &objective, features);
+	assert_true(features[STATE_demand_max] == 0.0F);
+}
+
+static void test_violations_are_the_share_of_thirty_ticks(void **state)
+{
+	struct objective objective = objective_make();
+	struct state_history history = {0};
+	struct sample good = sample_make(), broken = sample_make();
+	float features[STATE_SIZE];
+
+	(void)state;
+	broken.requests_over = 50;
+	state_build(&history, &broken, &objective, features);
+	assert_true(features[STATE_violations] == 1.0F);
+	for (int i = 0; i < STATE_VIOLATIONS - 1; i++)
+		state_build(&history, &good, &objective, features);
+	assert_true(fabs((double)features[STATE_violations] - sqrt(1.0 / 30)) < 1e-6);
+	state_build(&history, &good, &objective, features);
+	assert_true(features[STATE_violations] == 0.0F);
+}
+
+static void test_the_reward_is_the_sum_that_its_description_gives(void **state)
+{
+	struct objective objective = objective_make();
+	struct sample sample = sample_make();
+	double cost = 0.6 * 500 / 4000 + 0.2 * 2 * 64 / (4 * 128) + 0.2 * 2 / 4;
+	double late = 1.0 / 4, over = 0.5;
+
+	(void)state;
+	assert_true(fabs(-cost - (double)reward_compute(&sample, &objective, 2, &reward_defaults)) <
+		    1e-6);
+	/* Twice the target, half of the requests over it. */
+	sample.requests_over = 50;
+	sample.latency_objective_us = 100000;
+	cost += 3 * (0.25 + 0.75 * (0.5 * late + 0.5 * over));
+	assert_true(fabs(-cost - (double)reward_compute(&sample, &objective, 2, &reward_defaults)) <
+		    1e-6);
+	sample.oom_kills = 1;
+	cost += 1;
+	assert_true(fabs(-cost - (double)reward_compute(&sample, &objective, 2, &reward_defaults)) <
+		    1e-6);
+}
+
+static void test_no_reward_is_positive(void **state)
+{
+	struct objective objective = objective_make();
+	struct random_state random;
+
+	(void)state;
+	random_seed(&random, 9);
+	for (int i = 0; i < 20000; i++) {
+		struct sample sample = sample_make();
+		float reward;
+
+		sample.requests = random_below(&random, 1000);
+		sample.requests_over = random_below(&random, (uint32_t)sample.requests + 1);
+		sample.requests_failed = random_below(&random, 20) ? 0 : 1;
+		sample.latency_objective_us = exp2(30 * random_uniform_double(&random));
+		sample.cpu_allocated_us = random_below(&random, 8000000);
+		sample.memory_limit_bytes = random_next(&random) >> 32;
+		sample.tick_s = 2 * random_uniform_double(&random);
+		reward = reward_compute(
+			&sample, &objective, random_below(&random, 9), &reward_defaults);
+		assert_true(isfinite(reward) && reward <= 0);
+	}
+}
+
+static void test_merging_with_nothing_changes_nothing_but_the_tick(void **state)
+{
+	struct sample a = sample_make(), nothing = {0}, empty = {0};
+
+	(void)state;
+	sample_merge(&a, &nothing);
+	assert_true(a.latency_p99_us == 9000 && a.cpu_limit_millicores == 250);
+	assert_int_equal(a.memory_limit_bytes, 64 << 20);
+	assert_int_equal(a.requests, 100);
+	sample_merge(&empty, &a);
+	assert_true(empty.latency_p99_us == 9000 && empty.tick_s == 1);
+	assert_int_equal(empty.containers, 2);
+	nothing = empty = (struct sample){0};
+	sample_merge(&empty, &nothing);
+	assert_true(empty.latency_p99_us == 0 && empty.cpu_limit_millicores == 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -225,6 +443,16 @@ int main(void)
 		cmocka_unit_test(test_violation_is_more_requests_over_than_the_percentile_allows),
 		cmocka_unit_test(test_merge_adds_counts_and_weighs_percentiles),
 		cmocka_unit_test(test_extend_adds_time_and_keeps_the_newest_gauges),
+		cmocka_unit_test(test_the_largest_sample_that_a_report_can_carry_is_a_sound_state),
+		cmocka_unit_test(test_the_table_is_in_the_order_of_its_names),
+		cmocka_unit_test(test_actions_are_named_by_what_they_do),
+		cmocka_unit_test(
+			test_the_ticks_since_an_action_count_from_one_that_changed_something),
+		cmocka_unit_test(test_demand_is_remembered_for_ten_ticks),
+		cmocka_unit_test(test_violations_are_the_share_of_thirty_ticks),
+		cmocka_unit_test(test_the_reward_is_the_sum_that_its_description_gives),
+		cmocka_unit_test(test_no_reward_is_positive),
+		cmocka_unit_test(test_merging_with_nothing_changes_nothing_but_the_tick),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
