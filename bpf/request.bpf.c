@@ -39,7 +39,26 @@ struct {
 	__uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
+/*
+ * A first request that overtakes the handshake's last ACK is shown to us with the listener's
+ * socket, not yet its own. It waits here, by remote address (IPv6: its last word) and ports, until
+ * the answer leaves.
+ */
+struct early_key {
+	__u32 remote_ip;
+	__u16 remote_port; /* both in network byte order */
+	__u16 local_port;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct early_key);
+	__type(value, __u64);
+} early SEC(".maps");
+
 struct segment {
+	__u32 header_bytes; /* of IP */
 	__u32 sequence;
 	__u32 payload_offset;
 	__u32 payload_bytes;
@@ -68,6 +87,7 @@ static __always_inline int segment_parse(struct __sk_buff *skb, struct segment *
 	}
 	if (bpf_skb_load_bytes(skb, header_bytes, tcp, sizeof(tcp)))
 		return -1;
+	segment->header_bytes = header_bytes;
 	segment->sequence = (__u32)tcp[4] << 24 | (__u32)tcp[5] << 16 | (__u32)tcp[6] << 8 | tcp[7];
 	header_bytes += (tcp[12] >> 4) * 4;
 	/* Length from the skb: with BIG TCP the IP header's own field is 0. */
@@ -127,6 +147,45 @@ static __always_inline void connection_open(
 		connection->slot = *index;
 }
 
+static __always_inline void early_store(struct __sk_buff *skb, struct segment *segment)
+{
+	__u64 now_ns = bpf_ktime_get_ns();
+	struct early_key key = {};
+
+	/* Source address: the last word before the destination's. */
+	if (bpf_skb_load_bytes(skb, segment->header_bytes == 40 ? 20 : 12, &key.remote_ip, 4) ||
+		bpf_skb_load_bytes(skb, segment->header_bytes, &key.remote_port, 4))
+		return;
+	bpf_map_update_elem(&early, &key, &now_ns, BPF_NOEXIST);
+}
+
+/* A socket whose first payload leaves before any was seen to arrive. */
+static __always_inline struct connection *early_take(struct __sk_buff *skb, struct bpf_sock *sk)
+{
+	struct early_key key = {
+		.remote_port = sk->dst_port, .local_port = bpf_htons((__u16)sk->src_port)};
+	__u32 ip4 = sk->dst_ip4, ip6 = sk->dst_ip6[3];
+	struct connection *connection;
+	__u64 *start_ns;
+	struct slot *slot;
+
+	connection = bpf_sk_storage_get(&connections, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!connection || connection->role)
+		return connection;
+	connection_open(skb, sk, connection);
+	if (connection->role != ROLE_SERVER)
+		return connection;
+	key.remote_ip = sk->family == AF_INET ? ip4 : ip6;
+	start_ns = bpf_map_lookup_elem(&early, &key);
+	slot = slot_at(connection->slot);
+	if (start_ns && slot) {
+		connection->start_ns = *start_ns;
+		__sync_fetch_and_add(&slot->in_flight, 1);
+	}
+	bpf_map_delete_elem(&early, &key);
+	return connection;
+}
+
 SEC("cgroup_skb/ingress")
 int request_ingress(struct __sk_buff *skb)
 {
@@ -141,6 +200,10 @@ int request_ingress(struct __sk_buff *skb)
 	sk = bpf_sk_fullsock(sk);
 	if (!sk || sk->protocol != IPPROTO_TCP || segment_parse(skb, &segment))
 		return 1;
+	if (sk->state == TCP_LISTEN) {
+		early_store(skb, &segment);
+		return 1;
+	}
 	connection = bpf_sk_storage_get(&connections, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!connection)
 		return 1;
@@ -234,7 +297,13 @@ int request_egress(struct __sk_buff *skb)
 	if (!sk || sk->protocol != IPPROTO_TCP)
 		return 1;
 	connection = bpf_sk_storage_get(&connections, sk, 0, 0);
-	if (!connection || connection->role != ROLE_SERVER || segment_parse(skb, &segment))
+	if (connection && connection->role != ROLE_SERVER)
+		return 1;
+	if (segment_parse(skb, &segment))
+		return 1;
+	if (!connection)
+		connection = early_take(skb, sk);
+	if (!connection || connection->role != ROLE_SERVER)
 		return 1;
 	end = segment.sequence + segment.payload_bytes;
 	if (connection->sent && (__s32)(end - connection->sent_end) <= 0)
