@@ -117,6 +117,33 @@ struct sample {
 	uint32_t refills;
 };
 
+/* Every field of it, each named the same in wire.proto: what is copied to and from the wire. */
+#define SAMPLE_FIELDS(X)                                                                           \
+	X(tick_s)                                                                                  \
+	X(requests)                                                                                \
+	X(requests_over)                                                                           \
+	X(requests_failed)                                                                         \
+	X(latency_p50_us)                                                                          \
+	X(latency_p95_us)                                                                          \
+	X(latency_p99_us)                                                                          \
+	X(latency_objective_us)                                                                    \
+	X(in_flight)                                                                               \
+	X(cpu_used_us)                                                                             \
+	X(cpu_allocated_us)                                                                        \
+	X(throttled_us)                                                                            \
+	X(run_queue_us)                                                                            \
+	X(cpu_pressure_us)                                                                         \
+	X(memory_pressure_us)                                                                      \
+	X(reclaim_us)                                                                              \
+	X(memory_used_bytes)                                                                       \
+	X(memory_peak_bytes)                                                                       \
+	X(memory_working_set_bytes)                                                                \
+	X(oom_kills)                                                                               \
+	X(containers)                                                                              \
+	X(cpu_limit_millicores)                                                                    \
+	X(memory_limit_bytes)                                                                      \
+	X(refills)
+
 /* Add @other to @into; percentiles become means weighted by requests, limits by containers. */
 void sample_merge(struct sample *into, const struct sample *other);
 /* Add a later tick of the same unit or service: counts and times add up, gauges are the newest. */

@@ -3,6 +3,7 @@
 #ifndef EBBTIDE_CTL_H
 #define EBBTIDE_CTL_H
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -35,6 +36,8 @@ int ctl_find_service(const struct ctl *ctl, const char *name, char *path, size_t
 /* Call @each with "services/NAMESPACE/NAME" for every service, sorted. Returns how many. */
 int ctl_each_service(const struct ctl *ctl,
 	void (*each)(const struct ctl *ctl, const char *path, void *context), void *context);
+/* For scandir(): all but hidden names. */
+int ctl_skip_dots(const struct dirent *entry);
 /* Say that the tree is not there, and what to do. Returns CTL_EXIT_FAILED. */
 int ctl_complain_tree(const struct ctl *ctl);
 

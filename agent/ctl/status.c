@@ -17,11 +17,6 @@ static void show(const struct ctl *ctl, const char *label, const char *file)
 	printf("%-16s %s\n", label, value);
 }
 
-static int skip_dots(const struct dirent *entry)
-{
-	return entry->d_name[0] != '.';
-}
-
 static int show_programs(const struct ctl *ctl)
 {
 	char folder[CTL_PATH_MAX], path[CTL_PATH_MAX], value[CTL_VALUE_MAX];
@@ -29,7 +24,7 @@ static int show_programs(const struct ctl *ctl)
 	int count, off = 0;
 
 	snprintf(folder, sizeof(folder), "%s/agent/programs", ctl->tree);
-	count = scandir(folder, &programs, skip_dots, alphasort);
+	count = scandir(folder, &programs, ctl_skip_dots, alphasort);
 	printf("\n%-24s %s\n", "BPF PROGRAM", "STATE");
 	for (int i = 0; i < count; i++) {
 		snprintf(path, sizeof(path), "agent/programs/%s", programs[i]->d_name);

@@ -52,7 +52,7 @@ int ctl_write(const struct ctl *ctl, const char *path, const char *value)
 	return err;
 }
 
-static int skip_dots(const struct dirent *entry)
+int ctl_skip_dots(const struct dirent *entry)
 {
 	return entry->d_name[0] != '.';
 }
@@ -66,7 +66,7 @@ int ctl_each_service(const struct ctl *ctl,
 	int count;
 
 	snprintf(folder, sizeof(folder), "%s/services", ctl->tree);
-	count = scandir(folder, &namespaces, skip_dots, alphasort);
+	count = scandir(folder, &namespaces, ctl_skip_dots, alphasort);
 	if (count < 0)
 		return -errno;
 	for (int i = 0; i < count; i++) {
@@ -74,7 +74,7 @@ int ctl_each_service(const struct ctl *ctl,
 
 		snprintf(
 			folder, sizeof(folder), "%s/services/%s", ctl->tree, namespaces[i]->d_name);
-		inner = scandir(folder, &services, skip_dots, alphasort);
+		inner = scandir(folder, &services, ctl_skip_dots, alphasort);
 		for (int k = 0; k < inner; k++) {
 			snprintf(path, sizeof(path), "services/%s/%s", namespaces[i]->d_name,
 				services[k]->d_name);

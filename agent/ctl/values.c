@@ -8,11 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int skip_dots(const struct dirent *entry)
-{
-	return entry->d_name[0] != '.';
-}
-
 static void show_folder(const struct ctl *ctl, const char *service, const char *folder)
 {
 	char path[CTL_PATH_MAX], value[CTL_VALUE_MAX];
@@ -20,7 +15,7 @@ static void show_folder(const struct ctl *ctl, const char *service, const char *
 	int count;
 
 	snprintf(path, sizeof(path), "%s/%s/%s", ctl->tree, service, folder);
-	count = scandir(path, &files, skip_dots, alphasort);
+	count = scandir(path, &files, ctl_skip_dots, alphasort);
 	for (int i = 0; i < count; i++) {
 		snprintf(path, sizeof(path), "%s/%s%s", service, folder, files[i]->d_name);
 		if (files[i]->d_type != DT_DIR && ctl_read(ctl, path, value, sizeof(value)) == 0)

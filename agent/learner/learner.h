@@ -56,7 +56,6 @@ struct learner_counts {
 struct learner {
 	struct learner_config config;
 	struct kube_config kube;
-	bool has_kube;
 	struct brain *vertical;
 	struct brain *horizontal;
 	pthread_mutex_t lock;

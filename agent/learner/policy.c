@@ -223,7 +223,6 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 		decide_dqn(context, service, unit, bounds, decision);
 		if (decision->cpu_millicores < limit * 0.999) {
 			unit->cut_from = limit;
-			unit->cut_s = context->now_s;
 			unit->cut_remaining = context->config->revert_ticks;
 		}
 	}

@@ -145,31 +145,8 @@ static bool agent_first(struct agent_record *record, uint64_t sequence)
 
 static void sample_from_wire(const Ebbtide__Wire__Sample *wire, struct sample *sample)
 {
-#define COPY(field) sample->field = wire->field
-	COPY(tick_s);
-	COPY(requests);
-	COPY(requests_over);
-	COPY(requests_failed);
-	COPY(latency_p50_us);
-	COPY(latency_p95_us);
-	COPY(latency_p99_us);
-	COPY(latency_objective_us);
-	COPY(in_flight);
-	COPY(cpu_used_us);
-	COPY(cpu_allocated_us);
-	COPY(throttled_us);
-	COPY(run_queue_us);
-	COPY(cpu_pressure_us);
-	COPY(memory_pressure_us);
-	COPY(reclaim_us);
-	COPY(memory_used_bytes);
-	COPY(memory_peak_bytes);
-	COPY(memory_working_set_bytes);
-	COPY(oom_kills);
-	COPY(containers);
-	COPY(cpu_limit_millicores);
-	COPY(memory_limit_bytes);
-	COPY(refills);
+#define COPY(field) sample->field = wire->field;
+	SAMPLE_FIELDS(COPY)
 #undef COPY
 }
 

@@ -20,7 +20,6 @@ struct service_unit {
 	float state[STATE_SIZE];
 	struct nstep stream;
 	struct rules_k8s_cpu_state k8s_cpu;
-	double cut_s;		/* when CPU was last cut; 0: never */
 	double cut_from;	/* the limit before that cut, millicores */
 	uint32_t cut_remaining; /* ticks in which a broken objective takes the cut back */
 };

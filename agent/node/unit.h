@@ -48,7 +48,6 @@ struct container {
 	uint64_t limit_since_us;       /* CLOCK_MONOTONIC of the newest change */
 	uint64_t memory_working_set_bytes;
 	bool sampled; /* before is valid */
-	bool foreign; /* someone else changed a limit; said once */
 	bool seen;    /* mark and sweep of discovery */
 };
 
