@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What is in force on a unit over one tick: its base limit and what the reflex may add to it. A
+ * policy makes it, the agent and the simulator carry it out. All values are of one container.
+ */
+#ifndef EBBTIDE_PLAN_H
+#define EBBTIDE_PLAN_H
+
+#include <stdint.h>
+
+/* The kernel's default CFS period; quota and refills are counted by it. */
+#define PLAN_PERIOD_US 100000U
+
+/* The reflex: when the unit is throttled and its oldest request is older, write the quota again. */
+struct allowance {
+	double trigger_age_share;    /* of the latency target; 0: no reflex */
+	uint32_t refills_per_period; /* at most */
+	double ceiling_millicores; /* CPU of a period, refills included; never over the declared limit */
+};
+
+struct plan {
+	double cpu_millicores; /* base limit; 0: none */
+	uint64_t burst_us;     /* cpu.max.burst: unused quota that later periods may use */
+	uint64_t memory_bytes; /* 0: none */
+	struct allowance allowance;
+};
+
+#endif
