@@ -4,6 +4,7 @@
 #include "cpu.skel.h"
 #include "memory.skel.h"
 #include "request.skel.h"
+#include "socket.skel.h"
 
 #include "common/log.h"
 
@@ -19,7 +20,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define PROGRAMS_MAX 16
+#define PROGRAMS_MAX 32
 /* How many slots one run of the snapshot program copies; SNAPSHOT_SLOTS in cpu.bpf.c. */
 #define SNAPSHOT_SLOTS 64
 
@@ -28,9 +29,13 @@ struct probes {
 	struct cpu *cpu;
 	struct memory *memory;
 	struct request *request;
+	struct socket *socket;
 	struct ring_buffer *ring;
+	struct ring_buffer *throttles;
 	probes_event_handler handler;
 	void *context;
+	probes_throttle_handler throttle_handler;
+	void *throttle_context;
 
 	struct slot *slots;
 	size_t slots_bytes;
@@ -139,18 +144,27 @@ static void programs_attach(struct probes *probes, struct bpf_object *object)
 
 static int maps_share(struct probes *probes, struct bpf_object *object)
 {
-	static const char *const names[] = {"slots", "slot_index", "slot_cache", "slot_control"};
+	/* Each map belongs to the first object that has it; this one takes what is there. */
+	struct bpf_object *const earlier[] = {probes->cpu->obj,
+		probes->request && probes->request->obj != object ? probes->request->obj : NULL};
+	struct bpf_map *from, *to;
+	int err;
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		struct bpf_map *from = bpf_object__find_map_by_name(probes->cpu->obj, names[i]);
-		struct bpf_map *to = bpf_object__find_map_by_name(object, names[i]);
-		int err;
-
-		if (!to)
-			continue;
-		err = bpf_map__reuse_fd(to, bpf_map__fd(from));
-		if (err)
-			return err;
+	for (size_t i = 0; i < sizeof(earlier) / sizeof(earlier[0]) && earlier[i]; i++) {
+		bpf_object__for_each_map (from, earlier[i]) {
+			if (bpf_map__is_internal(from))
+				continue;
+			to = bpf_object__find_map_by_name(object, bpf_map__name(from));
+			if (!to)
+				continue;
+			if (bpf_map__fd(from) < 0) {
+				(void)bpf_map__set_autocreate(to, false);
+				continue;
+			}
+			err = bpf_map__reuse_fd(to, bpf_map__fd(from));
+			if (err)
+				return err;
+		}
 	}
 	return 0;
 }
@@ -179,6 +193,7 @@ static int cpu_open(struct probes *probes, const struct btf *btf)
 	/* These two are run by the agent, not by an event. */
 	bpf_program__set_autoattach(probes->cpu->progs.cpu_settle, false);
 	bpf_program__set_autoattach(probes->cpu->progs.cpu_snapshot, false);
+	bpf_program__set_autoattach(probes->cpu->progs.cpu_look, false);
 	err = cpu__load(probes->cpu);
 	if (!err)
 		err = cpu__attach(probes->cpu);
@@ -209,9 +224,19 @@ static int memory_open(struct probes *probes, const struct btf *btf)
 static int event_received(void *context, void *data, size_t size)
 {
 	struct probes *probes = context;
+	union probes_event *event = data;
 
-	if (size >= sizeof(struct request_event) && probes->handler)
-		probes->handler(data, probes->context);
+	if (size >= sizeof(event->kind) && probes->handler)
+		probes->handler(event, probes->context);
+	return 0;
+}
+
+static int throttle_received(void *context, void *data, size_t size)
+{
+	struct probes *probes = context;
+
+	if (size >= sizeof(struct throttle_event) && probes->throttle_handler)
+		probes->throttle_handler(data, probes->throttle_context);
 	return 0;
 }
 
@@ -229,19 +254,28 @@ static int request_open(struct probes *probes, const struct btf *btf)
 		err = request__load(probes->request);
 	if (err)
 		return err;
-	/* The cgroup_skb programs attach per container; only the tracepoint attaches here. */
-	if (bpf_program__autoload(probes->request->progs.request_close)) {
-		probes->request->links.request_close =
-			bpf_program__attach(probes->request->progs.request_close);
-		if (!probes->request->links.request_close)
-			return -errno;
-	}
-	probes->ring = ring_buffer__new(
-		bpf_map__fd(probes->request->maps.events), event_received, probes, NULL);
-	if (!probes->ring)
-		return -errno;
+	/* Its programs attach per container. */
 	programs_attach(probes, probes->request->obj);
 	return 0;
+}
+
+static int socket_open(struct probes *probes, const struct btf *btf)
+{
+	int err;
+
+	probes->socket = socket__open();
+	if (!probes->socket)
+		return -errno;
+	SET_HIERARCHIES(probes->socket, probes->driver->layout);
+	programs_choose(probes, btf, probes->socket->obj);
+	err = maps_share(probes, probes->socket->obj);
+	if (!err)
+		err = socket__load(probes->socket);
+	if (!err)
+		err = socket__attach(probes->socket);
+	if (!err)
+		programs_attach(probes, probes->socket->obj);
+	return err;
 }
 
 /* A signal that cannot be had degrades alone: its programs carry the reason, the agent runs. */
@@ -277,6 +311,17 @@ static int slots_map(struct probes *probes)
 	probes->control = memory;
 	probes->control->generation = 1;
 	return 0;
+}
+
+static int rings_open(struct probes *probes)
+{
+	probes->ring = ring_buffer__new(
+		bpf_map__fd(probes->cpu->maps.events), event_received, probes, NULL);
+	if (!probes->ring)
+		return -errno;
+	probes->throttles = ring_buffer__new(
+		bpf_map__fd(probes->cpu->maps.throttles), throttle_received, probes, NULL);
+	return probes->throttles ? 0 : -errno;
 }
 
 int probes_open(struct probes **out, const struct cgroup_driver *driver, uint32_t max_slots,
@@ -337,8 +382,20 @@ int probes_open(struct probes **out, const struct cgroup_driver *driver, uint32_
 		object_failed(probes, first, "request", err);
 		request__destroy(probes->request);
 		probes->request = NULL;
+	} else {
+		first = probes->program_count;
+		err = socket_open(probes, btf);
+		if (err) {
+			object_failed(probes, first, "socket", err);
+			socket__destroy(probes->socket);
+			probes->socket = NULL;
+		}
 	}
-	err = 0;
+	err = rings_open(probes);
+	if (err) {
+		snprintf(error, error_size, "cannot open the ring buffers: %s", strerror(-err));
+		goto out;
+	}
 	*out = probes;
 out:
 	btf__free(btf);
@@ -352,6 +409,8 @@ void probes_close(struct probes *probes)
 	if (!probes)
 		return;
 	ring_buffer__free(probes->ring);
+	ring_buffer__free(probes->throttles);
+	socket__destroy(probes->socket);
 	request__destroy(probes->request);
 	memory__destroy(probes->memory);
 	if (probes->slots)
@@ -371,13 +430,20 @@ const struct probes_program *probes_programs(const struct probes *probes, size_t
 
 static uint32_t slot_take(struct probes *probes)
 {
+	uint32_t epoch;
+
 	for (uint32_t i = 0; i < probes->max_slots; i++) {
 		if (probes->taken[i])
 			continue;
 		probes->taken[i] = 1;
 		if (i >= probes->used_slots)
 			probes->used_slots = i + 1;
+		epoch = probes->slots[i].epoch;
 		memset(&probes->slots[i], 0, sizeof(probes->slots[i]));
+		probes->slots[i].index = i;
+		/* What sockets of its last owner still hold must not be counted here. */
+		probes->slots[i].epoch = epoch + 1;
+		probes->slots[i].age_shift = AGE_SHIFT_DEFAULT;
 		return i;
 	}
 	return SLOT_NONE;
@@ -392,15 +458,16 @@ static int requests_attach(
 	struct probes *probes, const char *path, struct probes_attachment *attachment)
 {
 	char directory[2 * CGROUP_PATH_MAX];
-	struct bpf_program *programs[2] = {
-		probes->request->progs.request_ingress, probes->request->progs.request_egress};
-	int err = 0, fd;
+	/* The last one only where the connections' own end cannot be seen. */
+	struct bpf_program *programs[PROBES_LINKS] = {probes->request->progs.request_ingress,
+		probes->request->progs.request_egress, probes->request->progs.request_release};
+	int count = probes->socket ? 2 : 3, err = 0, fd;
 
 	snprintf(directory, sizeof(directory), "%s%s", probes->driver->unified_root, path);
 	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	for (int i = 0; i < 2 && !err; i++) {
+	for (int i = 0; i < count && !err; i++) {
 		struct bpf_link *link = bpf_program__attach_cgroup(programs[i], fd);
 
 		err = (int)libbpf_get_error(link);
@@ -449,7 +516,7 @@ void probes_detach(struct probes *probes, struct probes_attachment *attachment)
 {
 	if (attachment->slot == SLOT_NONE)
 		return;
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < PROBES_LINKS; i++) {
 		bpf_link__destroy(attachment->links[i]);
 		attachment->links[i] = NULL;
 	}
@@ -497,6 +564,28 @@ bool probes_slot_is_tied(const struct slot *slot)
 	return slot->task_group != 0;
 }
 
+int probes_look(struct probes *probes, uint32_t slot)
+{
+	__u64 arguments[1] = {slot};
+	LIBBPF_OPTS(
+		bpf_test_run_opts, options, .ctx_in = arguments, .ctx_size_in = sizeof(arguments));
+
+	if (bpf_prog_test_run_opts(bpf_program__fd(probes->cpu->progs.cpu_look), &options))
+		return -errno;
+	return (int)options.retval < 0 ? -ESTALE : (int)options.retval;
+}
+
+uint64_t slot_oldest_age_ns(const struct slot *slot, uint64_t now_ns)
+{
+	uint32_t shift = slot->age_shift & 63, now = (uint32_t)(now_ns >> shift);
+
+	for (uint32_t back = AGE_BUCKETS - 1; back > 0; back--)
+		if (__atomic_load_n(
+			    &slot->ages[(now - back) & (AGE_BUCKETS - 1)], __ATOMIC_RELAXED) != 0)
+			return (uint64_t)back << shift;
+	return 0;
+}
+
 bool probes_sees_requests(const struct probes *probes)
 {
 	return probes->request != NULL;
@@ -516,6 +605,23 @@ void probes_set_handler(struct probes *probes, probes_event_handler handler, voi
 int probes_consume(struct probes *probes)
 {
 	return probes->ring ? ring_buffer__consume(probes->ring) : 0;
+}
+
+int probes_throttle_fd(const struct probes *probes)
+{
+	return probes->throttles ? ring_buffer__epoll_fd(probes->throttles) : -1;
+}
+
+void probes_set_throttle_handler(
+	struct probes *probes, probes_throttle_handler handler, void *context)
+{
+	probes->throttle_handler = handler;
+	probes->throttle_context = context;
+}
+
+int probes_consume_throttles(struct probes *probes)
+{
+	return probes->throttles ? ring_buffer__consume(probes->throttles) : 0;
 }
 
 uint64_t probes_events_lost(const struct probes *probes)
