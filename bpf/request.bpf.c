@@ -197,6 +197,7 @@ static __always_inline bool queue_push(
 	exchange = &table->entries[table->next++ & (EXCHANGES - 1)];
 	exchange->start_ns = start_ns;
 	exchange->count = (__u16)count;
+	exchange->flags = 0;
 	exchange->age = age;
 	exchange->head_mask = head_mask;
 	exchange->id = id;
@@ -385,6 +386,7 @@ static __always_inline void stream_begin(
 	exchange->start_ns = feed->room->now_ns;
 	exchange->id = frame->stream;
 	exchange->age = age_bucket(feed->slot, feed->room->now_ns);
+	exchange->count = 0;
 	exchange->flags = EXCHANGE_USED;
 	connection->in_flight++;
 	if (connection->side == SIDE_SERVER)

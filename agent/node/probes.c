@@ -240,6 +240,30 @@ static int throttle_received(void *context, void *data, size_t size)
 	return 0;
 }
 
+/* Since 5.11, as is state of sockets for tracing programs. */
+static bool task_has_storage(const struct btf *btf)
+{
+	int id = btf__find_by_name_kind(btf, "task_struct", BTF_KIND_STRUCT);
+	const struct btf_type *type = id > 0 ? btf__type_by_id(btf, (__u32)id) : NULL;
+	const struct btf_member *member;
+
+	if (!type)
+		return false;
+	member = btf_members(type);
+	for (unsigned int i = 0; i < btf_vlen(type); i++)
+		if (strcmp(btf__name_by_offset(btf, member[i].name_off), "bpf_storage") == 0)
+			return true;
+	return false;
+}
+
+static void program_leave_out(struct probes *probes, const char *name, const char *reason)
+{
+	for (size_t i = 0; i < probes->program_count; i++)
+		if (strcmp(probes->programs[i].name, name) == 0)
+			snprintf(probes->programs[i].reason, sizeof(probes->programs[i].reason),
+				"%s", reason);
+}
+
 static int request_open(struct probes *probes, const struct btf *btf)
 {
 	int err;
@@ -249,6 +273,12 @@ static int request_open(struct probes *probes, const struct btf *btf)
 		return -errno;
 	SET_HIERARCHIES(probes->request, probes->driver->layout);
 	programs_choose(probes, btf, probes->request->obj);
+	/* Where tracing programs reach a socket's state, they see the connection itself end. */
+	if (task_has_storage(btf)) {
+		bpf_program__set_autoload(probes->request->progs.request_release, false);
+		program_leave_out(
+			probes, "request_release", "socket_closed does it on this kernel");
+	}
 	err = maps_share(probes, probes->request->obj);
 	if (!err)
 		err = request__load(probes->request);
@@ -458,17 +488,20 @@ static int requests_attach(
 	struct probes *probes, const char *path, struct probes_attachment *attachment)
 {
 	char directory[2 * CGROUP_PATH_MAX];
-	/* The last one only where the connections' own end cannot be seen. */
 	struct bpf_program *programs[PROBES_LINKS] = {probes->request->progs.request_ingress,
 		probes->request->progs.request_egress, probes->request->progs.request_release};
-	int count = probes->socket ? 2 : 3, err = 0, fd;
+	int err = 0, fd;
 
 	snprintf(directory, sizeof(directory), "%s%s", probes->driver->unified_root, path);
 	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	for (int i = 0; i < count && !err; i++) {
-		struct bpf_link *link = bpf_program__attach_cgroup(programs[i], fd);
+	for (int i = 0; i < PROBES_LINKS && !err; i++) {
+		struct bpf_link *link;
+
+		if (!bpf_program__autoload(programs[i]))
+			continue;
+		link = bpf_program__attach_cgroup(programs[i], fd);
 
 		err = (int)libbpf_get_error(link);
 		attachment->links[i] = err ? NULL : link;
