@@ -92,6 +92,19 @@ static int teardown(void **state)
 	return 0;
 }
 
+static bool program_is_on(struct fixture *f, const char *name)
+{
+	const struct probes_program *programs;
+	size_t count;
+
+	programs = probes_programs(f->probes, &count);
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(programs[i].name, name) == 0)
+			return programs[i].attached;
+	fail_msg("no program is called %s", name);
+	return false;
+}
+
 static struct slot *slot_of(struct fixture *f)
 {
 	assert_int_equal(probes_refresh(f->probes), 0);
