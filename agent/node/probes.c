@@ -6,6 +6,7 @@
 #include "request.skel.h"
 
 #include "common/log.h"
+#include "node/probes_load.h"
 
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
@@ -19,7 +20,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define PROGRAMS_MAX 16
+#define PROGRAMS_MAX 32
 /* How many slots one run of the snapshot program copies; SNAPSHOT_SLOTS in cpu.bpf.c. */
 #define SNAPSHOT_SLOTS 64
 
@@ -58,99 +59,17 @@ static int print_libbpf(enum libbpf_print_level level, const char *format, va_li
 	return 0;
 }
 
-/* The parameter of a raw tracepoint in the kernel's BTF, or NULL when the tracepoint is missing. */
-static const struct btf_type *tracepoint_parameter(
-	const struct btf *btf, const char *tracepoint, unsigned int index, bool *found)
-{
-	char name[128];
-	const struct btf_type *type;
-	int id;
-
-	*found = false;
-	snprintf(name, sizeof(name), "btf_trace_%s", tracepoint);
-	id = btf__find_by_name_kind(btf, name, BTF_KIND_TYPEDEF);
-	if (id < 0)
-		return NULL;
-	*found = true;
-	type = btf__type_by_id(btf, btf__type_by_id(btf, (__u32)id)->type);
-	type = btf__type_by_id(btf, type->type);
-	if (!btf_is_func_proto(type) || btf_vlen(type) <= index)
-		return NULL;
-	return btf__type_by_id(btf, btf_params(type)[index].type);
-}
-
-static struct probes_program *program_note(struct probes *probes, const char *name)
-{
-	struct probes_program *program = &probes->programs[probes->program_count];
-
-	if (probes->program_count < PROGRAMS_MAX)
-		probes->program_count++;
-	program->name = name;
-	return program;
-}
-
-/* Decide from BTF, before load, whether @program can attach; what cannot is left out. */
-static void programs_choose(struct probes *probes, const struct btf *btf, struct bpf_object *object)
-{
-	struct bpf_program *program;
-
-	bpf_object__for_each_program (program, object) {
-		const char *section = bpf_program__section_name(program);
-		const char *name = bpf_program__name(program);
-		struct probes_program *noted = program_note(probes, name);
-		const struct btf_type *parameter;
-		bool found, takes_task;
-
-		if (strncmp(section, "tp_btf/", 7) != 0)
-			continue;
-		parameter = tracepoint_parameter(btf, section + 7, 1, &found);
-		if (!found) {
-			snprintf(noted->reason, sizeof(noted->reason),
-				"this kernel has no tracepoint %s", section + 7);
-			bpf_program__set_autoload(program, false);
-			continue;
-		}
-		if (strncmp(name, "memory_oom", 10) != 0)
-			continue;
-		/* One of the two fits: the argument is the victim, or only its pid. */
-		takes_task = parameter && btf_is_ptr(parameter);
-		if (takes_task != (strcmp(name, "memory_oom_task") == 0)) {
-			snprintf(noted->reason, sizeof(noted->reason),
-				"the other form of mark_victim fits this kernel");
-			bpf_program__set_autoload(program, false);
-		}
-	}
-}
-
-static void programs_attach(struct probes *probes, struct bpf_object *object)
-{
-	struct bpf_program *program;
-
-	bpf_object__for_each_program (program, object) {
-		struct probes_program *noted = NULL;
-
-		for (size_t i = 0; i < probes->program_count; i++)
-			if (strcmp(probes->programs[i].name, bpf_program__name(program)) == 0)
-				noted = &probes->programs[i];
-		if (noted && bpf_program__fd(program) >= 0)
-			noted->attached = true;
-	}
-}
-
-static int maps_share(struct probes *probes, struct bpf_object *object)
+/* The maps that the first object made, in an object that is not loaded yet. -1 with errno. */
+static int maps_share(const struct probes *probes, struct bpf_object *object)
 {
 	static const char *const names[] = {"slots", "slot_index", "slot_cache", "slot_control"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		struct bpf_map *from = bpf_object__find_map_by_name(probes->cpu->obj, names[i]);
 		struct bpf_map *to = bpf_object__find_map_by_name(object, names[i]);
-		int err;
 
-		if (!to)
-			continue;
-		err = bpf_map__reuse_fd(to, bpf_map__fd(from));
-		if (err)
-			return err;
+		if (to && bpf_map__reuse_fd(to, bpf_map__fd(from)))
+			return -1;
 	}
 	return 0;
 }
@@ -165,44 +84,109 @@ static int maps_share(struct probes *probes, struct bpf_object *object)
 			(__u32)__builtin_ctzl((unsigned long)sysconf(_SC_PAGESIZE));               \
 	} while (0)
 
-static int cpu_open(struct probes *probes, const struct btf *btf)
+static struct bpf_object_skeleton *cpu_prepare(void *context)
 {
-	int err;
+	struct probes *probes = context;
 
 	probes->cpu = cpu__open();
 	if (!probes->cpu)
-		return -errno;
+		return NULL;
 	SET_HIERARCHIES(probes->cpu, probes->driver->layout);
 	bpf_map__set_max_entries(probes->cpu->maps.slots, probes->max_slots);
 	bpf_map__set_max_entries(probes->cpu->maps.slot_index, probes->max_slots * 3);
-	programs_choose(probes, btf, probes->cpu->obj);
-	/* These two are run by the agent, not by an event. */
-	bpf_program__set_autoattach(probes->cpu->progs.cpu_settle, false);
-	bpf_program__set_autoattach(probes->cpu->progs.cpu_snapshot, false);
-	err = cpu__load(probes->cpu);
-	if (!err)
-		err = cpu__attach(probes->cpu);
-	if (!err)
-		programs_attach(probes, probes->cpu->obj);
-	return err;
+	return probes->cpu->skeleton;
 }
 
-static int memory_open(struct probes *probes, const struct btf *btf)
+static void cpu_close(void *context)
 {
-	int err;
+	struct probes *probes = context;
+
+	cpu__destroy(probes->cpu);
+	probes->cpu = NULL;
+}
+
+static void memory_close(void *context)
+{
+	struct probes *probes = context;
+
+	memory__destroy(probes->memory);
+	probes->memory = NULL;
+}
+
+static struct bpf_object_skeleton *memory_prepare(void *context)
+{
+	struct probes *probes = context;
 
 	probes->memory = memory__open();
 	if (!probes->memory)
-		return -errno;
+		return NULL;
 	SET_HIERARCHIES(probes->memory, probes->driver->layout);
-	programs_choose(probes, btf, probes->memory->obj);
-	err = maps_share(probes, probes->memory->obj);
+	if (maps_share(probes, probes->memory->obj)) {
+		memory_close(probes);
+		return NULL;
+	}
+	return probes->memory->skeleton;
+}
+
+static void request_close(void *context)
+{
+	struct probes *probes = context;
+
+	request__destroy(probes->request);
+	probes->request = NULL;
+}
+
+static struct bpf_object_skeleton *request_prepare(void *context)
+{
+	struct probes *probes = context;
+
+	probes->request = request__open();
+	if (!probes->request)
+		return NULL;
+	SET_HIERARCHIES(probes->request, probes->driver->layout);
+	if (maps_share(probes, probes->request->obj)) {
+		request_close(probes);
+		return NULL;
+	}
+	return probes->request->skeleton;
+}
+static const char *const cpu_required[] = {"cpu_switch", "cpu_settle", "cpu_snapshot", NULL};
+static const char *const memory_required[] = {NULL};
+static const char *const request_required[] = {"request_ingress", "request_egress", NULL};
+
+static int object_load(struct probes *probes, const struct btf *kernel,
+	const struct probes_object *object, struct probes_program **programs, size_t *count)
+{
+	int err;
+
+	*programs = &probes->programs[probes->program_count];
+	err = probes_load(object, kernel, *programs, PROGRAMS_MAX - probes->program_count, count);
+	probes->program_count += *count;
+	return err;
+}
+
+/* Without these nothing is measured, so the first that is refused is the agent's error. */
+static int cpu_load(struct probes *probes, const struct btf *kernel, char *error, size_t error_size)
+{
+	const struct probes_object object = {"cpu", cpu_prepare, cpu_close, probes, cpu_required};
+	struct probes_program *programs;
+	const char *name = "cpu.bpf.o", *reason;
+	size_t count;
+	int err = object_load(probes, kernel, &object, &programs, &count);
+
 	if (!err)
-		err = memory__load(probes->memory);
-	if (!err)
-		err = memory__attach(probes->memory);
-	if (!err)
-		programs_attach(probes, probes->memory->obj);
+		return 0;
+	reason = strerror(-err);
+	for (size_t i = count; i > 0; i--) {
+		if (programs[i - 1].reason[0]) {
+			name = programs[i - 1].name;
+			reason = programs[i - 1].reason;
+		}
+	}
+	snprintf(error, error_size,
+		"cannot load the BPF programs (%s: %s): run as root or with CAP_BPF and "
+		"CAP_PERFMON on a kernel of 5.10 or later; --log-level debug shows libbpf's words",
+		name, reason);
 	return err;
 }
 
@@ -215,47 +199,47 @@ static int event_received(void *context, void *data, size_t size)
 	return 0;
 }
 
-static int request_open(struct probes *probes, const struct btf *btf)
+/* A signal that cannot be had degrades alone: its programs carry the reason, the agent runs. */
+static void signals_load(struct probes *probes, const struct btf *kernel)
 {
-	int err;
+	const struct probes_object objects[] = {
+		{"memory", memory_prepare, memory_close, probes, memory_required},
+		{"request", request_prepare, request_close, probes, request_required},
+	};
 
-	probes->request = request__open();
-	if (!probes->request)
-		return -errno;
-	SET_HIERARCHIES(probes->request, probes->driver->layout);
-	programs_choose(probes, btf, probes->request->obj);
-	err = maps_share(probes, probes->request->obj);
-	if (!err)
-		err = request__load(probes->request);
-	if (err)
-		return err;
-	/* The cgroup_skb programs attach per container; only the tracepoint attaches here. */
-	if (bpf_program__autoload(probes->request->progs.request_close)) {
-		probes->request->links.request_close =
-			bpf_program__attach(probes->request->progs.request_close);
-		if (!probes->request->links.request_close)
-			return -errno;
+	for (size_t i = 0; i < sizeof(objects) / sizeof(objects[0]); i++) {
+		struct probes_program *programs;
+		size_t count;
+		int err = object_load(probes, kernel, &objects[i], &programs, &count);
+
+		if (!err)
+			continue;
+		for (size_t j = 0; j < count; j++) {
+			programs[j].replaced_by = NULL;
+			if (!programs[j].reason[0])
+				snprintf(programs[j].reason, sizeof(programs[j].reason),
+					"%s.bpf.o does not load: %s", objects[i].name,
+					strerror(-err));
+		}
+		log_warning("bpf=%s error=\"%s\" effect=\"this signal is off; see ebbctl "
+			    "status\"",
+			objects[i].name, strerror(-err));
 	}
+	for (size_t i = 0; i < probes->program_count; i++)
+		if (probes->programs[i].reason[0] && !probes->programs[i].replaced_by)
+			log_notice("program=%s off=\"%s\"", probes->programs[i].name,
+				probes->programs[i].reason);
+}
+
+static void trace_open(struct probes *probes)
+{
+	if (!probes->request)
+		return;
 	probes->ring = ring_buffer__new(
 		bpf_map__fd(probes->request->maps.events), event_received, probes, NULL);
 	if (!probes->ring)
-		return -errno;
-	programs_attach(probes, probes->request->obj);
-	return 0;
-}
-
-/* A signal that cannot be had degrades alone: its programs carry the reason, the agent runs. */
-static void object_failed(struct probes *probes, size_t first, const char *object, int err)
-{
-	for (size_t i = first; i < probes->program_count; i++) {
-		probes->programs[i].attached = false;
-		if (probes->programs[i].reason[0])
-			continue;
-		snprintf(probes->programs[i].reason, sizeof(probes->programs[i].reason),
-			"%s.bpf.o did not load: %s", object, strerror(-err));
-	}
-	log_warning("bpf=%s error=\"%s\" effect=\"this signal is off; see ebbctl status\"", object,
-		strerror(-err));
+		log_warning("ring_buffer=events error=\"%s\" effect=\"no trace of slow requests\"",
+			strerror(errno));
 }
 
 static int slots_map(struct probes *probes)
@@ -284,7 +268,6 @@ int probes_open(struct probes **out, const struct cgroup_driver *driver, uint32_
 {
 	struct probes *probes = calloc(1, sizeof(*probes));
 	struct btf *btf = NULL;
-	size_t first;
 	int err;
 
 	if (!probes)
@@ -303,14 +286,9 @@ int probes_open(struct probes **out, const struct cgroup_driver *driver, uint32_
 			"CONFIG_DEBUG_INFO_BTF is needed");
 		goto out;
 	}
-	err = cpu_open(probes, btf);
-	if (err) {
-		snprintf(error, error_size,
-			"cannot load the BPF programs (cpu.bpf.o: %s): run as root or with CAP_BPF and "
-			"CAP_PERFMON on a kernel of 5.10 or later; --log-level debug shows libbpf's words",
-			strerror(-err));
+	err = cpu_load(probes, btf, error, error_size);
+	if (err)
 		goto out;
-	}
 	err = slots_map(probes);
 	if (err) {
 		snprintf(error, error_size, "cannot map the slots (%zu bytes): %s",
@@ -324,21 +302,8 @@ int probes_open(struct probes **out, const struct cgroup_driver *driver, uint32_
 			strerror(-err));
 		goto out;
 	}
-	first = probes->program_count;
-	err = memory_open(probes, btf);
-	if (err) {
-		object_failed(probes, first, "memory", err);
-		memory__destroy(probes->memory);
-		probes->memory = NULL;
-	}
-	first = probes->program_count;
-	err = request_open(probes, btf);
-	if (err) {
-		object_failed(probes, first, "request", err);
-		request__destroy(probes->request);
-		probes->request = NULL;
-	}
-	err = 0;
+	signals_load(probes, btf);
+	trace_open(probes);
 	*out = probes;
 out:
 	btf__free(btf);

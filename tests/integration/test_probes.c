@@ -88,6 +88,19 @@ static int teardown(void **state)
 	return 0;
 }
 
+static bool program_is_on(struct fixture *f, const char *name)
+{
+	const struct probes_program *programs;
+	size_t count;
+
+	programs = probes_programs(f->probes, &count);
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(programs[i].name, name) == 0)
+			return programs[i].attached;
+	fail_msg("no program is called %s", name);
+	return false;
+}
+
 static struct slot *slot_of(struct fixture *f)
 {
 	assert_int_equal(probes_refresh(f->probes), 0);
@@ -561,8 +574,9 @@ static void test_a_connection_closed_without_an_answer_is_a_failure(void **state
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	close(fd);
 	sleep_ms(50);
-	assert_int_equal(slot_of(f)->in_flight, 0);
-	assert_int_equal(slot_of(f)->requests_failed, 1);
+	/* Where the program that sees it is left out, docs/kernels.md says what is lost: just this. */
+	assert_int_equal(slot_of(f)->in_flight, program_is_on(f, "request_close") ? 0 : 1);
+	assert_int_equal(slot_of(f)->requests_failed, program_is_on(f, "request_close") ? 1 : 0);
 	assert_int_equal(slot_of(f)->requests, 0);
 	child_end(pid);
 }
@@ -579,7 +593,7 @@ static void test_in_flight_returns_to_zero_when_the_server_is_killed(void **stat
 	assert_int_equal(slot_of(f)->in_flight, 1);
 	child_end(pid);
 	sleep_ms(100);
-	assert_int_equal(slot_of(f)->in_flight, 0);
+	assert_int_equal(slot_of(f)->in_flight, program_is_on(f, "request_close") ? 0 : 1);
 	close(fd);
 }
 
@@ -620,9 +634,21 @@ static void test_every_program_is_attached_or_says_why(void **state)
 
 	programs = probes_programs(f->probes, &count);
 	assert_true(count >= 10);
-	for (size_t i = 0; i < count; i++)
-		if (!programs[i].attached && programs[i].reason[0] == '\0')
-			fail_msg("%s is off without a reason", programs[i].name);
+	for (size_t i = 0; i < count; i++) {
+		const struct probes_program *program = &programs[i];
+
+		/* Read by tests/vm/run, which compares it with docs/kernels.md. */
+		print_message("# program %s: %s%s%s%s\n", program->name,
+			program->attached      ? "on"
+			: program->replaced_by ? "replaced by "
+					       : "off",
+			program->replaced_by ? program->replaced_by : "",
+			program->reason[0] ? ": " : "", program->reason);
+		if (!program->attached && !program->replaced_by && program->reason[0] == '\0')
+			fail_msg("%s is off without a reason", program->name);
+		if (program->replaced_by)
+			assert_true(program_is_on(f, program->replaced_by));
+	}
 }
 
 static void test_slots_run_out_with_an_error_and_come_back(void **state)
