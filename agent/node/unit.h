@@ -23,6 +23,7 @@ struct container_before {
 	uint64_t cpu_used_ns;
 	uint64_t run_queue_ns;
 	uint64_t throttled_ns;
+	uint64_t throttled_periods;
 	uint64_t reclaim_ns;
 	uint64_t oom_kills;
 	uint64_t requests;
