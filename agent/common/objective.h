@@ -7,7 +7,7 @@
  *   mode: auto                       # observe | recommend | auto
  *   latency: {percentile: 99, target: 50ms}
  *   acceptableViolations: 0.01       # share of one-second windows over the target
- *   policy: dqn                      # dqn | static | k8s-cpu | ... (the learner's list)
+ *   policy: dqn                      # dqn | k8s-cpu+hpa | ... (common/policy_name.h)
  *   frozen: false                    # operator's freeze
  *   bounds:                          # for each container (cpu, memory) and the service (replicas)
  *     cpu: {min: 50m, max: "2"}
@@ -16,6 +16,8 @@
  */
 #ifndef EBBTIDE_OBJECTIVE_H
 #define EBBTIDE_OBJECTIVE_H
+
+#include "common/policy_name.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -38,7 +40,7 @@ struct objective {
 	double latency_percentile; /* above 0, below 100 */
 	double latency_target_us;
 	double acceptable_violations; /* share, 0 to 1 */
-	char policy[32];
+	char policy[POLICY_NAME_MAX];
 	bool frozen;
 	double cpu_min_millicores;
 	double cpu_max_millicores;

@@ -78,9 +78,9 @@ void journal_vertical(struct journal *journal, double unix_s, const struct servi
 							   : "limit",
 			"explored", decision->explored, "rule", envelope_rule_name(decision->rule),
 			"from_millicores", sample->cpu_limit_millicores, "to_millicores",
-			decision->cpu_millicores, "from_bytes",
+			decision->plan.cpu_millicores, "from_bytes",
 			(json_int_t)sample->memory_limit_bytes, "to_bytes",
-			(json_int_t)decision->memory_bytes, "latency_us",
+			(json_int_t)decision->plan.memory_bytes, "latency_us",
 			sample->latency_objective_us, "requests", (json_int_t)sample->requests,
 			"requests_over", (json_int_t)sample->requests_over, "cpu_used_us",
 			(double)sample->cpu_used_us, "why", decision->why));

@@ -74,8 +74,8 @@ struct unit {
 	uint32_t action;
 	bool acted; /* action was carried out: the tick makes an experience */
 	char rule[64];
-	char policy[32];
-	char why[160];
+	char policy[POLICY_NAME_MAX];
+	char why[192];
 	uint64_t actions_cpu;
 	uint64_t actions_memory;
 

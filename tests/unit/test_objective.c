@@ -148,7 +148,12 @@ static void test_bad_objects_are_refused_with_field_and_value(void **state)
 		{REST("\"acceptableViolations\": 1.5"),
 			"spec.acceptableViolations: 1.5 is out of range (0 to 1)"},
 		{REST("\"policy\": \"D QN\""),
-			"spec.policy: \"D QN\" is not a policy's name (use for example dqn)"},
+			"spec.policy: \"D QN\" is not a policy (use one of dqn, static, k8s-cpu, "
+			"k8s-cpu-fast, captain, koordinator, vpa, autopilot, senpai, hpa, kpa, "
+			"reflex-fixed, reflex, burst, or some joined by '+')"},
+		{REST("\"policy\": \"hpa+kpa\""), "spec.policy: \"hpa+kpa\": hpa and kpa both "
+						  "decide replicas (leave one out)"},
+		{REST("\"policy\": 5"), "spec.policy: 5 is not a string"},
 		{REST("\"frozen\": 1"), "spec.frozen: 1 is not true or false"},
 		{REST("\"bound\": {}"),
 			"spec.bound: no such field (see docs/kubernetes.md for the list)"},
@@ -210,6 +215,7 @@ static void test_fields_are_set_and_shown_by_name(void **state)
 		{"acceptable_violations", "0", "0"},
 		{"mode", "observe\n", "observe"},
 		{"policy", "static", "static"},
+		{"policy", "k8s-cpu+hpa+reflex\n", "k8s-cpu+hpa+reflex"},
 		{"frozen", "1", "1"},
 		{"frozen", "false", "0"},
 		{"cpu_max_millicores", "1500.5", "1500.5"},
@@ -257,6 +263,8 @@ static void test_a_bad_write_has_its_errno_and_changes_nothing(void **state)
 		{"mode", "AUTO", -EINVAL},
 		{"policy", "", -EINVAL},
 		{"policy", "a/b", -EINVAL},
+		{"policy", "best", -EINVAL},
+		{"policy", "hpa+kpa", -EINVAL},
 		{"frozen", "2", -EINVAL},
 		{"cpu_min_millicores", "9", -ERANGE},
 		{"cpu_min_millicores", "600", -ERANGE},
