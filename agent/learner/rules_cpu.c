@@ -98,7 +98,7 @@ RULE_DEFINE(k8s_cpu_fast, k8s_cpu_fast_table, sizeof(struct k8s_cpu_state), k8s_
 	k8s_cpu_explain);
 
 /*
- * --- Captain (Autothrottle, NSDI 2024, section 3.2) ---
+ * --- Captain (Autothrottle, NSDI 2024) ---
  *
  * Published at one look a CFS period of 100 ms; here a look is a tick. A tick as long as the
  * deciding period sees the outcome of a cut only when the next decision is due: then the cut is

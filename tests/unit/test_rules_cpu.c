@@ -137,7 +137,7 @@ static void test_a_tick_that_tells_nothing_changes_nothing(void **state)
 }
 
 /*
- * --- Captain: Autothrottle (NSDI 2024), section 3.2, and its published worker. A look every 100 ms;
+ * --- Captain: Autothrottle (NSDI 2024) and its published worker. A look every 100 ms;
  * with a target of 0.1 throttling in more than 3 of 10 periods is over three times it ---
  */
 
