@@ -512,20 +512,27 @@ static int parse_metadata(const json_t *object, struct objective *objective, str
 	return err;
 }
 
+int objective_identify(
+	const json_t *object, struct objective *objective, char *error, size_t error_size)
+{
+	struct report report = {error, error_size};
+
+	objective_init(objective);
+	if (error_size)
+		error[0] = '\0';
+	if (!json_is_object(object))
+		return invalid(&report, "a ScaleObjective must be a JSON object");
+	return parse_metadata(object, objective, &report);
+}
+
 int objective_parse(
 	const json_t *object, struct objective *objective, char *error, size_t error_size)
 {
 	struct report report = {error, error_size};
 	struct objective parsed;
 	const json_t *spec;
-	int err, crossed;
+	int err = objective_identify(object, &parsed, error, error_size), crossed;
 
-	objective_init(&parsed);
-	if (error_size)
-		error[0] = '\0';
-	if (!json_is_object(object))
-		return invalid(&report, "a ScaleObjective must be a JSON object");
-	err = parse_metadata(object, &parsed, &report);
 	if (err)
 		return err;
 	spec = json_object_get(object, "spec");

@@ -56,6 +56,12 @@ void objective_init(struct objective *objective);
 int objective_parse(
 	const json_t *object, struct objective *objective, char *error, size_t error_size);
 /*
+ * Only which object it is and what it targets (namespace, name, service), the rest as of
+ * objective_init(): for an object that is gone, whatever else it said. Errors as above.
+ */
+int objective_identify(
+	const json_t *object, struct objective *objective, char *error, size_t error_size);
+/*
  * Set one field by its name in the operator's tree ("latency_target_us", "cpu_max_millicores",
  * "mode", ...): -ENOENT no such field, -EINVAL not a value, -ERANGE outside its range (or min over
  * max). On an error nothing changes.

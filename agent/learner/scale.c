@@ -16,9 +16,12 @@ void scale_objective(struct learner *learner, enum kube_event event, const json_
 	struct objective objective;
 	struct service *service;
 	char error[384];
-	int err = objective_parse(object, &objective, error, sizeof(error));
+	/* One that is gone may have been edited into what does not parse before. */
+	int err = event == KUBE_EVENT_DELETED
+			  ? objective_identify(object, &objective, error, sizeof(error))
+			  : objective_parse(object, &objective, error, sizeof(error));
 
-	if (err && event != KUBE_EVENT_DELETED) {
+	if (err) {
 		const char *name = kube_string(object, "metadata", "name", NULL);
 
 		log_err("objective=%s error=\"%s\" effect=\"the old objective stays\"",

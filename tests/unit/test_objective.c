@@ -111,6 +111,26 @@ static void test_null_is_as_if_absent(void **state)
 	assert_int_equal(objective.mode, OBJECTIVE_AUTO);
 }
 
+static void test_an_object_that_does_not_parse_is_identified(void **state)
+{
+	json_t *json = json_loads(REST("\"policy\": \"best\", \"bounds\": 7"), 0, NULL);
+	struct objective objective;
+	char error[256];
+
+	(void)state;
+	assert_non_null(json);
+	assert_int_equal(objective_parse(json, &objective, error, sizeof(error)), -EINVAL);
+	assert_int_equal(objective_identify(json, &objective, error, sizeof(error)), 0);
+	assert_string_equal(objective.namespace, "shop");
+	assert_string_equal(objective.service, "web-v2");
+	assert_string_equal(objective.policy, "dqn");
+	json_decref(json);
+	json = json_pack("{s:s}", "kind", "ScaleObjective");
+	assert_int_equal(objective_identify(json, &objective, error, sizeof(error)), -EINVAL);
+	assert_string_equal(error, "metadata.name: missing");
+	json_decref(json);
+}
+
 static void test_bad_objects_are_refused_with_field_and_value(void **state)
 {
 	static const struct {
@@ -393,6 +413,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_not_given_has_a_default),
 		cmocka_unit_test(test_one_bound_alone_moves_the_other_default),
 		cmocka_unit_test(test_null_is_as_if_absent),
+		cmocka_unit_test(test_an_object_that_does_not_parse_is_identified),
 		cmocka_unit_test(test_bad_objects_are_refused_with_field_and_value),
 		cmocka_unit_test(test_an_error_buffer_is_never_overrun),
 		cmocka_unit_test(test_fields_are_set_and_shown_by_name),
