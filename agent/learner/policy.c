@@ -58,6 +58,23 @@ static const struct policy_set *service_policy(struct service *service)
 	return &service->policy;
 }
 
+/* The learner's parameters of the rules, or those with the objective's own. */
+static const struct rule_configs *service_rules(
+	const struct policy_context *context, struct service *service)
+{
+	const char *wanted = service->objective.rule_parameters;
+
+	if (!wanted[0])
+		return &context->config->rules;
+	if (strcmp(service->rule_parameters, wanted) != 0) {
+		snprintf(service->rule_parameters, sizeof(service->rule_parameters), "%s", wanted);
+		service->rule_configs = context->config->rules;
+		/* An objective that was taken over has been checked. */
+		(void)rule_configs_set(&service->rule_configs, wanted, NULL, 0);
+	}
+	return &service->rule_configs;
+}
+
 /* What of it the policy's parts decide: those that are learnt, or the rules. */
 static uint32_t decided_by(const struct policy_set *set, bool learnt)
 {
@@ -218,6 +235,7 @@ static void decide_rules(const struct policy_context *context, struct service *s
 {
 	/* A rule sees the bounds that hold: the owner's own limits are among them. */
 	struct objective objective = *bounds->objective;
+	const struct rule_configs *configs = service_rules(context, service);
 	struct plan before = decision->plan, *plan = &decision->plan;
 	uint32_t decided, replicas = bounds->sample->containers;
 	char text[160];
@@ -228,8 +246,8 @@ static void decide_rules(const struct policy_context *context, struct service *s
 	}
 	objective.cpu_max_millicores = envelope_cpu_max(bounds);
 	objective.memory_max_bytes = envelope_memory_max(bounds);
-	decided = rule_team_decide(&unit->rules, &context->config->rules, DECIDES_PLAN,
-		context->now_s, bounds->sample, &objective, replicas, plan, &replicas);
+	decided = rule_team_decide(&unit->rules, configs, DECIDES_PLAN, context->now_s,
+		bounds->sample, &objective, replicas, plan, &replicas);
 	if (decided & (DECIDES_CPU | DECIDES_MEMORY)) {
 		decision->rule = envelope_clamp(bounds, &plan->cpu_millicores, &plan->memory_bytes);
 		decision->action = policy_nearest_action(&before, plan);
@@ -238,7 +256,7 @@ static void decide_rules(const struct policy_context *context, struct service *s
 			plan->cpu_millicores, (double)before.memory_bytes / (1 << 20),
 			(double)plan->memory_bytes / (1 << 20));
 	}
-	rule_team_explain(&unit->rules, &context->config->rules, decided, text, sizeof(text));
+	rule_team_explain(&unit->rules, configs, decided, text, sizeof(text));
 	if (decided)
 		add_why(decision->why, sizeof(decision->why), "%s", text);
 	else
@@ -369,6 +387,7 @@ static void horizontal_rules(const struct policy_context *context, struct servic
 	struct horizontal_decision *decision)
 {
 	struct objective objective = *bounds->objective;
+	const struct rule_configs *configs = service_rules(context, service);
 	uint32_t wanted = bounds->replicas;
 	char text[128];
 
@@ -377,8 +396,8 @@ static void horizontal_rules(const struct policy_context *context, struct servic
 		return;
 	}
 	objective.cpu_max_millicores = declared_millicores;
-	if (!rule_team_decide(&service->rules, &context->config->rules, DECIDES_REPLICAS,
-		    context->now_s, bounds->sample, &objective, bounds->replicas, NULL, &wanted)) {
+	if (!rule_team_decide(&service->rules, configs, DECIDES_REPLICAS, context->now_s,
+		    bounds->sample, &objective, bounds->replicas, NULL, &wanted)) {
 		snprintf(decision->why, sizeof(decision->why), "%s: holds until its next period",
 			service->policy_name);
 		return;
@@ -395,8 +414,7 @@ static void horizontal_rules(const struct policy_context *context, struct servic
 		decision->action = POLICY_NO_ACTION;
 	else
 		decision->action = ACTION_HORIZONTAL_HOLD + decision->replicas - bounds->replicas;
-	rule_team_explain(
-		&service->rules, &context->config->rules, DECIDES_REPLICAS, text, sizeof(text));
+	rule_team_explain(&service->rules, configs, DECIDES_REPLICAS, text, sizeof(text));
 	snprintf(decision->why, sizeof(decision->why), "replicas %u -> %u; %s", bounds->replicas,
 		decision->replicas, text);
 }
