@@ -405,7 +405,7 @@ static int parse_field(struct objective *objective, const struct field *field, c
 			return invalid(report, "spec.policy: %s is not a string", shown);
 		if (policy_parse(text, NULL, why, sizeof(why)))
 			return invalid(report, "spec.policy: %s", why);
-		strcpy(objective->policy, text);
+		snprintf(objective->policy, sizeof(objective->policy), "%s", text);
 		return 0;
 	case KIND_PARAMETERS:
 		if (!text)
@@ -645,7 +645,7 @@ int objective_set(struct objective *objective, const char *field_name, const cha
 	case KIND_NAME:
 		err = policy_parse(line, NULL, NULL, 0);
 		if (!err)
-			strcpy(changed.policy, line);
+			snprintf(changed.policy, sizeof(changed.policy), "%s", line);
 		break;
 	case KIND_PARAMETERS:
 		err = parse_parameters(line, changed.rule_parameters, NULL, 0);
