@@ -152,6 +152,7 @@ static void sample_from_wire(const Ebbtide__Wire__Sample *wire, struct sample *s
 
 struct wire_action {
 	Ebbtide__Wire__Action action;
+	Ebbtide__Wire__Allowance allowance;
 	struct vertical_decision decision;
 };
 
@@ -167,6 +168,21 @@ static void experience_store(struct learner *learner, struct service *service,
 	service->counts.experiences++;
 	service->counts.reward_sum += (double)experience->reward;
 	learner->counts.experiences++;
+}
+
+/* What may happen on the unit until the next action; none is said to be none by its absence. */
+static void allowance_to_wire(struct wire_action *out)
+{
+	const struct plan *plan = &out->decision.plan;
+
+	if (plan->allowance.trigger_age_share <= 0 && plan->burst_us == 0)
+		return;
+	ebbtide__wire__allowance__init(&out->allowance);
+	out->allowance.trigger_age_share = (float)plan->allowance.trigger_age_share;
+	out->allowance.refills_per_period = plan->allowance.refills_per_period;
+	out->allowance.ceiling_millicores = plan->allowance.ceiling_millicores;
+	out->allowance.burst_us = plan->burst_us;
+	out->action.allowance = &out->allowance;
 }
 
 /* True when @out holds an action for the agent. */
@@ -209,8 +225,8 @@ static bool unit_handle(struct learner *learner, const char *agent, Ebbtide__Wir
 	policy_decide_vertical(&context, service, unit, &bounds, &out->decision);
 	apply = service->objective.mode == OBJECTIVE_AUTO;
 	journal_vertical(learner->journal, learner_unix_s(), service, unit, &out->decision, apply);
-	service->recommended_millicores = out->decision.cpu_millicores;
-	service->recommended_bytes = out->decision.memory_bytes;
+	service->recommended_millicores = out->decision.plan.cpu_millicores;
+	service->recommended_bytes = out->decision.plan.memory_bytes;
 	if (out->decision.action != ACTION_VERTICAL_HOLD) {
 		snprintf(service->last_action, sizeof(service->last_action), "%s",
 			out->decision.why);
@@ -224,11 +240,13 @@ static bool unit_handle(struct learner *learner, const char *agent, Ebbtide__Wir
 	/* What was learnt from is what was done: nothing, when it is not applied. */
 	out->action.action = apply ? out->decision.action : ACTION_VERTICAL_HOLD;
 	out->action.apply = apply;
-	out->action.cpu_limit_millicores = out->decision.cpu_millicores;
-	out->action.memory_limit_bytes = out->decision.memory_bytes;
+	out->action.cpu_limit_millicores = out->decision.plan.cpu_millicores;
+	out->action.memory_limit_bytes = out->decision.plan.memory_bytes;
 	out->action.policy = service->objective.policy;
 	out->action.rule = (char *)envelope_rule_name(out->decision.rule);
 	out->action.why = out->decision.why;
+	if (apply)
+		allowance_to_wire(out);
 	if (out->decision.has_q) {
 		out->action.n_q = ACTION_VERTICAL;
 		out->action.q = out->decision.q;

@@ -41,6 +41,7 @@ struct service *services_get(struct services *services, const char *namespace, c
 static void unit_free(struct service_unit *unit)
 {
 	nstep_destroy(&unit->stream);
+	rule_team_free(&unit->rules);
 	free(unit);
 }
 
@@ -52,6 +53,7 @@ void services_free(struct services *services)
 		for (size_t k = 0; k < service->unit_count; k++)
 			unit_free(service->units[k]);
 		nstep_destroy(&service->stream);
+		rule_team_free(&service->rules);
 		free(service->units);
 		free(service);
 	}
