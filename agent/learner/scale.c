@@ -10,6 +10,8 @@
 
 /* A unit that has said nothing for so long is gone with its node. */
 #define UNIT_AGE_S 60
+/* Units looked at in one round, ten a second: all of 100,000 within their age. */
+#define UNITS_EXPIRE_MOST 512
 
 void scale_objective(struct learner *learner, enum kube_event event, const json_t *object)
 {
@@ -176,10 +178,10 @@ static void service_decide(struct learner *learner, struct service *service, dou
 
 void scale_decide(struct learner *learner, double now_s)
 {
+	services_expire_units(&learner->services, now_s, UNIT_AGE_S, UNITS_EXPIRE_MOST);
 	for (size_t i = 0; i < learner->services.count; i++) {
 		struct service *service = learner->services.items[i];
 
-		service_expire_units(service, now_s, UNIT_AGE_S);
 		if (now_s - service->decided_s < learner->config.scale_period_s)
 			continue;
 		if (service->decided_s > 0 && service->has_objective && service->has_deployment &&
