@@ -36,6 +36,7 @@ struct learner_config {
 #define AGENT_WINDOW 4096
 struct agent_record {
 	char name[256];
+	uint64_t hash; /* of name and incarnation */
 	uint64_t incarnation;
 	uint64_t highest;
 	uint64_t seen[AGENT_WINDOW / 64]; /* bit (sequence % AGENT_WINDOW) */
@@ -62,6 +63,7 @@ struct learner {
 	struct services services;
 	struct agent_record **agents;
 	size_t agent_count;
+	struct index agent_index;
 	struct learner_counts counts;
 	struct random_state random;
 	struct journal *journal;

@@ -374,6 +374,7 @@ static void learner_close(struct learner *learner)
 	for (size_t i = 0; i < learner->agent_count; i++)
 		free(learner->agents[i]);
 	free(learner->agents);
+	index_free(&learner->agent_index);
 	brain_close(learner->vertical);
 	brain_close(learner->horizontal);
 	journal_close(learner->journal);

@@ -100,11 +100,12 @@ static struct agent_record *agent_get(
 	struct learner *learner, const char *name, uint64_t incarnation)
 {
 	struct agent_record **agents, *record;
+	uint64_t hash = index_hash(INDEX_HASH_START, &incarnation, sizeof(incarnation));
 
-	for (size_t i = 0; i < learner->agent_count; i++)
-		if (learner->agents[i]->incarnation == incarnation &&
-			strcmp(learner->agents[i]->name, name) == 0)
-			return learner->agents[i];
+	hash = index_hash(hash, name, strlen(name));
+	for (size_t at = 0; (record = index_find(&learner->agent_index, hash, &at));)
+		if (record->incarnation == incarnation && strcmp(record->name, name) == 0)
+			return record;
 	agents = realloc(learner->agents, (learner->agent_count + 1) * sizeof(*agents));
 	if (!agents)
 		return NULL;
@@ -114,6 +115,11 @@ static struct agent_record *agent_get(
 		return NULL;
 	snprintf(record->name, sizeof(record->name), "%s", name);
 	record->incarnation = incarnation;
+	record->hash = hash;
+	if (index_add(&learner->agent_index, hash, record)) {
+		free(record);
+		return NULL;
+	}
 	agents[learner->agent_count++] = record;
 	return record;
 }

@@ -77,6 +77,7 @@ static void learner_forget(struct learner *learner)
 	for (size_t i = 0; i < learner->agent_count; i++)
 		free(learner->agents[i]);
 	free(learner->agents);
+	index_free(&learner->agent_index);
 	learner->agents = NULL;
 	learner->agent_count = 0;
 }

@@ -128,6 +128,7 @@ static int teardown(void **state)
 	for (size_t i = 0; i < f->learner.agent_count; i++)
 		free(f->learner.agents[i]);
 	free(f->learner.agents);
+	index_free(&f->learner.agent_index);
 	brain_close(f->learner.vertical);
 	brain_close(f->learner.horizontal);
 	free(f);
