@@ -76,7 +76,10 @@ struct ingest;
 int ingest_open(struct learner *learner, struct ingest **ingest);
 void ingest_close(struct ingest *ingest);
 
-/* report.c: one report in, one packed answer out (free() it). -EINVAL: refused, with the field. */
+/*
+ * report.c: one report in, one packed answer out (free() it). -EINVAL: refused, with the field in
+ * @error; -ENOSPC: no room for its units, so nothing was stored; -ENOMEM.
+ */
 int report_handle(struct learner *learner, const uint8_t *bytes, size_t size, uint8_t **answer,
 	size_t *answer_size, char *error, size_t error_size);
 

@@ -1,100 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A report of an agent: checked as a whole, stored, answered with an action for each unit. */
+#include "learner/answer_encode.h"
 #include "learner/learner.h"
-
-#include "wire.pb-c.h"
+#include "learner/report_decode.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define UNITS_MAX 100000
-/* An exbibyte: more than a node has, and sums over all units stay inside 64 bits. */
-#define BYTES_MAX (1ULL << 60)
+/*
+ * Units are worked on so many at a time: their states go through the network together, and what a
+ * report takes besides its bytes is the same for a small one and a large one.
+ */
+#define CHUNK 64
 
-static bool all_finite(const float *values, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		if (!isfinite(values[i]))
-			return false;
-	return true;
-}
+struct chunk {
+	size_t count;
+	struct report_unit units[CHUNK];
+	struct service_unit *known[CHUNK];
+	struct brain_experience experiences[CHUNK];
+	/* Of those that ask for an action, one after the other. */
+	size_t asking;
+	float states[CHUNK][STATE_SIZE];
+	float q[CHUNK][ACTION_VERTICAL];
+};
 
-static bool sample_sound(const Ebbtide__Wire__Sample *s)
-{
-	const double numbers[] = {s->tick_s, s->latency_p50_us, s->latency_p95_us,
-		s->latency_p99_us, s->latency_objective_us, s->in_flight, s->cpu_limit_millicores};
-	const uint64_t bytes[] = {s->memory_used_bytes, s->memory_peak_bytes,
-		s->memory_working_set_bytes, s->memory_limit_bytes};
-
-	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-		if (!isfinite(numbers[i]) || numbers[i] < 0)
-			return false;
-	for (size_t i = 0; i < sizeof(bytes) / sizeof(bytes[0]); i++)
-		if (bytes[i] > BYTES_MAX)
-			return false;
-	return true;
-}
-
-#define REFUSE(...)                                                                                \
-	do {                                                                                       \
-		snprintf(error, error_size, __VA_ARGS__);                                          \
-		return -EINVAL;                                                                    \
-	} while (0)
-
-static int unit_check(const Ebbtide__Wire__Unit *unit, size_t i, char *error, size_t error_size)
-{
-	const Ebbtide__Wire__Experience *experience = unit->experience;
-
-	if (!unit->namespace_[0] || strlen(unit->namespace_) > 63)
-		REFUSE("units[%zu].namespace: \"%.80s\" is not a namespace", i, unit->namespace_);
-	if (!unit->service[0] || strlen(unit->service) >= OBJECTIVE_NAME_MAX)
-		REFUSE("units[%zu].service: \"%.80s\" is not a name", i, unit->service);
-	if (!unit->sample)
-		REFUSE("units[%zu].sample: missing", i);
-	if (!sample_sound(unit->sample))
-		REFUSE("units[%zu].sample: a value is negative, not finite or over 2^60 bytes", i);
-	if (unit->n_state != STATE_SIZE)
-		REFUSE("units[%zu].state: %zu values, expected %d", i, unit->n_state, STATE_SIZE);
-	if (!all_finite(unit->state, STATE_SIZE))
-		REFUSE("units[%zu].state: a value is not finite", i);
-	if (!isfinite(unit->cpu_declared_millicores) || unit->cpu_declared_millicores < 0)
-		REFUSE("units[%zu].cpu_declared_millicores: negative or not finite", i);
-	if (!experience)
-		return 0;
-	if (experience->n_state != STATE_SIZE || experience->n_next_state != STATE_SIZE)
-		REFUSE("units[%zu].experience: %zu and %zu state values, expected %d", i,
-			experience->n_state, experience->n_next_state, STATE_SIZE);
-	if (!all_finite(experience->state, STATE_SIZE) ||
-		!all_finite(experience->next_state, STATE_SIZE) || !isfinite(experience->reward))
-		REFUSE("units[%zu].experience: a value is not finite", i);
-	if (experience->action >= ACTION_VERTICAL)
-		REFUSE("units[%zu].experience.action: %u, expected 0 to %d", i, experience->action,
-			ACTION_VERTICAL - 1);
-	return 0;
-}
-
-static int report_check(const Ebbtide__Wire__Report *report, char *error, size_t error_size)
-{
-	if (report->schema != STATE_SCHEMA)
-		REFUSE("schema: %u, this learner speaks %d: run the same version of both",
-			report->schema, STATE_SCHEMA);
-	if (!report->agent[0] || strlen(report->agent) > 255)
-		REFUSE("agent: \"%.80s\" is not a node's name", report->agent);
-	if (report->sequence == 0)
-		REFUSE("sequence: 0, the first one is 1");
-	if (report->n_units > UNITS_MAX)
-		REFUSE("units: %zu, at most %d", report->n_units, UNITS_MAX);
-	for (size_t i = 0; i < report->n_units; i++) {
-		int err = unit_check(report->units[i], i, error, error_size);
-
-		if (err)
-			return err;
-	}
-	return 0;
-}
+struct work {
+	struct learner *learner;
+	const uint8_t *bytes;
+	size_t size;
+	struct report_head head;
+	struct chunk *chunk;
+	bool filled; /* the only chunk of a small report is there since its check */
+	struct answer answer;
+	double now_s;
+	double unix_s;
+	bool begun;
+	bool first;  /* not a repetition */
+	bool newest; /* it says what is now; one that waited in a spool only teaches */
+};
 
 static struct agent_record *agent_get(
 	struct learner *learner, const char *name, uint64_t incarnation)
@@ -149,162 +94,277 @@ static bool agent_first(struct agent_record *record, uint64_t sequence)
 	return true;
 }
 
-static void sample_from_wire(const Ebbtide__Wire__Sample *wire, struct sample *sample)
+typedef int chunk_body(struct work *work);
+
+/* Decode the units and call @body (or nothing) for every chunk of them; at least once. */
+static int chunks_run(struct work *work, chunk_body *body, struct report_error *error)
 {
-#define COPY(field) sample->field = wire->field;
-	SAMPLE_FIELDS(COPY)
-#undef COPY
+	struct chunk *chunk = work->chunk;
+	struct report_cursor cursor;
+	size_t seen = 0;
+	int err;
+
+	if (work->filled)
+		return body(work);
+	report_cursor_init(&cursor, work->bytes, work->size);
+	do {
+		for (chunk->count = 0; chunk->count < CHUNK && seen < work->head.unit_count;
+			seen++) {
+			err = report_decode_unit(&cursor, &chunk->units[chunk->count], error);
+			if (err < 0)
+				return err;
+			chunk->count++;
+		}
+		err = body ? body(work) : 0;
+	} while (!err && seen < work->head.unit_count);
+	work->filled = work->head.unit_count <= CHUNK;
+	return err;
 }
 
-struct wire_action {
-	Ebbtide__Wire__Action action;
-	struct vertical_decision decision;
-};
-
-static void experience_store(struct learner *learner, struct service *service,
-	struct service_unit *unit, const Ebbtide__Wire__Experience *experience, uint64_t next_mask)
+/* Where each unit of the chunk is kept; NULL when there is no room for a new one. */
+static bool chunk_find(struct work *work)
 {
-	int err = brain_store(learner->vertical, &unit->stream, experience->state,
-		experience->action, experience->reward, experience->next_state,
-		experience->terminal ? REPLAY_TERMINAL : REPLAY_CONTINUES, next_mask);
+	struct learner *learner = work->learner;
+	struct chunk *chunk = work->chunk;
+	bool all = true;
 
-	if (err)
+	for (size_t i = 0; i < chunk->count; i++) {
+		const struct report_unit *wire = &chunk->units[i];
+		struct service *service =
+			services_get(&learner->services, wire->namespace, wire->service);
+		struct service_unit *unit = service ? service_get_unit(service, work->head.agent,
+							      brain_train_config(learner->vertical))
+						    : NULL;
+
+		/* One that begins with a spooled report lives as long as any other. */
+		if (unit && unit->updated_s <= 0)
+			unit->updated_s = work->now_s;
+		chunk->known[i] = unit;
+		all = all && unit;
+	}
+	return all;
+}
+
+static int chunk_reserve(struct work *work)
+{
+	bool all;
+
+	pthread_mutex_lock(&work->learner->lock);
+	all = chunk_find(work);
+	pthread_mutex_unlock(&work->learner->lock);
+	return all ? 0 : -ENOSPC;
+}
+
+/* All states of the chunk in one pass through the network. */
+static void chunk_evaluate(struct work *work)
+{
+	struct chunk *chunk = work->chunk;
+
+	chunk->asking = 0;
+	for (size_t i = 0; i < chunk->count; i++)
+		if (chunk->units[i].decide)
+			memcpy(chunk->states[chunk->asking++], chunk->units[i].state,
+				sizeof(chunk->states[0]));
+	if (chunk->asking)
+		brain_evaluate(work->learner->vertical, chunk->states[0], (uint32_t)chunk->asking,
+			chunk->q[0]);
+}
+
+static struct envelope_unit bounds_of(const struct service *service, const struct report_unit *wire)
+{
+	return (struct envelope_unit){.objective = &service->objective,
+		.sample = &wire->sample,
+		.cpu_declared_millicores = wire->cpu_declared_millicores,
+		.memory_declared_bytes = wire->memory_declared_bytes};
+}
+
+/* Store the chunk's experiences, in the order in which the report has them. */
+static void chunk_store(struct work *work)
+{
+	struct learner *learner = work->learner;
+	struct chunk *chunk = work->chunk;
+	struct service *owners[CHUNK];
+	size_t count = 0;
+
+	for (size_t i = 0; i < chunk->count; i++) {
+		const struct report_unit *wire = &chunk->units[i];
+		struct service_unit *unit = chunk->known[i];
+		struct envelope_unit bounds;
+
+		if (!unit || !wire->has_experience)
+			continue;
+		bounds = bounds_of(unit->service, wire);
+		owners[count] = unit->service;
+		chunk->experiences[count++] = (struct brain_experience){.stream = &unit->stream,
+			.state = wire->experience.state,
+			.next_state = wire->experience.next_state,
+			.next_mask = envelope_vertical_mask(&bounds, NULL),
+			.action = wire->experience.action,
+			.reward = wire->experience.reward,
+			.end = wire->experience.terminal ? REPLAY_TERMINAL : REPLAY_CONTINUES};
+	}
+	learner->counts.experiences += brain_store(learner->vertical, chunk->experiences, count);
+	for (size_t i = 0; i < count; i++) {
+		if (chunk->experiences[i].err)
+			continue;
+		owners[i]->counts.experiences++;
+		owners[i]->counts.reward_sum += (double)chunk->experiences[i].reward;
+	}
+}
+
+static void action_note(
+	struct work *work, struct service *service, const struct vertical_decision *decision)
+{
+	service->recommended_millicores = decision->cpu_millicores;
+	service->recommended_bytes = decision->memory_bytes;
+	if (decision->action == ACTION_VERTICAL_HOLD)
 		return;
-	service->counts.experiences++;
-	service->counts.reward_sum += (double)experience->reward;
-	learner->counts.experiences++;
+	snprintf(service->last_action, sizeof(service->last_action), "%s", decision->why);
+	snprintf(service->last_rule, sizeof(service->last_rule), "%s",
+		envelope_rule_name(decision->rule));
+	service->last_action_unix_s = work->unix_s;
 }
 
-/* True when @out holds an action for the agent. */
-static bool unit_handle(struct learner *learner, const char *agent, Ebbtide__Wire__Unit *wire,
-	bool fresh, struct wire_action *out)
+/* Decide on a unit and add the action to the answer. */
+static void unit_decide(struct work *work, struct service_unit *unit,
+	const struct report_unit *wire, const float *q)
 {
+	struct learner *learner = work->learner;
+	struct service *service = unit->service;
 	struct policy_context context = {.config = &learner->config.policy,
 		.vertical = learner->vertical,
 		.horizontal = learner->horizontal,
 		.random = &learner->random,
-		.now_s = learner_now_s()};
-	struct service *service = services_get(&learner->services, wire->namespace_, wire->service);
-	struct envelope_unit bounds;
-	struct service_unit *unit;
-	struct sample sample;
-	bool apply;
+		.now_s = work->now_s,
+		.vertical_q = q};
+	struct envelope_unit bounds = bounds_of(service, wire);
+	bool apply = service->objective.mode == OBJECTIVE_AUTO;
+	struct vertical_decision decision;
+	struct answer_action action;
 
-	unit = service ? service_get_unit(service, agent, brain_train_config(learner->vertical))
-		       : NULL;
-	if (!unit)
-		return false;
-	sample_from_wire(wire->sample, &sample);
-	bounds = (struct envelope_unit){.objective = &service->objective,
-		.sample = &sample,
-		.cpu_declared_millicores = wire->cpu_declared_millicores,
-		.memory_declared_bytes = wire->memory_declared_bytes};
-	if (wire->experience)
-		experience_store(learner, service, unit, wire->experience,
-			envelope_vertical_mask(&bounds, NULL));
-	/* A report that waited in a spool teaches, but says nothing of now. */
-	if (!fresh)
-		return false;
-	unit->sample = sample;
-	memcpy(unit->state, wire->state, sizeof(unit->state));
-	unit->updated_s = context.now_s;
-	sample_extend(&service->period, &unit->sample);
-	if (!wire->decide || !service->has_objective ||
-		service->objective.mode == OBJECTIVE_OBSERVE)
-		return false;
-	policy_decide_vertical(&context, service, unit, &bounds, &out->decision);
-	apply = service->objective.mode == OBJECTIVE_AUTO;
-	journal_vertical(learner->journal, learner_unix_s(), service, unit, &out->decision, apply);
-	service->recommended_millicores = out->decision.cpu_millicores;
-	service->recommended_bytes = out->decision.memory_bytes;
-	if (out->decision.action != ACTION_VERTICAL_HOLD) {
-		snprintf(service->last_action, sizeof(service->last_action), "%s",
-			out->decision.why);
-		snprintf(service->last_rule, sizeof(service->last_rule), "%s",
-			envelope_rule_name(out->decision.rule));
-		service->last_action_unix_s = learner_unix_s();
-	}
-	ebbtide__wire__action__init(&out->action);
-	out->action.namespace_ = wire->namespace_;
-	out->action.service = wire->service;
-	/* What was learnt from is what was done: nothing, when it is not applied. */
-	out->action.action = apply ? out->decision.action : ACTION_VERTICAL_HOLD;
-	out->action.apply = apply;
-	out->action.cpu_limit_millicores = out->decision.cpu_millicores;
-	out->action.memory_limit_bytes = out->decision.memory_bytes;
-	out->action.policy = service->objective.policy;
-	out->action.rule = (char *)envelope_rule_name(out->decision.rule);
-	out->action.why = out->decision.why;
-	if (out->decision.has_q) {
-		out->action.n_q = ACTION_VERTICAL;
-		out->action.q = out->decision.q;
-	}
+	policy_decide_vertical(&context, service, unit, &bounds, &decision);
+	journal_vertical(learner->journal, work->unix_s, service, unit, &decision, apply);
+	action_note(work, service, &decision);
+	action = (struct answer_action){.namespace = wire->namespace,
+		.service = wire->service,
+		/* What was learnt from is what was done: nothing, when it is not applied. */
+		.action = apply ? decision.action : ACTION_VERTICAL_HOLD,
+		.apply = apply,
+		.cpu_limit_millicores = decision.cpu_millicores,
+		.memory_limit_bytes = decision.memory_bytes,
+		.policy = service->objective.policy,
+		.rule = envelope_rule_name(decision.rule),
+		.why = decision.why,
+		.q = decision.has_q ? decision.q : NULL,
+		.q_count = decision.has_q ? ACTION_VERTICAL : 0};
+	answer_add(&work->answer, &action);
 	learner->counts.actions++;
-	return true;
 }
 
-static int answer_pack(const Ebbtide__Wire__Report *report, struct wire_action *actions,
-	size_t count, uint8_t **answer, size_t *answer_size)
+/* What is now of the chunk's units, and an action for each that asks. */
+static void chunk_decide(struct work *work)
 {
-	Ebbtide__Wire__Answer message = EBBTIDE__WIRE__ANSWER__INIT;
-	Ebbtide__Wire__Action **list = calloc(count + 1, sizeof(*list));
+	struct chunk *chunk = work->chunk;
+	size_t asked = 0;
 
-	if (!list)
+	for (size_t i = 0; i < chunk->count; i++) {
+		const struct report_unit *wire = &chunk->units[i];
+		struct service_unit *unit = chunk->known[i];
+		const float *q = wire->decide ? chunk->q[asked++] : NULL;
+
+		if (!unit)
+			continue;
+		unit->sample = wire->sample;
+		memcpy(unit->state, wire->state, sizeof(unit->state));
+		unit->updated_s = work->now_s;
+		sample_extend(&unit->service->period, &unit->sample);
+		if (wire->decide && unit->service->has_objective &&
+			unit->service->objective.mode != OBJECTIVE_OBSERVE)
+			unit_decide(work, unit, wire, q);
+	}
+}
+
+/* Whose report it is and whether it was there before; the lock is held. */
+static int report_begin(struct work *work)
+{
+	struct learner *learner = work->learner;
+	const struct report_head *head = &work->head;
+	struct agent_record *record = agent_get(learner, head->agent, head->incarnation);
+
+	if (!record)
 		return -ENOMEM;
-	for (size_t i = 0; i < count; i++)
-		list[i] = &actions[i].action;
-	message.sequence = report->sequence;
-	message.n_actions = count;
-	message.actions = list;
-	*answer_size = ebbtide__wire__answer__get_packed_size(&message);
-	*answer = malloc(*answer_size + 1);
-	if (*answer)
-		ebbtide__wire__answer__pack(&message, *answer);
-	free(list);
-	return *answer ? 0 : -ENOMEM;
+	work->begun = true;
+	work->newest = head->sequence > record->highest;
+	work->first = agent_first(record, head->sequence);
+	if (work->first)
+		learner->counts.reports++;
+	else
+		learner->counts.reports_repeated++;
+	return 0;
+}
+
+static int chunk_handle(struct work *work)
+{
+	struct learner *learner = work->learner;
+	int err = 0;
+
+	chunk_evaluate(work);
+	pthread_mutex_lock(&learner->lock);
+	/* A report of several chunks has its units since chunk_reserve(). */
+	if (!chunk_find(work) && work->filled)
+		err = -ENOSPC;
+	if (!err && !work->begun)
+		err = report_begin(work);
+	if (!err && work->first) {
+		chunk_store(work);
+		if (work->newest)
+			chunk_decide(work);
+	}
+	pthread_mutex_unlock(&learner->lock);
+	return err;
+}
+
+static int work_run(struct work *work, struct report_error *error)
+{
+	int err = report_decode_head(work->bytes, work->size, &work->head, error);
+
+	if (!err)
+		err = chunks_run(work, NULL, error);
+	if (!err && !work->filled)
+		err = chunks_run(work, chunk_reserve, error);
+	if (err)
+		return err;
+	answer_begin(&work->answer, work->head.sequence, work->head.unit_count);
+	return chunks_run(work, chunk_handle, error);
 }
 
 int report_handle(struct learner *learner, const uint8_t *bytes, size_t size, uint8_t **answer,
 	size_t *answer_size, char *error, size_t error_size)
 {
-	Ebbtide__Wire__Report *report = ebbtide__wire__report__unpack(NULL, size, bytes);
-	struct wire_action *actions = NULL;
-	struct agent_record *record;
-	double start_s = learner_now_s();
-	size_t count = 0;
-	int err;
+	struct work work = {.learner = learner,
+		.bytes = bytes,
+		.size = size,
+		.now_s = learner_now_s(),
+		.unix_s = learner_unix_s(),
+		.chunk = malloc(sizeof(struct chunk))};
+	struct report_error reason;
+	int err, answer_err;
 
-	if (!report) {
-		snprintf(error, error_size, "body: %zu bytes that are not a Report", size);
-		return -EINVAL;
-	}
-	err = report_check(report, error, error_size);
-	if (err)
-		goto out;
-	actions = calloc(report->n_units + 1, sizeof(*actions));
-	if (!actions) {
-		err = -ENOMEM;
-		goto out;
+	if (!work.chunk)
+		return -ENOMEM;
+	err = work_run(&work, &reason);
+	if (err == -EINVAL)
+		snprintf(error, error_size, "%s", reason.text);
+	free(work.chunk);
+	answer_err = answer_end(&work.answer, answer, answer_size);
+	if (err) {
+		if (!answer_err)
+			free(*answer);
+		*answer = NULL;
+		return err;
 	}
 	pthread_mutex_lock(&learner->lock);
-	record = agent_get(learner, report->agent, report->incarnation);
-	if (record) {
-		bool newest = report->sequence > record->highest;
-
-		if (agent_first(record, report->sequence)) {
-			learner->counts.reports++;
-			for (size_t i = 0; i < report->n_units; i++)
-				count += unit_handle(learner, report->agent, report->units[i],
-					newest, &actions[count]);
-		} else {
-			learner->counts.reports_repeated++;
-		}
-		learner->counts.decision_us_sum += (learner_now_s() - start_s) * 1e6;
-	}
+	learner->counts.decision_us_sum += (learner_now_s() - work.now_s) * 1e6;
 	pthread_mutex_unlock(&learner->lock);
-	err = answer_pack(report, actions, count, answer, answer_size);
-out:
-	free(actions);
-	ebbtide__wire__report__free_unpacked(report, NULL);
-	return err;
+	return answer_err;
 }

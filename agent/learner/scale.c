@@ -124,10 +124,17 @@ static float period_learn(
 		nstep_create(&service->stream, brain_train_config(learner->horizontal)->n_step,
 			STATE_SIZE, brain_train_config(learner->horizontal)->gamma))
 		return reward;
-	if (had && service->acted)
-		(void)brain_store(learner->horizontal, &service->stream, previous, service->action,
-			reward, service->state, REPLAY_CONTINUES,
-			envelope_horizontal_mask(bounds, NULL));
+	if (had && service->acted) {
+		struct brain_experience experience = {.stream = &service->stream,
+			.state = previous,
+			.action = service->action,
+			.reward = reward,
+			.next_state = service->state,
+			.end = REPLAY_CONTINUES,
+			.next_mask = envelope_horizontal_mask(bounds, NULL)};
+
+		(void)brain_store(learner->horizontal, &experience, 1);
+	}
 	service->acted = false;
 	return reward;
 }
