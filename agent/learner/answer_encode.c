@@ -8,7 +8,7 @@
 _Static_assert(
 	__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "protobuf's fixed fields are little-endian");
 
-#define TAG(number, type) ((number) << 3 | (type))
+#define TAG(number, type) ((uint8_t)((number) << 3 | (type)))
 
 enum wire_type {
 	WIRE_VARINT = 0,
