@@ -106,6 +106,31 @@ int brain_store(struct brain *brain, struct nstep *stream, const float *state, u
 	return err;
 }
 
+int brain_recall(struct brain *brain, struct nstep *stream, const float *state, uint32_t action,
+	float reward, const float *next_state, enum replay_end end, uint64_t next_mask)
+{
+	int err;
+
+	pthread_mutex_lock(&brain->replay_lock);
+	err = replay_nstep_push(
+		&brain->replay, stream, state, action, reward, next_state, end, next_mask);
+	pthread_mutex_unlock(&brain->replay_lock);
+	return err;
+}
+
+void brain_forget(struct brain *brain)
+{
+	pthread_mutex_lock(&brain->replay_lock);
+	replay_clear(&brain->replay);
+	brain->owed = 0;
+	pthread_mutex_unlock(&brain->replay_lock);
+}
+
+const struct replay *brain_replay(const struct brain *brain)
+{
+	return &brain->replay;
+}
+
 void brain_evaluate(struct brain *brain, const float *state, float *q)
 {
 	float scratch[SCRATCH_FLOATS];

@@ -40,6 +40,13 @@ const struct train_config *brain_train_config(const struct brain *brain);
 /* Store an experience of @stream (made with nstep_create()). Errors as replay_nstep_push(). */
 int brain_store(struct brain *brain, struct nstep *stream, const float *state, uint32_t action,
 	float reward, const float *next_state, enum replay_end end, uint64_t next_mask);
+/* The same of one that was stored before, by another process: no gradient steps follow from it. */
+int brain_recall(struct brain *brain, struct nstep *stream, const float *state, uint32_t action,
+	float reward, const float *next_state, enum replay_end end, uint64_t next_mask);
+/* Empty the replay buffer; the weights stay. */
+void brain_forget(struct brain *brain);
+/* For tests, while no other thread uses it. */
+const struct replay *brain_replay(const struct brain *brain);
 /* q[actions] of one state, by the newest snapshot. */
 void brain_evaluate(struct brain *brain, const float *state, float *q);
 /* Body of the training thread of one or more brains; returns when *stop is set. */

@@ -96,53 +96,6 @@ static int report_check(const Ebbtide__Wire__Report *report, char *error, size_t
 	return 0;
 }
 
-static struct agent_record *agent_get(
-	struct learner *learner, const char *name, uint64_t incarnation)
-{
-	struct agent_record **agents, *record;
-
-	for (size_t i = 0; i < learner->agent_count; i++)
-		if (learner->agents[i]->incarnation == incarnation &&
-			strcmp(learner->agents[i]->name, name) == 0)
-			return learner->agents[i];
-	agents = realloc(learner->agents, (learner->agent_count + 1) * sizeof(*agents));
-	if (!agents)
-		return NULL;
-	learner->agents = agents;
-	record = calloc(1, sizeof(*record));
-	if (!record)
-		return NULL;
-	snprintf(record->name, sizeof(record->name), "%s", name);
-	record->incarnation = incarnation;
-	agents[learner->agent_count++] = record;
-	return record;
-}
-
-/* True the first time. A sequence older than the window counts as seen. */
-static bool agent_first(struct agent_record *record, uint64_t sequence)
-{
-	uint64_t *word, bit;
-
-	if (sequence > record->highest) {
-		uint64_t from = record->highest + 1;
-
-		if (sequence - record->highest >= AGENT_WINDOW)
-			memset(record->seen, 0, sizeof(record->seen));
-		else
-			for (uint64_t s = from; s <= sequence; s++)
-				record->seen[s % AGENT_WINDOW / 64] &= ~(1ULL << (s % 64));
-		record->highest = sequence;
-	} else if (record->highest - sequence >= AGENT_WINDOW) {
-		return false;
-	}
-	word = &record->seen[sequence % AGENT_WINDOW / 64];
-	bit = 1ULL << (sequence % 64);
-	if (*word & bit)
-		return false;
-	*word |= bit;
-	return true;
-}
-
 static void sample_from_wire(const Ebbtide__Wire__Sample *wire, struct sample *sample)
 {
 #define COPY(field) sample->field = wire->field;
@@ -169,10 +122,76 @@ static void experience_store(struct learner *learner, struct service *service,
 	learner->counts.experiences++;
 }
 
-/* True when @out holds an action for the agent. */
-static bool unit_handle(struct learner *learner, const char *agent, Ebbtide__Wire__Unit *wire,
-	bool fresh, struct wire_action *out)
+/* One report on its way. */
+struct arrival {
+	struct learner *learner;
+	const Ebbtide__Wire__Report *report;
+	struct sequence_claim claim;
+	bool repeated;	      /* stored before; its answer may have been lost */
+	uint64_t *next_masks; /* [units], of those with an experience */
+};
+
+static struct envelope_unit bounds_of(
+	const struct service *service, const struct sample *sample, const Ebbtide__Wire__Unit *wire)
 {
+	return (struct envelope_unit){.objective = &service->objective,
+		.sample = sample,
+		.cpu_declared_millicores = wire->cpu_declared_millicores,
+		.memory_declared_bytes = wire->memory_declared_bytes};
+}
+
+/* With the lock held. What is stored later is what is logged now, the mask included. */
+static int experience_pack(struct arrival *arrival, size_t i, struct batch_writer *batch)
+{
+	struct learner *learner = arrival->learner;
+	const Ebbtide__Wire__Unit *wire = arrival->report->units[i];
+	const Ebbtide__Wire__Experience *from = wire->experience;
+	struct service *service = services_get(&learner->services, wire->namespace_, wire->service);
+	struct experience experience = {.namespace = wire->namespace_,
+		.service = wire->service,
+		.state = from->state,
+		.next_state = from->next_state,
+		.reward = from->reward,
+		.action = from->action,
+		.end = from->terminal ? REPLAY_TERMINAL : REPLAY_CONTINUES};
+	struct envelope_unit bounds;
+	struct sample sample;
+
+	if (!service)
+		return -ENOMEM;
+	sample_from_wire(wire->sample, &sample);
+	bounds = bounds_of(service, &sample, wire);
+	experience.next_mask = envelope_vertical_mask(&bounds, NULL);
+	arrival->next_masks[i] = experience.next_mask;
+	return batch_add(batch, &experience);
+}
+
+/* The experiences into the log, before anything is acknowledged or learnt from. */
+static int experiences_log(struct arrival *arrival)
+{
+	const Ebbtide__Wire__Report *report = arrival->report;
+	const struct batch_source source = {.agent = report->agent,
+		.incarnation = report->incarnation,
+		.sequence = report->sequence};
+	struct batch_writer batch;
+	int err = batch_writer_init(&batch, &source, STATE_SIZE);
+
+	pthread_mutex_lock(&arrival->learner->lock);
+	for (size_t i = 0; i < report->n_units && !err; i++)
+		if (report->units[i]->experience)
+			err = experience_pack(arrival, i, &batch);
+	pthread_mutex_unlock(&arrival->learner->lock);
+	if (!err && batch.count)
+		err = experience_log_append(arrival->learner->log, &batch);
+	batch_writer_free(&batch);
+	return err;
+}
+
+/* True when @out holds an action for the agent. */
+static bool unit_handle(struct arrival *arrival, size_t i, struct wire_action *out)
+{
+	struct learner *learner = arrival->learner;
+	Ebbtide__Wire__Unit *wire = arrival->report->units[i];
 	struct policy_context context = {.config = &learner->config.policy,
 		.vertical = learner->vertical,
 		.horizontal = learner->horizontal,
@@ -184,25 +203,23 @@ static bool unit_handle(struct learner *learner, const char *agent, Ebbtide__Wir
 	struct sample sample;
 	bool apply;
 
-	unit = service ? service_get_unit(service, agent, brain_train_config(learner->vertical))
+	unit = service ? service_get_unit(service, arrival->report->agent,
+				 brain_train_config(learner->vertical))
 		       : NULL;
 	if (!unit)
 		return false;
 	sample_from_wire(wire->sample, &sample);
-	bounds = (struct envelope_unit){.objective = &service->objective,
-		.sample = &sample,
-		.cpu_declared_millicores = wire->cpu_declared_millicores,
-		.memory_declared_bytes = wire->memory_declared_bytes};
-	if (wire->experience)
-		experience_store(learner, service, unit, wire->experience,
-			envelope_vertical_mask(&bounds, NULL));
+	bounds = bounds_of(service, &sample, wire);
+	if (wire->experience && !arrival->repeated)
+		experience_store(learner, service, unit, wire->experience, arrival->next_masks[i]);
 	/* A report that waited in a spool teaches, but says nothing of now. */
-	if (!fresh)
+	if (!arrival->claim.newest)
 		return false;
 	unit->sample = sample;
 	memcpy(unit->state, wire->state, sizeof(unit->state));
 	unit->updated_s = context.now_s;
-	sample_extend(&service->period, &unit->sample);
+	if (!arrival->repeated)
+		sample_extend(&service->period, &unit->sample);
 	if (!wire->decide || !service->has_objective ||
 		service->objective.mode == OBJECTIVE_OBSERVE)
 		return false;
@@ -258,13 +275,63 @@ static int answer_pack(const Ebbtide__Wire__Report *report, struct wire_action *
 	return *answer ? 0 : -ENOMEM;
 }
 
+static int refuse_claim(int err, uint64_t sequence, char *error, size_t error_size)
+{
+	switch (err) {
+	case -EBUSY:
+		snprintf(error, error_size, "sequence %llu is being stored: try again\n",
+			(unsigned long long)sequence);
+		return err;
+	case -ESTALE:
+		snprintf(error, error_size,
+			"sequence: %llu is older than the %d gaps that are remembered",
+			(unsigned long long)sequence, SEQUENCES_RANGES);
+		return -EINVAL;
+	default:
+		snprintf(error, error_size, "out of memory: try again\n");
+		return err;
+	}
+}
+
+/* Store what is new and decide; @actions get what the answer says, @count of them. */
+static int arrival_handle(struct arrival *arrival, struct wire_action *actions, size_t *count,
+	char *error, size_t error_size)
+{
+	struct learner *learner = arrival->learner;
+	const Ebbtide__Wire__Report *report = arrival->report;
+	double start_s = learner_now_s();
+	int err = sequences_claim(&learner->sequences, report->agent, report->incarnation,
+		report->sequence, (uint64_t)(learner_unix_s() * 1e6), &arrival->claim);
+
+	arrival->repeated = err == -EEXIST;
+	if (err && !arrival->repeated)
+		return refuse_claim(err, report->sequence, error, error_size);
+	err = arrival->repeated ? 0 : experiences_log(arrival);
+	if (err) {
+		sequences_settle(&learner->sequences, &arrival->claim, false);
+		snprintf(error, error_size, "not stored: %s: try again\n", strerror(-err));
+		return err == -EINVAL ? -EIO : err;
+	}
+	pthread_mutex_lock(&learner->lock);
+	if (arrival->repeated)
+		learner->counts.reports_repeated++;
+	else
+		learner->counts.reports++;
+	for (size_t i = 0; i < report->n_units; i++)
+		*count += unit_handle(arrival, i, &actions[*count]);
+	learner->counts.decision_us_sum += (learner_now_s() - start_s) * 1e6;
+	pthread_mutex_unlock(&learner->lock);
+	if (!arrival->repeated)
+		sequences_settle(&learner->sequences, &arrival->claim, true);
+	return 0;
+}
+
 int report_handle(struct learner *learner, const uint8_t *bytes, size_t size, uint8_t **answer,
 	size_t *answer_size, char *error, size_t error_size)
 {
 	Ebbtide__Wire__Report *report = ebbtide__wire__report__unpack(NULL, size, bytes);
+	struct arrival arrival = {.learner = learner, .report = report};
 	struct wire_action *actions = NULL;
-	struct agent_record *record;
-	double start_s = learner_now_s();
 	size_t count = 0;
 	int err;
 
@@ -276,29 +343,23 @@ int report_handle(struct learner *learner, const uint8_t *bytes, size_t size, ui
 	if (err)
 		goto out;
 	actions = calloc(report->n_units + 1, sizeof(*actions));
-	if (!actions) {
+	arrival.next_masks = calloc(report->n_units + 1, sizeof(*arrival.next_masks));
+	if (!actions || !arrival.next_masks) {
 		err = -ENOMEM;
 		goto out;
 	}
-	pthread_mutex_lock(&learner->lock);
-	record = agent_get(learner, report->agent, report->incarnation);
-	if (record) {
-		bool newest = report->sequence > record->highest;
-
-		if (agent_first(record, report->sequence)) {
-			learner->counts.reports++;
-			for (size_t i = 0; i < report->n_units; i++)
-				count += unit_handle(learner, report->agent, report->units[i],
-					newest, &actions[count]);
-		} else {
-			learner->counts.reports_repeated++;
-		}
-		learner->counts.decision_us_sum += (learner_now_s() - start_s) * 1e6;
+	err = experience_log_enter(learner->log);
+	if (err) {
+		snprintf(error, error_size, "standby: the state directory is not open\n");
+		goto out;
 	}
-	pthread_mutex_unlock(&learner->lock);
-	err = answer_pack(report, actions, count, answer, answer_size);
+	err = arrival_handle(&arrival, actions, &count, error, error_size);
+	experience_log_leave(learner->log);
+	if (!err)
+		err = answer_pack(report, actions, count, answer, answer_size);
 out:
 	free(actions);
+	free(arrival.next_masks);
 	ebbtide__wire__report__free_unpacked(report, NULL);
 	return err;
 }

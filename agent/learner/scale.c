@@ -8,9 +8,6 @@
 #include <string.h>
 #include <time.h>
 
-/* A unit that has said nothing for so long is gone with its node. */
-#define UNIT_AGE_S 60
-
 void scale_objective(struct learner *learner, enum kube_event event, const json_t *object)
 {
 	struct objective objective;
@@ -122,10 +119,20 @@ static float period_learn(
 		nstep_create(&service->stream, brain_train_config(learner->horizontal)->n_step,
 			STATE_SIZE, brain_train_config(learner->horizontal)->gamma))
 		return reward;
-	if (had && service->acted)
+	if (had && service->acted) {
+		const struct experience experience = {.namespace = service->namespace,
+			.service = service->name,
+			.state = previous,
+			.next_state = service->state,
+			.reward = reward,
+			.action = service->action,
+			.end = REPLAY_CONTINUES,
+			.next_mask = envelope_horizontal_mask(bounds, NULL)};
+
 		(void)brain_store(learner->horizontal, &service->stream, previous, service->action,
-			reward, service->state, REPLAY_CONTINUES,
-			envelope_horizontal_mask(bounds, NULL));
+			reward, service->state, experience.end, experience.next_mask);
+		experience_log_queue(learner->log, &experience);
+	}
 	service->acted = false;
 	return reward;
 }
@@ -179,7 +186,7 @@ void scale_decide(struct learner *learner, double now_s)
 	for (size_t i = 0; i < learner->services.count; i++) {
 		struct service *service = learner->services.items[i];
 
-		service_expire_units(service, now_s, UNIT_AGE_S);
+		service_expire_units(service, now_s, SERVICE_UNIT_AGE_S);
 		if (now_s - service->decided_s < learner->config.scale_period_s)
 			continue;
 		if (service->decided_s > 0 && service->has_objective && service->has_deployment &&
@@ -265,6 +272,7 @@ void *scale_thread(void *context)
 			pthread_mutex_lock(&learner->lock);
 			scale_decide(learner, now_s);
 			pthread_mutex_unlock(&learner->lock);
+			experience_log_flush(learner);
 			scale_send(learner, client);
 			if (now_s - published_s >= 5) {
 				status_publish(learner, client);

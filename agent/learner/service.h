@@ -12,6 +12,8 @@
 #include "learner/rules.h"
 
 #define SERVICE_UNITS_MAX 16384
+/* A unit that has said nothing for so long is gone with its node. */
+#define SERVICE_UNIT_AGE_S 60
 
 struct service_unit {
 	char agent[256];
