@@ -124,7 +124,8 @@ const struct train_config *brain_train_config(const struct brain *brain)
 	return &brain->options.train;
 }
 
-size_t brain_store(struct brain *brain, struct brain_experience *experiences, size_t count)
+static size_t store(struct brain *brain, struct brain_experience *experiences, size_t count,
+	double replay_ratio)
 {
 	uint64_t before;
 	size_t stored = 0;
@@ -140,9 +141,32 @@ size_t brain_store(struct brain *brain, struct brain_experience *experiences, si
 			e->reward, e->next_state, e->end, e->next_mask);
 		stored += e->err == 0;
 	}
-	brain->owed += (double)(brain->replay.pushed - before) * brain->options.replay_ratio;
+	brain->owed += (double)(brain->replay.pushed - before) * replay_ratio;
 	pthread_mutex_unlock(&brain->replay_lock);
 	return stored;
+}
+
+size_t brain_store(struct brain *brain, struct brain_experience *experiences, size_t count)
+{
+	return store(brain, experiences, count, brain->options.replay_ratio);
+}
+
+size_t brain_recall(struct brain *brain, struct brain_experience *experiences, size_t count)
+{
+	return store(brain, experiences, count, 0);
+}
+
+void brain_forget(struct brain *brain)
+{
+	pthread_mutex_lock(&brain->replay_lock);
+	replay_clear(&brain->replay);
+	brain->owed = 0;
+	pthread_mutex_unlock(&brain->replay_lock);
+}
+
+const struct replay *brain_replay(const struct brain *brain)
+{
+	return &brain->replay;
 }
 
 static struct snapshot *snapshot_take(struct brain *brain, struct evaluator **evaluator)

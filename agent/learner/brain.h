@@ -50,6 +50,12 @@ struct brain_experience {
 };
 /* Store @count of them, in order, under one lock. Returns how many were stored. */
 size_t brain_store(struct brain *brain, struct brain_experience *experiences, size_t count);
+/* The same of ones that were stored before, by another process: no gradient steps follow. */
+size_t brain_recall(struct brain *brain, struct brain_experience *experiences, size_t count);
+/* Empty the replay buffer; the weights stay. */
+void brain_forget(struct brain *brain);
+/* For tests, while no other thread uses it. */
+const struct replay *brain_replay(const struct brain *brain);
 /*
  * q[rows][actions] of states[rows][inputs], all by one snapshot: the newest, or its forerunner
  * when evaluations hold all others. Any number of threads at a time.

@@ -73,8 +73,8 @@ static enum MHD_Result handle_report(
 		return answer_text(connection, MHD_HTTP_BAD_REQUEST, error);
 	}
 	if (err)
-		return answer_text(
-			connection, MHD_HTTP_SERVICE_UNAVAILABLE, "out of memory: try again\n");
+		return answer_text(connection, MHD_HTTP_SERVICE_UNAVAILABLE,
+			error[0] ? error : "out of memory: try again\n");
 	return answer(connection, MHD_HTTP_OK, "application/x-protobuf", packed, size,
 		MHD_RESPMEM_MUST_FREE);
 }

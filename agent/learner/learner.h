@@ -3,15 +3,18 @@
  * The learner as a whole: what main.c sets up and the threads share.
  *
  * Threads: HTTP (ingest and decisions), training, objectives and deployments (watches), scale
- * (horizontal decisions, status, lease, checkpoints). `lock` guards services, agents and counts.
+ * (horizontal decisions, status, lease); the main one takes over, gives up and writes checkpoints.
+ * `lock` guards services and counts.
  */
 #ifndef EBBTIDE_LEARNER_H
 #define EBBTIDE_LEARNER_H
 
 #include "common/kube.h"
 #include "learner/brain.h"
+#include "learner/experience_log.h"
 #include "learner/journal.h"
 #include "learner/policy.h"
+#include "learner/sequences.h"
 #include "learner/service.h"
 
 #include <pthread.h>
@@ -24,22 +27,14 @@ struct learner_config {
 	const char *identity;
 	double scale_period_s;
 	uint32_t checkpoint_period_s;
+	uint32_t checkpoints; /* kept of each network */
+	enum durability durability;
 	uint32_t replay_capacity;
 	double replay_ratio;
 	double updates_per_s_max;
 	uint64_t seed;
 	struct policy_config policy;
 	struct train_config train;
-};
-
-/* One agent's reports that were taken: a retry is not stored twice. */
-#define AGENT_WINDOW 4096
-struct agent_record {
-	char name[256];
-	uint64_t hash; /* of name and incarnation */
-	uint64_t incarnation;
-	uint64_t highest;
-	uint64_t seen[AGENT_WINDOW / 64]; /* bit (sequence % AGENT_WINDOW) */
 };
 
 struct learner_counts {
@@ -61,14 +56,14 @@ struct learner {
 	struct brain *horizontal;
 	pthread_mutex_t lock;
 	struct services services;
-	struct agent_record **agents;
-	size_t agent_count;
-	struct index agent_index;
+	struct sequences sequences; /* reports taken: one that comes again is not stored twice */
+	struct experience_log *log; /* NULL: nothing is kept on disk */
 	struct learner_counts counts;
 	struct random_state random;
 	struct journal *journal;
 	atomic_bool stop;
-	atomic_bool leader;
+	atomic_bool elected; /* by the lease */
+	atomic_bool leader;  /* elected, and the state directory is taken over */
 };
 
 /* ingest.c */
@@ -78,7 +73,8 @@ void ingest_close(struct ingest *ingest);
 
 /*
  * report.c: one report in, one packed answer out (free() it). -EINVAL: refused, with the field in
- * @error; -ENOSPC: no room for its units, so nothing was stored; -ENOMEM.
+ * @error; -ENOSPC: no room for its units; any other: not stored, to be sent again. The reason is in
+ * @error.
  */
 int report_handle(struct learner *learner, const uint8_t *bytes, size_t size, uint8_t **answer,
 	size_t *answer_size, char *error, size_t error_size);
@@ -92,7 +88,7 @@ void scale_decide(struct learner *learner, double now_s);
 void scale_objective(struct learner *learner, enum kube_event event, const json_t *object);
 void scale_deployment(struct learner *learner, enum kube_event event, const json_t *object);
 
-/* lease.c: acquire or renew; sets learner->leader. Call every few seconds. */
+/* lease.c: acquire or renew; sets learner->elected. Call every few seconds. */
 void lease_renew(struct learner *learner, struct kube_client *client, double now_s);
 void lease_release(struct learner *learner, struct kube_client *client);
 

@@ -2,6 +2,7 @@
 /* ebbtide-learner: one a cluster. Takes experiences, trains, decides. */
 #include "common/log.h"
 #include "learner/blas.h"
+#include "learner/dump.h"
 #include "learner/learner.h"
 
 #include <curl/curl.h>
@@ -26,14 +27,19 @@ static const char usage[] =
 	"  --listen HOST:PORT       HTTP for agents, /metrics, /healthz (default 127.0.0.1:9650)\n"
 	"  --server URL             Kubernetes API (default: --kubeconfig, $KUBECONFIG, service account)\n"
 	"  --kubeconfig FILE        where the API is and who we are\n"
-	"  --state DIR              checkpoints (default /var/lib/ebbtide-learner)\n"
+	"  --state DIR              checkpoints and the experience log (default\n"
+	"                           /var/lib/ebbtide-learner)\n"
 	"  --decisions FILE         append every decision, one JSON object a line\n"
 	"  --lease NAMESPACE/NAME   lead through this Lease (default: none, always leading)\n"
 	"  --identity NAME          in that Lease (default: hostname and pid)\n"
 	"  --scale-period-s N       seconds between two decisions on replicas (default 10)\n"
 	"  --cooldown-s N           rest after a scale-in (default 30)\n"
 	"  --checkpoint-period-s N  (default 60)\n"
-	"  --replay N               transitions in each replay buffer (default 100000)\n"
+	"  --checkpoints N          kept of each network (default 3)\n"
+	"  --replay N               transitions in each replay buffer, and at least as many\n"
+	"                           experiences in its log (default 100000)\n"
+	"  --durability KIND        what an acknowledged experience survives: process (kill -9) or\n"
+	"                           fsync (loss of power, slower) (default process)\n"
 	"  --replay-ratio N         gradient steps per experience (default 8)\n"
 	"  --updates-per-s N        bound on gradient steps (default 400)\n"
 	"  --explore N              share of exploring decisions at the start (default 0.9)\n"
@@ -43,6 +49,8 @@ static const char usage[] =
 	"                           utilisation (default 15:300:0.5)\n"
 	"  --hpa P:W:T              its replicas: period, stabilisation, target (default 15:300:0.5)\n"
 	"  --log-level LEVEL        err, warning, notice, info, debug (default info)\n"
+	"  --dump-replay DIR        print the experience log of a state directory, one JSON object a\n"
+	"                           record, and leave; also while a learner writes it\n"
 	"  --help, --version\n\n"
 	"SIGTERM and SIGINT write a checkpoint and leave.\n"
 	"Exit status: 0 left as asked, 1 could not start, 2 wrong usage. See docs/learner.md.\n";
@@ -51,6 +59,7 @@ struct options {
 	struct learner_config config;
 	const char *server;
 	const char *kubeconfig;
+	const char *dump_directory; /* print its log instead of anything else */
 };
 
 enum option_id {
@@ -64,7 +73,10 @@ enum option_id {
 	OPTION_SCALE_PERIOD,
 	OPTION_COOLDOWN,
 	OPTION_CHECKPOINT,
+	OPTION_CHECKPOINTS,
 	OPTION_REPLAY,
+	OPTION_DURABILITY,
+	OPTION_DUMP,
 	OPTION_RATIO,
 	OPTION_UPDATES,
 	OPTION_EXPLORE,
@@ -88,7 +100,10 @@ static const struct option long_options[] = {
 	{"scale-period-s", required_argument, NULL, OPTION_SCALE_PERIOD},
 	{"cooldown-s", required_argument, NULL, OPTION_COOLDOWN},
 	{"checkpoint-period-s", required_argument, NULL, OPTION_CHECKPOINT},
+	{"checkpoints", required_argument, NULL, OPTION_CHECKPOINTS},
 	{"replay", required_argument, NULL, OPTION_REPLAY},
+	{"durability", required_argument, NULL, OPTION_DURABILITY},
+	{"dump-replay", required_argument, NULL, OPTION_DUMP},
 	{"replay-ratio", required_argument, NULL, OPTION_RATIO},
 	{"updates-per-s", required_argument, NULL, OPTION_UPDATES},
 	{"explore", required_argument, NULL, OPTION_EXPLORE},
@@ -114,6 +129,7 @@ enum number_index {
 	NUMBER_SCALE_PERIOD,
 	NUMBER_COOLDOWN,
 	NUMBER_CHECKPOINT,
+	NUMBER_CHECKPOINTS,
 	NUMBER_REPLAY,
 	NUMBER_RATIO,
 	NUMBER_UPDATES,
@@ -130,6 +146,7 @@ static const struct number_option number_options[] = {
 	{OPTION_SCALE_PERIOD, 0.1, 3600, NUMBER_SCALE_PERIOD},
 	{OPTION_COOLDOWN, 0, 86400, NUMBER_COOLDOWN},
 	{OPTION_CHECKPOINT, 1, 86400, NUMBER_CHECKPOINT},
+	{OPTION_CHECKPOINTS, 1, 100, NUMBER_CHECKPOINTS},
 	{OPTION_REPLAY, 64, 100e6, NUMBER_REPLAY},
 	{OPTION_RATIO, 0, 1000, NUMBER_RATIO},
 	{OPTION_UPDATES, 0, 1e6, NUMBER_UPDATES},
@@ -198,6 +215,18 @@ static int level_apply(const char *value)
 	return 0;
 }
 
+static int durability_apply(struct learner_config *config, const char *value)
+{
+	if (strcmp(value, "process") != 0 && strcmp(value, "fsync") != 0) {
+		fprintf(stderr,
+			"ebbtide-learner: --durability: \"%s\" is not one of process, fsync\n",
+			value);
+		return -EINVAL;
+	}
+	config->durability = value[0] == 'f' ? DURABILITY_FSYNC : DURABILITY_PROCESS;
+	return 0;
+}
+
 static int option_apply(struct options *options, int id, const char *value)
 {
 	struct learner_config *config = &options->config;
@@ -218,6 +247,11 @@ static int option_apply(struct options *options, int id, const char *value)
 		return 0;
 	case OPTION_DECISIONS:
 		config->journal_path = value;
+		return 0;
+	case OPTION_DURABILITY:
+		return durability_apply(config, value);
+	case OPTION_DUMP:
+		options->dump_directory = value;
 		return 0;
 	case OPTION_LEASE:
 		config->lease = value;
@@ -265,6 +299,7 @@ static void options_default(struct options *options, struct numbers *numbers)
 	numbers->values[NUMBER_SCALE_PERIOD] = 10;
 	numbers->values[NUMBER_COOLDOWN] = options->config.policy.cooldown_s;
 	numbers->values[NUMBER_CHECKPOINT] = 60;
+	numbers->values[NUMBER_CHECKPOINTS] = 3;
 	numbers->values[NUMBER_REPLAY] = 100000;
 	numbers->values[NUMBER_RATIO] = 8;
 	numbers->values[NUMBER_UPDATES] = 400;
@@ -295,6 +330,7 @@ static int options_parse(struct options *options, int argc, char **argv)
 	}
 	config->scale_period_s = numbers.values[NUMBER_SCALE_PERIOD];
 	config->checkpoint_period_s = (uint32_t)numbers.values[NUMBER_CHECKPOINT];
+	config->checkpoints = (uint32_t)numbers.values[NUMBER_CHECKPOINTS];
 	config->replay_capacity = (uint32_t)numbers.values[NUMBER_REPLAY];
 	config->replay_ratio = numbers.values[NUMBER_RATIO];
 	config->updates_per_s_max = numbers.values[NUMBER_UPDATES];
@@ -364,19 +400,17 @@ static int learner_open(struct learner *learner, const struct options *options)
 		}
 	}
 	random_seed(&learner->random, learner->config.seed + 2);
-	err = brains_open(learner);
+	err = experience_log_create(&learner->log);
 	if (!err)
-		persist_load(learner);
+		err = brains_open(learner);
 	return err;
 }
 
 static void learner_close(struct learner *learner)
 {
 	services_free(&learner->services);
-	for (size_t i = 0; i < learner->agent_count; i++)
-		free(learner->agents[i]);
-	free(learner->agents);
-	index_free(&learner->agent_index);
+	sequences_free(&learner->sequences);
+	experience_log_free(learner->log);
 	brain_close(learner->vertical);
 	brain_close(learner->horizontal);
 	journal_close(learner->journal);
@@ -392,15 +426,50 @@ static void *train_thread(void *context)
 	return NULL;
 }
 
-static void wait_for_signal(struct learner *learner, const sigset_t *signals)
+/* Everything that the last leader, or the last process, left in the state directory. */
+static int take_over(struct learner *learner)
 {
-	for (;;) {
-		struct timespec period = {.tv_sec = learner->config.checkpoint_period_s};
+	int err = experience_log_start(learner);
 
-		if (sigtimedwait(signals, NULL, &period) > 0)
-			return;
-		if (errno == EAGAIN)
+	/* The directory is ours from here. */
+	if (!err)
+		persist_load(learner);
+	if (err)
+		log_err("state=%s error=\"%s\"%s", learner->config.state_directory,
+			err == -EBUSY ? "another learner writes here" : strerror(-err),
+			err == -EBUSY ? " do=\"end it or give another --state\"" : "");
+	/* The lease may be lost again by now. */
+	if (!err && atomic_load(&learner->elected)) {
+		atomic_store(&learner->leader, true);
+		log_notice("event=leading state=%s", learner->config.state_directory);
+	}
+	return err;
+}
+
+/* Follow the lease; when the directory cannot be had, try again at @retry_s. */
+static void follow_election(struct learner *learner, double now_s, double *retry_s)
+{
+	bool elected = atomic_load(&learner->elected), leader = atomic_load(&learner->leader);
+
+	if (elected && !leader && now_s >= *retry_s && take_over(learner))
+		*retry_s = now_s + 2;
+	if (!elected)
+		experience_log_stop(learner);
+}
+
+static void lead_until_signal(struct learner *learner, const sigset_t *signals)
+{
+	const struct timespec pause = {.tv_nsec = 100 * 1000000L};
+	double saved_s = learner_now_s(), retry_s = 0;
+
+	while (sigtimedwait(signals, NULL, &pause) < 0) {
+		double now_s = learner_now_s();
+
+		follow_election(learner, now_s, &retry_s);
+		if (now_s - saved_s >= learner->config.checkpoint_period_s) {
 			(void)persist_save(learner);
+			saved_s = now_s;
+		}
 	}
 }
 
@@ -433,23 +502,31 @@ static int learner_run(struct learner *learner, const sigset_t *signals)
 	struct ingest *ingest = NULL;
 	int err;
 
-	atomic_store(&learner->leader, learner->config.lease == NULL);
+	atomic_store(&learner->elected, learner->config.lease == NULL);
 	err = ingest_open(learner, &ingest);
 	if (err) {
 		log_err("listen=%s error=\"%s\" do=\"free the port or give --listen\"",
 			learner->config.listen, strerror(-err));
 		return err;
 	}
+	/* Who asks meanwhile is told to try again. */
+	if (!learner->config.lease)
+		err = take_over(learner);
+	if (err) {
+		ingest_close(ingest);
+		return err;
+	}
 	for (int i = 0; i < 4; i++)
 		pthread_create(&threads[i], NULL, bodies[i], learner);
 	log_notice("event=ready listen=%s blas=%s seed=%llu", learner->config.listen,
 		blas_corename(), (unsigned long long)learner->config.seed);
-	wait_for_signal(learner, signals);
+	lead_until_signal(learner, signals);
 	atomic_store(&learner->stop, true);
 	for (int i = 0; i < 4; i++)
 		pthread_join(threads[i], NULL);
 	ingest_close(ingest);
 	err = persist_save(learner);
+	experience_log_stop(learner);
 	log_notice("event=leaving checkpoint=%s", err ? "failed" : "written");
 	return 0;
 }
@@ -471,6 +548,8 @@ int main(int argc, char **argv)
 	err = options_parse(&options, argc, argv);
 	if (err)
 		return err > 0 ? EXIT_SUCCESS : EXIT_USAGE;
+	if (options.dump_directory)
+		return dump_replay(options.dump_directory) ? EXIT_FAILURE : EXIT_SUCCESS;
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 	signal(SIGPIPE, SIG_IGN);
 	files_raise();

@@ -14,6 +14,8 @@
 		counts->reports_refused)                                                           \
 	X("ebbtide_learner_reports_repeated_total", "counter", "Reports sent again, stored once.", \
 		counts->reports_repeated)                                                          \
+	X("ebbtide_learner_agents", "gauge", "Agents' starts whose reports are remembered.",       \
+		sequences_count(&learner->sequences))                                              \
 	X("ebbtide_learner_experiences_total", "counter", "Experiences stored.",                   \
 		counts->experiences)                                                               \
 	X("ebbtide_learner_actions_total", "counter", "Vertical decisions sent to agents.",        \
@@ -27,6 +29,21 @@
 		counts->scale_failures)                                                            \
 	X("ebbtide_learner_checkpoints_total", "counter", "Checkpoints written.",                  \
 		counts->checkpoints)
+
+#define LOG_METRICS(X)                                                                             \
+	X("ebbtide_learner_log_bytes", "gauge", "Size of the experience log on disk.", log.bytes)  \
+	X("ebbtide_learner_log_segments", "gauge", "Files of the experience log.", log.segments)   \
+	X("ebbtide_learner_log_experiences", "gauge", "Experiences in the log.", log.experiences)  \
+	X("ebbtide_learner_log_appends_total", "counter", "Batches written to the log.",           \
+		log.appends)                                                                       \
+	X("ebbtide_learner_log_syncs_total", "counter", "Syncs of the log to the disk.",           \
+		log.syncs)                                                                         \
+	X("ebbtide_learner_log_failures_total", "counter",                                         \
+		"Batches that could not be written and were not acknowledged.", log.failures)      \
+	X("ebbtide_learner_log_torn_bytes", "gauge", "Cut from the log's end at the start.",       \
+		log.torn_bytes)                                                                    \
+	X("ebbtide_learner_log_damaged_bytes", "gauge",                                            \
+		"Damage found in the log at the start and passed over.", log.damaged_bytes)
 
 #define BRAIN_METRICS(X)                                                                           \
 	X("ebbtide_learner_updates_total", "counter", "Gradient steps.", status.steps)             \
@@ -110,8 +127,10 @@ void metrics_write(struct learner *learner, struct prometheus *out)
 {
 	const struct learner_counts *counts = &learner->counts;
 	const struct services *services = &learner->services;
+	struct segments_status log;
 	char labels[512];
 
+	(void)experience_log_read_status(learner->log, &log);
 	snprintf(labels, sizeof(labels), "version=\"%s\",blas=\"%s\"", EBBTIDE_VERSION,
 		blas_corename());
 	prometheus_declare(out, "ebbtide_learner_info", "gauge", "Version and BLAS kernels.");
@@ -122,6 +141,7 @@ void metrics_write(struct learner *learner, struct prometheus *out)
 	prometheus_declare(out, metric, form, text);                                               \
 	prometheus_sample(out, metric, NULL, (double)(value));
 	LEARNER_METRICS(X)
+	LOG_METRICS(X)
 #undef X
 #define X(metric, form, text, value)                                                               \
 	prometheus_declare(out, metric, form, text);                                               \

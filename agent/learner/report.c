@@ -5,6 +5,7 @@
 #include "learner/report_decode.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,72 +33,22 @@ struct work {
 	size_t size;
 	struct report_head head;
 	struct chunk *chunk;
-	bool filled; /* the only chunk of a small report is there since its check */
+	size_t first; /* number in the report of the chunk's first unit */
+	bool filled;  /* the only chunk of a small report is there since its check */
+	struct sequence_claim claim;
+	bool repeated; /* stored before; its answer may have been lost */
+	struct batch_writer batch;
+	uint64_t *next_masks; /* [units], of those with an experience */
 	struct answer answer;
 	double now_s;
 	double unix_s;
-	bool begun;
-	bool first;  /* not a repetition */
-	bool newest; /* it says what is now; one that waited in a spool only teaches */
+	struct report_error error;
 };
-
-static struct agent_record *agent_get(
-	struct learner *learner, const char *name, uint64_t incarnation)
-{
-	struct agent_record **agents, *record;
-	uint64_t hash = index_hash(INDEX_HASH_START, &incarnation, sizeof(incarnation));
-
-	hash = index_hash(hash, name, strlen(name));
-	for (size_t at = 0; (record = index_find(&learner->agent_index, hash, &at));)
-		if (record->incarnation == incarnation && strcmp(record->name, name) == 0)
-			return record;
-	agents = realloc(learner->agents, (learner->agent_count + 1) * sizeof(*agents));
-	if (!agents)
-		return NULL;
-	learner->agents = agents;
-	record = calloc(1, sizeof(*record));
-	if (!record)
-		return NULL;
-	snprintf(record->name, sizeof(record->name), "%s", name);
-	record->incarnation = incarnation;
-	record->hash = hash;
-	if (index_add(&learner->agent_index, hash, record)) {
-		free(record);
-		return NULL;
-	}
-	agents[learner->agent_count++] = record;
-	return record;
-}
-
-/* True the first time. A sequence older than the window counts as seen. */
-static bool agent_first(struct agent_record *record, uint64_t sequence)
-{
-	uint64_t *word, bit;
-
-	if (sequence > record->highest) {
-		uint64_t from = record->highest + 1;
-
-		if (sequence - record->highest >= AGENT_WINDOW)
-			memset(record->seen, 0, sizeof(record->seen));
-		else
-			for (uint64_t s = from; s <= sequence; s++)
-				record->seen[s % AGENT_WINDOW / 64] &= ~(1ULL << (s % 64));
-		record->highest = sequence;
-	} else if (record->highest - sequence >= AGENT_WINDOW) {
-		return false;
-	}
-	word = &record->seen[sequence % AGENT_WINDOW / 64];
-	bit = 1ULL << (sequence % 64);
-	if (*word & bit)
-		return false;
-	*word |= bit;
-	return true;
-}
 
 typedef int chunk_body(struct work *work);
 
 /* Decode the units and call @body (or nothing) for every chunk of them; at least once. */
-static int chunks_run(struct work *work, chunk_body *body, struct report_error *error)
+static int chunks_run(struct work *work, chunk_body *body)
 {
 	struct chunk *chunk = work->chunk;
 	struct report_cursor cursor;
@@ -108,9 +59,11 @@ static int chunks_run(struct work *work, chunk_body *body, struct report_error *
 		return body(work);
 	report_cursor_init(&cursor, work->bytes, work->size);
 	do {
+		work->first = seen;
 		for (chunk->count = 0; chunk->count < CHUNK && seen < work->head.unit_count;
 			seen++) {
-			err = report_decode_unit(&cursor, &chunk->units[chunk->count], error);
+			err = report_decode_unit(
+				&cursor, &chunk->units[chunk->count], &work->error);
 			if (err < 0)
 				return err;
 			chunk->count++;
@@ -145,16 +98,6 @@ static bool chunk_find(struct work *work)
 	return all;
 }
 
-static int chunk_reserve(struct work *work)
-{
-	bool all;
-
-	pthread_mutex_lock(&work->learner->lock);
-	all = chunk_find(work);
-	pthread_mutex_unlock(&work->learner->lock);
-	return all ? 0 : -ENOSPC;
-}
-
 /* All states of the chunk in one pass through the network. */
 static void chunk_evaluate(struct work *work)
 {
@@ -178,7 +121,53 @@ static struct envelope_unit bounds_of(const struct service *service, const struc
 		.memory_declared_bytes = wire->memory_declared_bytes};
 }
 
-/* Store the chunk's experiences, in the order in which the report has them. */
+/* The chunk's experiences into the batch. What is stored later is what is logged now. */
+static int chunk_log(struct work *work)
+{
+	struct chunk *chunk = work->chunk;
+	int err;
+
+	pthread_mutex_lock(&work->learner->lock);
+	err = chunk_find(work) ? 0 : -ENOSPC;
+	for (size_t i = 0; i < chunk->count && !err; i++) {
+		const struct report_unit *wire = &chunk->units[i];
+		struct envelope_unit bounds = bounds_of(chunk->known[i]->service, wire);
+		struct experience experience;
+
+		if (!wire->has_experience)
+			continue;
+		experience = (struct experience){.namespace = wire->namespace,
+			.service = wire->service,
+			.state = wire->experience.state,
+			.next_state = wire->experience.next_state,
+			.reward = wire->experience.reward,
+			.action = wire->experience.action,
+			.end = wire->experience.terminal ? REPLAY_TERMINAL : REPLAY_CONTINUES,
+			.next_mask = envelope_vertical_mask(&bounds, NULL)};
+		work->next_masks[work->first + i] = experience.next_mask;
+		err = batch_add(&work->batch, &experience);
+	}
+	pthread_mutex_unlock(&work->learner->lock);
+	return err;
+}
+
+/* The report's experiences into the log, before anything is acknowledged or learnt from. */
+static int report_log(struct work *work)
+{
+	const struct batch_source source = {.agent = work->head.agent,
+		.incarnation = work->head.incarnation,
+		.sequence = work->head.sequence};
+	int err = batch_writer_init(&work->batch, &source, STATE_SIZE);
+
+	if (!err)
+		err = chunks_run(work, chunk_log);
+	if (!err && work->batch.count)
+		err = experience_log_append(work->learner->log, &work->batch);
+	batch_writer_free(&work->batch);
+	return err;
+}
+
+/* The chunk's experiences into the replay buffer, in the order in which the report has them. */
 static void chunk_store(struct work *work)
 {
 	struct learner *learner = work->learner;
@@ -187,21 +176,19 @@ static void chunk_store(struct work *work)
 	size_t count = 0;
 
 	for (size_t i = 0; i < chunk->count; i++) {
-		const struct report_unit *wire = &chunk->units[i];
+		const struct report_experience *experience = &chunk->units[i].experience;
 		struct service_unit *unit = chunk->known[i];
-		struct envelope_unit bounds;
 
-		if (!unit || !wire->has_experience)
+		if (!unit || !chunk->units[i].has_experience)
 			continue;
-		bounds = bounds_of(unit->service, wire);
 		owners[count] = unit->service;
 		chunk->experiences[count++] = (struct brain_experience){.stream = &unit->stream,
-			.state = wire->experience.state,
-			.next_state = wire->experience.next_state,
-			.next_mask = envelope_vertical_mask(&bounds, NULL),
-			.action = wire->experience.action,
-			.reward = wire->experience.reward,
-			.end = wire->experience.terminal ? REPLAY_TERMINAL : REPLAY_CONTINUES};
+			.state = experience->state,
+			.next_state = experience->next_state,
+			.next_mask = work->next_masks[work->first + i],
+			.action = experience->action,
+			.reward = experience->reward,
+			.end = experience->terminal ? REPLAY_TERMINAL : REPLAY_CONTINUES};
 	}
 	learner->counts.experiences += brain_store(learner->vertical, chunk->experiences, count);
 	for (size_t i = 0; i < count; i++) {
@@ -277,65 +264,124 @@ static void chunk_decide(struct work *work)
 		unit->sample = wire->sample;
 		memcpy(unit->state, wire->state, sizeof(unit->state));
 		unit->updated_s = work->now_s;
-		sample_extend(&unit->service->period, &unit->sample);
+		if (!work->repeated)
+			sample_extend(&unit->service->period, &unit->sample);
 		if (wire->decide && unit->service->has_objective &&
 			unit->service->objective.mode != OBJECTIVE_OBSERVE)
 			unit_decide(work, unit, wire, q);
 	}
 }
 
-/* Whose report it is and whether it was there before; the lock is held. */
-static int report_begin(struct work *work)
-{
-	struct learner *learner = work->learner;
-	const struct report_head *head = &work->head;
-	struct agent_record *record = agent_get(learner, head->agent, head->incarnation);
-
-	if (!record)
-		return -ENOMEM;
-	work->begun = true;
-	work->newest = head->sequence > record->highest;
-	work->first = agent_first(record, head->sequence);
-	if (work->first)
-		learner->counts.reports++;
-	else
-		learner->counts.reports_repeated++;
-	return 0;
-}
-
 static int chunk_handle(struct work *work)
 {
 	struct learner *learner = work->learner;
-	int err = 0;
 
-	chunk_evaluate(work);
+	if (work->claim.newest)
+		chunk_evaluate(work);
 	pthread_mutex_lock(&learner->lock);
-	/* A report of several chunks has its units since chunk_reserve(). */
-	if (!chunk_find(work) && work->filled)
-		err = -ENOSPC;
-	if (!err && !work->begun)
-		err = report_begin(work);
-	if (!err && work->first) {
+	/* A unit may have been forgotten since the log was written: find again. */
+	(void)chunk_find(work);
+	if (!work->repeated)
 		chunk_store(work);
-		if (work->newest)
-			chunk_decide(work);
-	}
+	/* A report that waited in a spool teaches, but says nothing of now. */
+	if (work->claim.newest)
+		chunk_decide(work);
 	pthread_mutex_unlock(&learner->lock);
-	return err;
+	return 0;
 }
 
-static int work_run(struct work *work, struct report_error *error)
+__attribute__((format(printf, 2, 3))) static void say(struct work *work, const char *format, ...)
 {
-	int err = report_decode_head(work->bytes, work->size, &work->head, error);
+	va_list args;
 
-	if (!err)
-		err = chunks_run(work, NULL, error);
-	if (!err && !work->filled)
-		err = chunks_run(work, chunk_reserve, error);
+	va_start(args, format);
+	vsnprintf(work->error.text, sizeof(work->error.text), format, args);
+	va_end(args);
+}
+
+static int refuse_claim(struct work *work, int err)
+{
+	unsigned long long sequence = work->head.sequence;
+
+	switch (err) {
+	case -EBUSY:
+		say(work, "sequence %llu is being stored: try again\n", sequence);
+		return err;
+	case -ESTALE:
+		say(work, "sequence: %llu is older than the %d gaps that are remembered", sequence,
+			SEQUENCES_RANGES);
+		return -EINVAL;
+	default:
+		say(work, "out of memory: try again\n");
+		return err;
+	}
+}
+
+static int refuse_storing(struct work *work, int err)
+{
+	if (err == -ENOSPC)
+		say(work,
+			"no room for more units: %zu of %d services, %zu units: try again later\n",
+			work->learner->services.count, SERVICES_MAX,
+			work->learner->services.unit_count);
+	else
+		say(work, "not stored: %s: try again\n", strerror(-err));
+	return err == -EINVAL ? -EIO : err;
+}
+
+/* Store what is new, decide, and count what it took. */
+static int report_take(struct work *work)
+{
+	struct learner *learner = work->learner;
+	const struct report_head *head = &work->head;
+	int err = sequences_claim(&learner->sequences, head->agent, head->incarnation,
+		head->sequence, (uint64_t)(work->unix_s * 1e6), &work->claim);
+
+	work->repeated = err == -EEXIST;
+	if (err && !work->repeated)
+		return refuse_claim(work, err);
+	err = work->repeated ? 0 : report_log(work);
+	if (err) {
+		sequences_settle(&learner->sequences, &work->claim, false);
+		return refuse_storing(work, err);
+	}
+	answer_begin(&work->answer, head->sequence, work->claim.newest ? head->unit_count : 0);
+	(void)chunks_run(work, chunk_handle);
+	if (!work->repeated)
+		sequences_settle(&learner->sequences, &work->claim, true);
+	pthread_mutex_lock(&learner->lock);
+	if (work->repeated)
+		learner->counts.reports_repeated++;
+	else
+		learner->counts.reports++;
+	learner->counts.decision_us_sum += (learner_now_s() - work->now_s) * 1e6;
+	pthread_mutex_unlock(&learner->lock);
+	return 0;
+}
+
+static int work_run(struct work *work)
+{
+	int err = report_decode_head(work->bytes, work->size, &work->head, &work->error);
+
 	if (err)
 		return err;
-	answer_begin(&work->answer, work->head.sequence, work->head.unit_count);
-	return chunks_run(work, chunk_handle, error);
+	work->chunk = malloc(sizeof(*work->chunk));
+	work->next_masks = malloc((work->head.unit_count + 1) * sizeof(*work->next_masks));
+	if (!work->chunk || !work->next_masks) {
+		say(work, "out of memory: try again\n");
+		return -ENOMEM;
+	}
+	err = chunks_run(work, NULL);
+	if (err)
+		return err;
+	err = experience_log_enter(work->learner->log);
+	if (err) {
+		say(work, "standby: the state directory is not open\n");
+		return err;
+	}
+	err = report_take(work);
+	experience_log_leave(work->learner->log);
+	return err;
 }
 
 int report_handle(struct learner *learner, const uint8_t *bytes, size_t size, uint8_t **answer,
@@ -345,26 +391,13 @@ int report_handle(struct learner *learner, const uint8_t *bytes, size_t size, ui
 		.bytes = bytes,
 		.size = size,
 		.now_s = learner_now_s(),
-		.unix_s = learner_unix_s(),
-		.chunk = malloc(sizeof(struct chunk))};
-	struct report_error reason;
-	int err, answer_err;
+		.unix_s = learner_unix_s()};
+	int err = work_run(&work);
 
-	if (!work.chunk)
-		return -ENOMEM;
-	err = work_run(&work, &reason);
-	if (err == -EINVAL)
-		snprintf(error, error_size, "%s", reason.text);
 	free(work.chunk);
-	answer_err = answer_end(&work.answer, answer, answer_size);
-	if (err) {
-		if (!answer_err)
-			free(*answer);
-		*answer = NULL;
-		return err;
-	}
-	pthread_mutex_lock(&learner->lock);
-	learner->counts.decision_us_sum += (learner_now_s() - work.now_s) * 1e6;
-	pthread_mutex_unlock(&learner->lock);
-	return answer_err;
+	free(work.next_masks);
+	if (err)
+		snprintf(error, error_size, "%s", work.error.text);
+	/* Out of memory for the answer only: what was stored is stored, a retry will tell. */
+	return err ? err : answer_end(&work.answer, answer, answer_size);
 }

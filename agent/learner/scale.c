@@ -8,8 +8,6 @@
 #include <string.h>
 #include <time.h>
 
-/* A unit that has said nothing for so long is gone with its node. */
-#define UNIT_AGE_S 60
 /* Units looked at in one round, ten a second: all of 100,000 within their age. */
 #define UNITS_EXPIRE_MOST 512
 
@@ -125,15 +123,24 @@ static float period_learn(
 			STATE_SIZE, brain_train_config(learner->horizontal)->gamma))
 		return reward;
 	if (had && service->acted) {
-		struct brain_experience experience = {.stream = &service->stream,
+		const struct experience logged = {.namespace = service->namespace,
+			.service = service->name,
 			.state = previous,
-			.action = service->action,
-			.reward = reward,
 			.next_state = service->state,
+			.reward = reward,
+			.action = service->action,
 			.end = REPLAY_CONTINUES,
 			.next_mask = envelope_horizontal_mask(bounds, NULL)};
+		struct brain_experience experience = {.stream = &service->stream,
+			.state = logged.state,
+			.next_state = logged.next_state,
+			.reward = logged.reward,
+			.action = logged.action,
+			.end = logged.end,
+			.next_mask = logged.next_mask};
 
 		(void)brain_store(learner->horizontal, &experience, 1);
+		experience_log_queue(learner->log, &logged);
 	}
 	service->acted = false;
 	return reward;
@@ -185,7 +192,7 @@ static void service_decide(struct learner *learner, struct service *service, dou
 
 void scale_decide(struct learner *learner, double now_s)
 {
-	services_expire_units(&learner->services, now_s, UNIT_AGE_S, UNITS_EXPIRE_MOST);
+	services_expire_units(&learner->services, now_s, SERVICE_UNIT_AGE_S, UNITS_EXPIRE_MOST);
 	for (size_t i = 0; i < learner->services.count; i++) {
 		struct service *service = learner->services.items[i];
 
@@ -274,6 +281,7 @@ void *scale_thread(void *context)
 			pthread_mutex_lock(&learner->lock);
 			scale_decide(learner, now_s);
 			pthread_mutex_unlock(&learner->lock);
+			experience_log_flush(learner);
 			scale_send(learner, client);
 			if (now_s - published_s >= 5) {
 				status_publish(learner, client);

@@ -39,6 +39,8 @@ struct service *services_get(struct services *services, const char *namespace, c
 
 	if (service)
 		return service;
+	if (services->count >= SERVICES_MAX)
+		return NULL;
 	items = realloc(services->items, (services->count + 1) * sizeof(*items));
 	if (!items)
 		return NULL;
@@ -91,7 +93,7 @@ static int units_grow(struct service *service)
 	struct services *all = service->owner;
 	struct service_unit **units;
 
-	if (service->unit_count >= SERVICE_UNITS_MAX)
+	if (service->unit_count >= SERVICE_UNITS_MAX || all->unit_count >= SERVICES_UNITS_MAX)
 		return -ENOSPC;
 	units = realloc(service->units, (service->unit_count + 1) * sizeof(*units));
 	if (!units)

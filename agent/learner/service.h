@@ -13,6 +13,11 @@
 #include "learner/rules.h"
 
 #define SERVICE_UNITS_MAX 16384
+/* Bounds on what names in reports can make the learner hold: about 0.2 GB and 1 GB. */
+#define SERVICES_MAX	   16384
+#define SERVICES_UNITS_MAX 262144
+/* A unit that has said nothing for so long is gone with its node. */
+#define SERVICE_UNIT_AGE_S 60
 
 struct service_unit {
 	struct service *service;

@@ -74,12 +74,7 @@ static void answer_check(const uint8_t *bytes, size_t size)
 static void learner_forget(struct learner *learner)
 {
 	services_free(&learner->services);
-	for (size_t i = 0; i < learner->agent_count; i++)
-		free(learner->agents[i]);
-	free(learner->agents);
-	index_free(&learner->agent_index);
-	learner->agents = NULL;
-	learner->agent_count = 0;
+	sequences_free(&learner->sequences);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
