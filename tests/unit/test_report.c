@@ -430,7 +430,13 @@ static void test_a_malformed_experience_is_refused(void **state)
 	m->experience.n_next_state = 0;
 	assert_refused(f, "units[0].experience.next_state: 0 values");
 	m->next_state[7] = INFINITY;
-	assert_refused(f, "units[0].experience.next_state: value 7 (throttled)");
+	assert_refused(f, "units[0].experience.next_state: value 7 (throttled) is inf");
+	m->state[STATE_latency_p99] = 3.5F;
+	assert_refused(f, "units[0].state: value 2 (latency_p99) is 3.5, expected -3 to 3");
+	m->next_state[STATE_replicas] = -0.01F;
+	assert_refused(f, "units[0].experience.next_state: value 15 (replicas)");
+	m->experience.reward = -101;
+	assert_refused(f, "units[0].experience.reward: -101, expected -100 to 100");
 	m->experience.reward = NAN;
 	assert_refused(f, "units[0].experience.reward: ");
 	m->experience.action = ACTION_VERTICAL;
