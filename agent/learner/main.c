@@ -20,6 +20,7 @@
 
 #define EXIT_USAGE   2
 #define FILES_WANTED 65536
+#define TRAIN_NICE   10
 
 static const char usage[] =
 	"Usage: ebbtide-learner [OPTION]...\n"
@@ -42,6 +43,7 @@ static const char usage[] =
 	"                           fsync (loss of power, slower) (default process)\n"
 	"  --replay-ratio N         gradient steps per experience (default 8)\n"
 	"  --updates-per-s N        bound on gradient steps (default 400)\n"
+	"  --train-cpu N            share of a core that training may take (default 0.5)\n"
 	"  --explore N              share of exploring decisions at the start (default 0.9)\n"
 	"  --explore-decisions N    e-folding of that share, in decisions (default 120)\n"
 	"  --seed N                 of weights, sampling and exploration (default: the clock)\n"
@@ -79,6 +81,7 @@ enum option_id {
 	OPTION_DUMP,
 	OPTION_RATIO,
 	OPTION_UPDATES,
+	OPTION_TRAIN_CPU,
 	OPTION_EXPLORE,
 	OPTION_EXPLORE_DECISIONS,
 	OPTION_SEED,
@@ -106,6 +109,7 @@ static const struct option long_options[] = {
 	{"dump-replay", required_argument, NULL, OPTION_DUMP},
 	{"replay-ratio", required_argument, NULL, OPTION_RATIO},
 	{"updates-per-s", required_argument, NULL, OPTION_UPDATES},
+	{"train-cpu", required_argument, NULL, OPTION_TRAIN_CPU},
 	{"explore", required_argument, NULL, OPTION_EXPLORE},
 	{"explore-decisions", required_argument, NULL, OPTION_EXPLORE_DECISIONS},
 	{"seed", required_argument, NULL, OPTION_SEED},
@@ -133,6 +137,7 @@ enum number_index {
 	NUMBER_REPLAY,
 	NUMBER_RATIO,
 	NUMBER_UPDATES,
+	NUMBER_TRAIN_CPU,
 	NUMBER_EXPLORE,
 	NUMBER_DECISIONS,
 	NUMBER_COUNT,
@@ -150,6 +155,7 @@ static const struct number_option number_options[] = {
 	{OPTION_REPLAY, 64, 100e6, NUMBER_REPLAY},
 	{OPTION_RATIO, 0, 1000, NUMBER_RATIO},
 	{OPTION_UPDATES, 0, 1e6, NUMBER_UPDATES},
+	{OPTION_TRAIN_CPU, 0.01, 1, NUMBER_TRAIN_CPU},
 	{OPTION_EXPLORE, 0, 1, NUMBER_EXPLORE},
 	{OPTION_EXPLORE_DECISIONS, 1, 1e9, NUMBER_DECISIONS},
 };
@@ -303,6 +309,7 @@ static void options_default(struct options *options, struct numbers *numbers)
 	numbers->values[NUMBER_REPLAY] = 100000;
 	numbers->values[NUMBER_RATIO] = 8;
 	numbers->values[NUMBER_UPDATES] = 400;
+	numbers->values[NUMBER_TRAIN_CPU] = 0.5;
 	numbers->values[NUMBER_EXPLORE] = options->config.policy.explore_start;
 	numbers->values[NUMBER_DECISIONS] = options->config.policy.explore_decisions;
 }
@@ -334,6 +341,7 @@ static int options_parse(struct options *options, int argc, char **argv)
 	config->replay_capacity = (uint32_t)numbers.values[NUMBER_REPLAY];
 	config->replay_ratio = numbers.values[NUMBER_RATIO];
 	config->updates_per_s_max = numbers.values[NUMBER_UPDATES];
+	config->train_cpu = numbers.values[NUMBER_TRAIN_CPU];
 	config->policy.cooldown_s = numbers.values[NUMBER_COOLDOWN];
 	config->policy.explore_start = numbers.values[NUMBER_EXPLORE];
 	config->policy.explore_decisions = numbers.values[NUMBER_DECISIONS];
@@ -344,6 +352,8 @@ static int options_parse(struct options *options, int argc, char **argv)
 	config->train.warmup = 32;
 	config->train.learning_rate = 1e-3F;
 	config->train.beta_steps = 4000;
+	/* Rewards are between -5 and 0 (docs/learning.md), values so between -50 and 0. */
+	config->train.q_bound = 500;
 	config->train.seed = config->seed;
 	return 0;
 }
@@ -422,7 +432,9 @@ static void *train_thread(void *context)
 	struct learner *learner = context;
 	struct brain *brains[2] = {learner->vertical, learner->horizontal};
 
-	brain_train(brains, 2, &learner->stop);
+	/* Decisions come first; without the right to it they share the processor evenly. */
+	(void)setpriority(PRIO_PROCESS, (id_t)gettid(), TRAIN_NICE);
+	brain_train(brains, 2, learner->config.train_cpu, &learner->stop);
 	return NULL;
 }
 

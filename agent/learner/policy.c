@@ -119,7 +119,8 @@ static bool revert_cut(struct service_unit *unit, const struct envelope_unit *bo
 	return true;
 }
 
-static void decide_dqn(const struct policy_context *context, struct service *service,
+/* False, and nothing decided, when the network has diverged and is not to be used. */
+static bool decide_dqn(const struct policy_context *context, struct service *service,
 	struct service_unit *unit, const struct envelope_unit *bounds,
 	struct vertical_decision *decision)
 {
@@ -128,11 +129,11 @@ static void decide_dqn(const struct policy_context *context, struct service *ser
 	double epsilon = explore_share(context->config, service, sample);
 	int wanted;
 
-	decision->mask = envelope_vertical_mask(bounds, rules);
 	if (context->vertical_q)
 		memcpy(decision->q, context->vertical_q, sizeof(decision->q));
-	else
-		brain_evaluate(context->vertical, unit->state, 1, decision->q);
+	else if (brain_evaluate(context->vertical, unit->state, 1, decision->q))
+		return false;
+	decision->mask = envelope_vertical_mask(bounds, rules);
 	decision->has_q = true;
 	wanted = network_best_action(decision->q, ACTION_VERTICAL, NETWORK_ALL_ACTIONS);
 	decision->explored = random_uniform(context->random) < epsilon;
@@ -159,6 +160,7 @@ static void decide_dqn(const struct policy_context *context, struct service *ser
 		service->objective.latency_percentile, sample->latency_objective_us / 1000,
 		service->objective.latency_target_us / 1000, (double)decision->q[decision->action],
 		(double)decision->q[ACTION_VERTICAL_HOLD]);
+	return true;
 }
 
 static void decide_k8s_cpu(const struct policy_context *context, struct service_unit *unit,
@@ -223,7 +225,9 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 	} else if (strcmp(policy, "k8s-cpu") == 0) {
 		decide_k8s_cpu(context, unit, bounds, decision);
 	} else if (!revert_cut(unit, bounds, decision)) {
-		decide_dqn(context, service, unit, bounds, decision);
+		if (!decide_dqn(context, service, unit, bounds, decision))
+			snprintf(decision->why, sizeof(decision->why),
+				"the network diverged: the limits stay");
 		if (decision->cpu_millicores < limit * 0.999) {
 			unit->cut_from = limit;
 			unit->cut_remaining = context->config->revert_ticks;
@@ -269,8 +273,12 @@ static void horizontal_dqn(const struct policy_context *context, struct service 
 	uint32_t guided;
 	int wanted, best;
 
+	if (brain_evaluate(context->horizontal, service->state, 1, decision->q)) {
+		snprintf(decision->why, sizeof(decision->why),
+			"the network diverged: the replicas stay");
+		return;
+	}
 	decision->mask = envelope_horizontal_mask(bounds, rules);
-	brain_evaluate(context->horizontal, service->state, 1, decision->q);
 	decision->has_q = true;
 	wanted = network_best_action(decision->q, ACTION_HORIZONTAL, NETWORK_ALL_ACTIONS);
 	best = network_best_action(decision->q, ACTION_HORIZONTAL, decision->mask);

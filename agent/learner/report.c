@@ -23,6 +23,7 @@ struct chunk {
 	struct brain_experience experiences[CHUNK];
 	/* Of those that ask for an action, one after the other. */
 	size_t asking;
+	bool evaluated;
 	float states[CHUNK][STATE_SIZE];
 	float q[CHUNK][ACTION_VERTICAL];
 };
@@ -108,9 +109,10 @@ static void chunk_evaluate(struct work *work)
 		if (chunk->units[i].decide)
 			memcpy(chunk->states[chunk->asking++], chunk->units[i].state,
 				sizeof(chunk->states[0]));
-	if (chunk->asking)
-		brain_evaluate(work->learner->vertical, chunk->states[0], (uint32_t)chunk->asking,
-			chunk->q[0]);
+	/* With one value out of range each unit is evaluated anew, alone. */
+	chunk->evaluated =
+		chunk->asking && brain_evaluate(work->learner->vertical, chunk->states[0],
+					 (uint32_t)chunk->asking, chunk->q[0]) == 0;
 }
 
 static struct envelope_unit bounds_of(const struct service *service, const struct report_unit *wire)
@@ -257,8 +259,12 @@ static void chunk_decide(struct work *work)
 	for (size_t i = 0; i < chunk->count; i++) {
 		const struct report_unit *wire = &chunk->units[i];
 		struct service_unit *unit = chunk->known[i];
-		const float *q = wire->decide ? chunk->q[asked++] : NULL;
+		const float *q = NULL;
 
+		if (wire->decide) {
+			q = chunk->evaluated ? chunk->q[asked] : NULL;
+			asked++;
+		}
 		if (!unit)
 			continue;
 		unit->sample = wire->sample;
