@@ -8,8 +8,25 @@
 #include <time.h>
 
 #define SCRATCH_FLOATS 4096
+/* Rows of one pass, and how many passes go on at a time; more than that go state by state. */
+#define EVALUATE_ROWS 64
+#define EVALUATORS    16
+/* Fewer rows than this are faster one by one: a product this small is mostly its preparation. */
+#define EVALUATE_ROWS_LEAST 4
+/* One is the newest, the others are free to be overwritten once no evaluation reads them. */
+#define SNAPSHOTS 3
 /* Steps between two snapshots for decisions: a copy of the weights costs about ten microseconds. */
 #define SNAPSHOT_STEPS 16
+
+struct snapshot {
+	struct network network;
+	uint32_t readers;
+};
+
+struct evaluator {
+	struct network_workspace workspace;
+	bool busy;
+};
 
 struct brain {
 	struct brain_options options;
@@ -19,8 +36,10 @@ struct brain {
 	pthread_mutex_t trainer_lock;
 	struct trainer trainer;
 	struct train_stats last;
-	pthread_mutex_t snapshot_lock;
-	struct network snapshot;
+	pthread_mutex_t snapshot_lock; /* readers, newest, busy */
+	struct snapshot snapshots[SNAPSHOTS];
+	struct snapshot *newest;
+	struct evaluator evaluators[EVALUATORS];
 };
 
 /*
@@ -34,6 +53,19 @@ static void heads_shrink(struct trainer *trainer)
 	for (size_t i = online->layout.weight3; i < online->layout.count; i++)
 		online->parameters[i] *= 0.01F;
 	trainer_adopt_online(trainer);
+}
+
+static int snapshots_create(struct brain *brain)
+{
+	int err = 0;
+
+	for (int i = 0; i < SNAPSHOTS && !err; i++) {
+		err = network_create(&brain->snapshots[i].network, &brain->trainer.online.shape);
+		if (!err)
+			err = network_copy(&brain->snapshots[i].network, &brain->trainer.online);
+	}
+	brain->newest = &brain->snapshots[0];
+	return err;
 }
 
 int brain_open(struct brain **out, const struct brain_options *options)
@@ -62,11 +94,9 @@ int brain_open(struct brain **out, const struct brain_options *options)
 		err = trainer_create(&brain->trainer, &shape, &options->train);
 	if (!err) {
 		heads_shrink(&brain->trainer);
-		err = network_create(&brain->snapshot, &brain->trainer.online.shape);
+		err = snapshots_create(brain);
 	}
-	if (!err)
-		err = network_copy(&brain->snapshot, &brain->trainer.online);
-	if (!err && network_scratch_floats(&brain->snapshot) > SCRATCH_FLOATS)
+	if (!err && network_scratch_floats(&brain->trainer.online) > SCRATCH_FLOATS)
 		err = -EINVAL;
 	if (err) {
 		brain_close(brain);
@@ -80,7 +110,10 @@ void brain_close(struct brain *brain)
 {
 	if (!brain)
 		return;
-	network_destroy(&brain->snapshot);
+	for (int i = 0; i < SNAPSHOTS; i++)
+		network_destroy(&brain->snapshots[i].network);
+	for (int i = 0; i < EVALUATORS; i++)
+		network_workspace_destroy(&brain->evaluators[i].workspace);
 	trainer_destroy(&brain->trainer);
 	replay_destroy(&brain->replay);
 	free(brain);
@@ -91,31 +124,36 @@ const struct train_config *brain_train_config(const struct brain *brain)
 	return &brain->options.train;
 }
 
-int brain_store(struct brain *brain, struct nstep *stream, const float *state, uint32_t action,
-	float reward, const float *next_state, enum replay_end end, uint64_t next_mask)
+static size_t store(struct brain *brain, struct brain_experience *experiences, size_t count,
+	double replay_ratio)
 {
 	uint64_t before;
-	int err;
+	size_t stored = 0;
 
+	if (count == 0)
+		return 0;
 	pthread_mutex_lock(&brain->replay_lock);
 	before = brain->replay.pushed;
-	err = replay_nstep_push(
-		&brain->replay, stream, state, action, reward, next_state, end, next_mask);
-	brain->owed += (double)(brain->replay.pushed - before) * brain->options.replay_ratio;
+	for (size_t i = 0; i < count; i++) {
+		struct brain_experience *e = &experiences[i];
+
+		e->err = replay_nstep_push(&brain->replay, e->stream, e->state, e->action,
+			e->reward, e->next_state, e->end, e->next_mask);
+		stored += e->err == 0;
+	}
+	brain->owed += (double)(brain->replay.pushed - before) * replay_ratio;
 	pthread_mutex_unlock(&brain->replay_lock);
-	return err;
+	return stored;
 }
 
-int brain_recall(struct brain *brain, struct nstep *stream, const float *state, uint32_t action,
-	float reward, const float *next_state, enum replay_end end, uint64_t next_mask)
+size_t brain_store(struct brain *brain, struct brain_experience *experiences, size_t count)
 {
-	int err;
+	return store(brain, experiences, count, brain->options.replay_ratio);
+}
 
-	pthread_mutex_lock(&brain->replay_lock);
-	err = replay_nstep_push(
-		&brain->replay, stream, state, action, reward, next_state, end, next_mask);
-	pthread_mutex_unlock(&brain->replay_lock);
-	return err;
+size_t brain_recall(struct brain *brain, struct brain_experience *experiences, size_t count)
+{
+	return store(brain, experiences, count, 0);
 }
 
 void brain_forget(struct brain *brain)
@@ -131,19 +169,77 @@ const struct replay *brain_replay(const struct brain *brain)
 	return &brain->replay;
 }
 
-void brain_evaluate(struct brain *brain, const float *state, float *q)
+static struct snapshot *snapshot_take(struct brain *brain, struct evaluator **evaluator)
 {
-	float scratch[SCRATCH_FLOATS];
+	struct snapshot *snapshot;
 
+	*evaluator = NULL;
 	pthread_mutex_lock(&brain->snapshot_lock);
-	network_forward_one(&brain->snapshot, state, scratch, q);
+	snapshot = brain->newest;
+	snapshot->readers++;
+	for (int i = 0; i < EVALUATORS && !*evaluator; i++)
+		if (!brain->evaluators[i].busy)
+			*evaluator = &brain->evaluators[i];
+	if (*evaluator)
+		(*evaluator)->busy = true;
+	pthread_mutex_unlock(&brain->snapshot_lock);
+	return snapshot;
+}
+
+static void snapshot_give(
+	struct brain *brain, struct snapshot *snapshot, struct evaluator *evaluator)
+{
+	pthread_mutex_lock(&brain->snapshot_lock);
+	snapshot->readers--;
+	if (evaluator)
+		evaluator->busy = false;
 	pthread_mutex_unlock(&brain->snapshot_lock);
 }
 
+static bool evaluator_ready(struct evaluator *evaluator, const struct network *network)
+{
+	return evaluator &&
+	       (evaluator->workspace.memory || network_workspace_create(&evaluator->workspace,
+						       network, EVALUATE_ROWS) == 0);
+}
+
+void brain_evaluate(struct brain *brain, const float *states, uint32_t rows, float *q)
+{
+	struct evaluator *evaluator;
+	struct snapshot *snapshot = snapshot_take(brain, &evaluator);
+	const struct network *network = &snapshot->network;
+	uint32_t inputs = network->shape.inputs, actions = network->shape.actions, row = 0;
+	float scratch[SCRATCH_FLOATS];
+
+	while (rows - row >= EVALUATE_ROWS_LEAST && evaluator_ready(evaluator, network)) {
+		uint32_t pass = rows - row < EVALUATE_ROWS ? rows - row : EVALUATE_ROWS;
+
+		network_forward(network, &evaluator->workspace, states + (size_t)row * inputs, pass,
+			q + (size_t)row * actions);
+		row += pass;
+	}
+	for (; row < rows; row++)
+		network_forward_one(
+			network, states + (size_t)row * inputs, scratch, q + (size_t)row * actions);
+	snapshot_give(brain, snapshot, evaluator);
+}
+
+/* Into a snapshot that nobody reads; when there is none, the newest stays a little longer. */
 static void snapshot_publish(struct brain *brain)
 {
+	struct snapshot *free_one = NULL;
+
 	pthread_mutex_lock(&brain->snapshot_lock);
-	(void)network_copy(&brain->snapshot, &brain->trainer.online);
+	for (int i = 0; i < SNAPSHOTS; i++)
+		if (&brain->snapshots[i] != brain->newest && brain->snapshots[i].readers == 0)
+			free_one = &brain->snapshots[i];
+	pthread_mutex_unlock(&brain->snapshot_lock);
+	if (!free_one)
+		return;
+	/* Only the newest gets new readers, so this one stays free. */
+	(void)network_copy(&free_one->network, &brain->trainer.online);
+	pthread_mutex_lock(&brain->snapshot_lock);
+	brain->newest = free_one;
 	pthread_mutex_unlock(&brain->snapshot_lock);
 }
 
@@ -264,8 +360,8 @@ int brain_adopt_weights(struct brain *brain, const float *weights, size_t count)
 		(void)network_copy(&brain->trainer.online, &brain->trainer.good);
 	else
 		trainer_adopt_online(&brain->trainer);
-	pthread_mutex_unlock(&brain->trainer_lock);
 	if (!err)
 		snapshot_publish(brain);
+	pthread_mutex_unlock(&brain->trainer_lock);
 	return err;
 }

@@ -37,18 +37,30 @@ int brain_open(struct brain **brain, const struct brain_options *options);
 void brain_close(struct brain *brain);
 const struct train_config *brain_train_config(const struct brain *brain);
 
-/* Store an experience of @stream (made with nstep_create()). Errors as replay_nstep_push(). */
-int brain_store(struct brain *brain, struct nstep *stream, const float *state, uint32_t action,
-	float reward, const float *next_state, enum replay_end end, uint64_t next_mask);
-/* The same of one that was stored before, by another process: no gradient steps follow from it. */
-int brain_recall(struct brain *brain, struct nstep *stream, const float *state, uint32_t action,
-	float reward, const float *next_state, enum replay_end end, uint64_t next_mask);
+/* One experience of @stream (made with nstep_create()); the states stay the caller's. */
+struct brain_experience {
+	struct nstep *stream;
+	const float *state;
+	const float *next_state;
+	uint64_t next_mask;
+	uint32_t action;
+	float reward;
+	enum replay_end end;
+	int err; /* out: 0, or as replay_nstep_push() */
+};
+/* Store @count of them, in order, under one lock. Returns how many were stored. */
+size_t brain_store(struct brain *brain, struct brain_experience *experiences, size_t count);
+/* The same of ones that were stored before, by another process: no gradient steps follow. */
+size_t brain_recall(struct brain *brain, struct brain_experience *experiences, size_t count);
 /* Empty the replay buffer; the weights stay. */
 void brain_forget(struct brain *brain);
 /* For tests, while no other thread uses it. */
 const struct replay *brain_replay(const struct brain *brain);
-/* q[actions] of one state, by the newest snapshot. */
-void brain_evaluate(struct brain *brain, const float *state, float *q);
+/*
+ * q[rows][actions] of states[rows][inputs], all by one snapshot: the newest, or its forerunner
+ * when evaluations hold all others. Any number of threads at a time.
+ */
+void brain_evaluate(struct brain *brain, const float *states, uint32_t rows, float *q);
 /* Body of the training thread of one or more brains; returns when *stop is set. */
 void brain_train(struct brain *const *brains, size_t count, const atomic_bool *stop);
 /* As many steps as are due now; for tests and brain_train(). Returns steps done. */

@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #define BODY_BYTES_MAX (16U << 20)
+/* Two for each of 20,000 agents. */
+#define CONNECTIONS_MAX 40960U
 
 struct ingest {
 	struct learner *learner;
@@ -167,7 +169,7 @@ int ingest_open(struct learner *learner, struct ingest **out)
 	}
 	ingest->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, handle,
 		ingest, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
-		MHD_OPTION_CONNECTION_LIMIT, 16384U, MHD_OPTION_CONNECTION_TIMEOUT, 120U,
+		MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, 120U,
 		MHD_OPTION_END);
 	if (!ingest->daemon) {
 		close(fd);

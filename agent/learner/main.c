@@ -13,11 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#define EXIT_USAGE 2
+#define EXIT_USAGE   2
+#define FILES_WANTED 65536
 
 static const char usage[] =
 	"Usage: ebbtide-learner [OPTION]...\n"
@@ -471,6 +473,27 @@ static void lead_until_signal(struct learner *learner, const sigset_t *signals)
 	}
 }
 
+/* Each agent keeps two connections; the usual limit of 1024 files is for other programs. */
+static void files_raise(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= FILES_WANTED)
+		return;
+	limit.rlim_cur = FILES_WANTED;
+	/* More than the hard limit takes a privilege; without it the hard limit has to do. */
+	if (limit.rlim_max < FILES_WANTED)
+		limit.rlim_max = FILES_WANTED;
+	if (setrlimit(RLIMIT_NOFILE, &limit) == 0)
+		return;
+	(void)getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+	log_notice("files=%llu wanted=%d effect=\"fewer agents at a time\" do=\"raise "
+		   "RLIMIT_NOFILE\"",
+		(unsigned long long)limit.rlim_cur, FILES_WANTED);
+}
+
 static int learner_run(struct learner *learner, const sigset_t *signals)
 {
 	void *(*const bodies[])(void *) = {
@@ -529,6 +552,7 @@ int main(int argc, char **argv)
 	blas_select(argc, argv, blas_line);
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 	signal(SIGPIPE, SIG_IGN);
+	files_raise();
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);

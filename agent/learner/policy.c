@@ -129,7 +129,10 @@ static void decide_dqn(const struct policy_context *context, struct service *ser
 	int wanted;
 
 	decision->mask = envelope_vertical_mask(bounds, rules);
-	brain_evaluate(context->vertical, unit->state, decision->q);
+	if (context->vertical_q)
+		memcpy(decision->q, context->vertical_q, sizeof(decision->q));
+	else
+		brain_evaluate(context->vertical, unit->state, 1, decision->q);
 	decision->has_q = true;
 	wanted = network_best_action(decision->q, ACTION_VERTICAL, NETWORK_ALL_ACTIONS);
 	decision->explored = random_uniform(context->random) < epsilon;
@@ -267,7 +270,7 @@ static void horizontal_dqn(const struct policy_context *context, struct service 
 	int wanted, best;
 
 	decision->mask = envelope_horizontal_mask(bounds, rules);
-	brain_evaluate(context->horizontal, service->state, decision->q);
+	brain_evaluate(context->horizontal, service->state, 1, decision->q);
 	decision->has_q = true;
 	wanted = network_best_action(decision->q, ACTION_HORIZONTAL, NETWORK_ALL_ACTIONS);
 	best = network_best_action(decision->q, ACTION_HORIZONTAL, decision->mask);

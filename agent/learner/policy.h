@@ -34,6 +34,8 @@ struct policy_context {
 	struct brain *horizontal;
 	struct random_state *random;
 	double now_s; /* monotonic */
+	/* Q values of the unit's state, evaluated together with others'; NULL: evaluate here. */
+	const float *vertical_q;
 };
 
 struct vertical_decision {

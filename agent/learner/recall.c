@@ -168,6 +168,12 @@ static void experience_recall(struct recall *recall, const char *agent, uint64_t
 	const struct experience *experience)
 {
 	struct stream *stream = stream_get(recall, agent, experience);
+	struct brain_experience one = {.state = experience->state,
+		.next_state = experience->next_state,
+		.next_mask = experience->next_mask,
+		.action = experience->action,
+		.reward = experience->reward,
+		.end = experience->end};
 
 	if (!stream) {
 		recall->counts.refused++;
@@ -177,9 +183,8 @@ static void experience_recall(struct recall *recall, const char *agent, uint64_t
 	if (!recall->horizontal && is_stale(stream->time_us, time_us))
 		nstep_reset(&stream->window);
 	stream->time_us = time_us;
-	if (brain_recall(recall->brain, &stream->window, experience->state, experience->action,
-		    experience->reward, experience->next_state, experience->end,
-		    experience->next_mask)) {
+	one.stream = &stream->window;
+	if (brain_recall(recall->brain, &one, 1) != 1) {
 		recall->counts.refused++;
 		return;
 	}

@@ -8,6 +8,9 @@
 #include <string.h>
 #include <time.h>
 
+/* Units looked at in one round, ten a second: all of 100,000 within their age. */
+#define UNITS_EXPIRE_MOST 512
+
 void scale_objective(struct learner *learner, enum kube_event event, const json_t *object)
 {
 	struct objective objective;
@@ -120,7 +123,7 @@ static float period_learn(
 			STATE_SIZE, brain_train_config(learner->horizontal)->gamma))
 		return reward;
 	if (had && service->acted) {
-		const struct experience experience = {.namespace = service->namespace,
+		const struct experience logged = {.namespace = service->namespace,
 			.service = service->name,
 			.state = previous,
 			.next_state = service->state,
@@ -128,10 +131,16 @@ static float period_learn(
 			.action = service->action,
 			.end = REPLAY_CONTINUES,
 			.next_mask = envelope_horizontal_mask(bounds, NULL)};
+		struct brain_experience experience = {.stream = &service->stream,
+			.state = logged.state,
+			.next_state = logged.next_state,
+			.reward = logged.reward,
+			.action = logged.action,
+			.end = logged.end,
+			.next_mask = logged.next_mask};
 
-		(void)brain_store(learner->horizontal, &service->stream, previous, service->action,
-			reward, service->state, experience.end, experience.next_mask);
-		experience_log_queue(learner->log, &experience);
+		(void)brain_store(learner->horizontal, &experience, 1);
+		experience_log_queue(learner->log, &logged);
 	}
 	service->acted = false;
 	return reward;
@@ -183,10 +192,10 @@ static void service_decide(struct learner *learner, struct service *service, dou
 
 void scale_decide(struct learner *learner, double now_s)
 {
+	services_expire_units(&learner->services, now_s, SERVICE_UNIT_AGE_S, UNITS_EXPIRE_MOST);
 	for (size_t i = 0; i < learner->services.count; i++) {
 		struct service *service = learner->services.items[i];
 
-		service_expire_units(service, now_s, SERVICE_UNIT_AGE_S);
 		if (now_s - service->decided_s < learner->config.scale_period_s)
 			continue;
 		if (service->decided_s > 0 && service->has_objective && service->has_deployment &&

@@ -9,14 +9,22 @@
 #include "common/state.h"
 #include "learner/brain.h"
 #include "learner/envelope.h"
+#include "learner/index.h"
 #include "learner/rules.h"
 
 #define SERVICE_UNITS_MAX 16384
+/* Bounds on what names in reports can make the learner hold: about 0.2 GB and 1 GB. */
+#define SERVICES_MAX	   16384
+#define SERVICES_UNITS_MAX 262144
 /* A unit that has said nothing for so long is gone with its node. */
 #define SERVICE_UNIT_AGE_S 60
 
 struct service_unit {
+	struct service *service;
 	char agent[256];
+	uint64_t hash;	 /* of service and agent */
+	size_t position; /* in its service's list */
+	size_t index;	 /* in the list of all units */
 	double updated_s;
 	struct sample sample;
 	float state[STATE_SIZE];
@@ -39,6 +47,8 @@ struct service_counts {
 struct service {
 	char namespace[64];
 	char name[OBJECTIVE_NAME_MAX];
+	struct services *owner;
+	uint64_t hash; /* of namespace and name */
 	struct objective objective;
 	bool has_objective;
 	struct service_unit **units;
@@ -73,9 +83,15 @@ struct service {
 	bool status_due;
 };
 
+/* Zero-initialise. */
 struct services {
 	struct service **items;
 	size_t count;
+	struct index by_name;
+	struct service_unit **units; /* of all services */
+	size_t unit_count;
+	struct index by_agent; /* units by service and agent */
+	size_t expiring;       /* where services_expire_units() goes on */
 };
 
 struct service *services_find(
@@ -85,8 +101,11 @@ void services_free(struct services *services);
 /* Finds or makes; NULL when out of memory. @vertical gives the shape of its experiences. */
 struct service_unit *service_get_unit(
 	struct service *service, const char *agent, const struct train_config *vertical);
-/* Forget units that have not reported for @age_s. */
-void service_expire_units(struct service *service, double now_s, double age_s);
+/*
+ * Forget units that have not reported for @age_s, looking at @most of them and going on from there
+ * with the next call.
+ */
+void services_expire_units(struct services *services, double now_s, double age_s, size_t most);
 /* All units' newest samples together. */
 void service_merge_units(const struct service *service, struct sample *merged);
 

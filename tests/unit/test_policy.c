@@ -242,7 +242,7 @@ static void test_the_network_takes_its_best_allowed_action(void **state)
 			f->unit->state[k] = 4 * random_uniform(&f->random) - 2;
 		f->unit->sample.requests_over = i % 2 ? 500 : 0;
 		f->unit->cut_remaining = 0;
-		brain_evaluate(f->context.vertical, f->unit->state, q);
+		brain_evaluate(f->context.vertical, f->unit->state, 1, q);
 		decision = decide(f);
 		assert_true(decision.has_q);
 		assert_memory_equal(decision.q, q, sizeof(q));

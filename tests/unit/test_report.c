@@ -390,22 +390,33 @@ static void test_a_number_of_a_sample_that_is_none_is_refused(void **state)
 {
 	struct fixture *f = *state;
 	Ebbtide__Wire__Sample *s = &f->message.samples[1];
-	double *const numbers[] = {&s->tick_s, &s->latency_p50_us, &s->latency_p95_us,
-		&s->latency_p99_us, &s->latency_objective_us, &s->in_flight,
-		&s->cpu_limit_millicores};
-	uint64_t *const bytes[] = {&s->memory_used_bytes, &s->memory_peak_bytes,
-		&s->memory_working_set_bytes, &s->memory_limit_bytes};
+#define FIELD(name)                                                                                \
+	{                                                                                          \
+		"units[1].sample." #name ": ", &s->name                                            \
+	}
+	const struct {
+		const char *text;
+		double *value;
+	} numbers[] = {FIELD(tick_s), FIELD(latency_p50_us), FIELD(latency_p95_us),
+		FIELD(latency_p99_us), FIELD(latency_objective_us), FIELD(in_flight),
+		FIELD(cpu_limit_millicores)};
+	const struct {
+		const char *text;
+		uint64_t *value;
+	} bytes[] = {FIELD(memory_used_bytes), FIELD(memory_peak_bytes),
+		FIELD(memory_working_set_bytes), FIELD(memory_limit_bytes)};
+#undef FIELD
 	const double bad[] = {-1, (double)NAN, (double)INFINITY, -(double)INFINITY};
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
 		for (size_t k = 0; k < 4; k++) {
-			*numbers[i] = bad[k];
-			assert_refused(f, "units[1].sample: ");
+			*numbers[i].value = bad[k];
+			assert_refused(f, numbers[i].text);
 		}
 	}
 	for (size_t i = 0; i < 4; i++) {
-		*bytes[i] = (1ULL << 60) + 1;
-		assert_refused(f, "units[1].sample: ");
+		*bytes[i].value = (1ULL << 60) + 1;
+		assert_refused(f, bytes[i].text);
 	}
 }
 
@@ -415,17 +426,58 @@ static void test_a_malformed_experience_is_refused(void **state)
 	struct message *m = &f->message;
 
 	m->experience.n_state = 3;
-	assert_refused(f, "units[0].experience: 3 and 32");
+	assert_refused(f, "units[0].experience.state: 3 values");
 	m->experience.n_next_state = 0;
-	assert_refused(f, "units[0].experience: 32 and 0");
+	assert_refused(f, "units[0].experience.next_state: 0 values");
 	m->next_state[7] = INFINITY;
-	assert_refused(f, "units[0].experience: ");
+	assert_refused(f, "units[0].experience.next_state: value 7 (throttled)");
 	m->experience.reward = NAN;
-	assert_refused(f, "units[0].experience: ");
+	assert_refused(f, "units[0].experience.reward: ");
 	m->experience.action = ACTION_VERTICAL;
 	assert_refused(f, "units[0].experience.action: 9");
 	m->experience.action = UINT32_MAX;
 	assert_refused(f, "units[0].experience.action: ");
+}
+
+/* More units than are worked on at a time. */
+static void test_a_large_report_is_taken_or_refused_as_a_whole(void **state)
+{
+	enum {
+		MANY = 150
+	};
+	struct fixture *f = *state;
+	static Ebbtide__Wire__Unit units[MANY];
+	static Ebbtide__Wire__Unit *list[MANY];
+	static char names[MANY][24];
+	struct brain_status status;
+
+	for (int i = 0; i < MANY; i++) {
+		struct service *service;
+
+		units[i] = f->message.units[0];
+		snprintf(names[i], sizeof(names[i]), "many-%d", i);
+		units[i].service = names[i];
+		list[i] = &units[i];
+		service = services_get(&f->learner.services, "default", names[i]);
+		assert_non_null(service);
+		service->has_objective = true;
+	}
+	f->message.report.n_units = MANY;
+	f->message.report.units = list;
+	units[MANY - 1].n_state = 3;
+	assert_null(send(f));
+	assert_string_equal(f->error, "units[149].state: 3 values, expected 32");
+	brain_read_status(f->learner.vertical, &status);
+	assert_int_equal(status.stored, 0);
+	assert_int_equal(f->learner.services.unit_count, 0);
+	units[MANY - 1].n_state = STATE_SIZE;
+	assert_int_equal(send_counting(f), MANY);
+	brain_read_status(f->learner.vertical, &status);
+	assert_int_equal(status.stored, MANY);
+	assert_int_equal(f->learner.services.unit_count, MANY);
+	assert_int_equal(send_counting(f), MANY);
+	brain_read_status(f->learner.vertical, &status);
+	assert_int_equal(status.stored, MANY);
 }
 
 static void test_bytes_that_are_no_report_are_refused(void **state)
@@ -438,7 +490,7 @@ static void test_bytes_that_are_no_report_are_refused(void **state)
 	assert_int_equal(report_handle(&f->learner, garbage, sizeof(garbage), &answer, &size,
 				 f->error, sizeof(f->error)),
 		-EINVAL);
-	assert_non_null(strstr(f->error, "body: 6 bytes"));
+	assert_non_null(strstr(f->error, "body: "));
 	/* No bytes are a report whose fields are all missing. */
 	assert_int_equal(
 		report_handle(&f->learner, garbage, 0, &answer, &size, f->error, sizeof(f->error)),
@@ -489,6 +541,7 @@ int main(void)
 		TEST(test_a_malformed_unit_is_refused_with_its_index_and_field),
 		TEST(test_a_number_of_a_sample_that_is_none_is_refused),
 		TEST(test_a_malformed_experience_is_refused),
+		TEST(test_a_large_report_is_taken_or_refused_as_a_whole),
 		TEST(test_bytes_that_are_no_report_are_refused),
 		TEST(test_every_cut_report_is_refused_or_answered),
 	};
