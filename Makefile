@@ -48,7 +48,7 @@ FUZZ  := $(patsubst tests/fuzz/%.c,$(O)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(patsubst tests/bench/%.c,$(O)/tests/%,$(wildcard tests/bench/*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: help all deps demo check check-vm lint format bench bench-main bench-dqn bench-ingest install uninstall clean tests
+.PHONY: help all deps demo check check-vm lint format bench bench-main bench-dqn bench-ingest bench-learner install uninstall clean tests
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -83,7 +83,7 @@ lint: ## clang-format, clang-tidy, cppcheck, shellcheck; warnings are errors
 format: ## rewrite the sources in the house's format
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-bench: bench-main bench-dqn bench-ingest ## run every bench; each prints lines 'figure NAME VALUE UNIT'
+bench: bench-main bench-dqn bench-ingest bench-learner ## run every bench; each prints lines 'figure NAME VALUE UNIT'
 
 bench-main: all tests ## request latency against a client, the agent's cost, state-to-write latency
 	@tests/bench/bench-main $(O)
@@ -91,6 +91,9 @@ bench-main: all tests ## request latency against a client, the agent's cost, sta
 bench-dqn: all tests ## the learner's core on CartPole, Acrobot, MountainCar; updates per second
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(O)/tests/bench-dqn
 	@tests/bench/torch_compare.py $(O)
+
+bench-learner: all tests ## the learner killed 200 times under load; a start from a million experiences
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE tests/bench/bench-learner $(O)
 
 bench-ingest: all tests ## experiences a second on one core; answers to 10,000 agents
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE tests/bench/bench-ingest $(O)

@@ -103,7 +103,7 @@ static int log_open(struct learner *learner, bool horizontal, struct segments **
 	reader.context = recall;
 	err = segments_open(segments, &options, &reader);
 	if (!err)
-		err = recall_finish(recall, counts);
+		recall_finish(recall, counts);
 	recall_close(recall);
 	return err;
 }
@@ -136,6 +136,10 @@ int experience_log_start(struct learner *learner)
 	pthread_rwlock_unlock(&log->lock);
 	if (err)
 		return err;
+	if (vertical.homeless + horizontal.homeless)
+		log_warning("event=recalled streams=%llu error=\"no room for their units\" "
+			    "effect=\"their n-step windows begin anew\"",
+			(unsigned long long)(vertical.homeless + horizontal.homeless));
 	(void)experience_log_read_status(log, &status);
 	log_notice("event=recalled experiences=%llu horizontal=%llu repeated=%llu refused=%llu "
 		   "agents=%zu segments=%llu bytes=%llu torn_bytes=%llu damaged_bytes=%llu ms=%.0f",

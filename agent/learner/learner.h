@@ -74,7 +74,7 @@ void ingest_close(struct ingest *ingest);
 
 /*
  * report.c: one report in, one packed answer out (free() it). -EINVAL: refused, with the field in
- * @error; -ENOSPC: no room for its units; any other: not stored, to be sent again. The reason is in
+ * @error; -EUSERS: no room for its units; any other: not stored, to be sent again. The reason is in
  * @error.
  */
 int report_handle(struct learner *learner, const uint8_t *bytes, size_t size, uint8_t **answer,

@@ -556,12 +556,12 @@ int main(int argc, char **argv)
 	int err;
 
 	log_init("ebbtide-learner", LOG_LEVEL_INFO);
-	blas_select(argc, argv, blas_line);
 	err = options_parse(&options, argc, argv);
 	if (err)
 		return err > 0 ? EXIT_SUCCESS : EXIT_USAGE;
 	if (options.dump_directory)
 		return dump_replay(options.dump_directory) ? EXIT_FAILURE : EXIT_SUCCESS;
+	blas_select(argc, argv, blas_line);
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 	signal(SIGPIPE, SIG_IGN);
 	files_raise();

@@ -8,13 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BUCKETS_FIRST 256
-
 /* Experiences that follow one another: of one unit, or of one service for the horizontal network. */
 struct stream {
-	struct stream *next; /* in its bucket */
-	uint64_t hash;
-	uint64_t time_us; /* of the newest one */
+	struct stream *next; /* of all */
+	uint64_t time_us;    /* of the newest one */
 	uint64_t experiences;
 	double reward_sum;
 	struct nstep window;
@@ -28,9 +25,8 @@ struct recall {
 	struct brain *brain;
 	uint32_t actions;
 	bool horizontal;
-	struct stream **buckets;
-	size_t bucket_count; /* a power of two */
-	size_t count;
+	struct stream *streams; /* owned */
+	struct index by_names;
 	struct recall_counts counts;
 };
 
@@ -40,12 +36,6 @@ int recall_open(struct recall **out, struct learner *learner, bool horizontal)
 
 	if (!recall)
 		return -ENOMEM;
-	recall->buckets = calloc(BUCKETS_FIRST, sizeof(*recall->buckets));
-	if (!recall->buckets) {
-		free(recall);
-		return -ENOMEM;
-	}
-	recall->bucket_count = BUCKETS_FIRST;
 	recall->learner = learner;
 	recall->horizontal = horizontal;
 	recall->brain = horizontal ? learner->horizontal : learner->vertical;
@@ -58,53 +48,21 @@ void recall_close(struct recall *recall)
 {
 	if (!recall)
 		return;
-	for (size_t i = 0; i < recall->bucket_count; i++) {
-		struct stream *stream = recall->buckets[i];
+	while (recall->streams) {
+		struct stream *stream = recall->streams;
 
-		while (stream) {
-			struct stream *next = stream->next;
-
-			nstep_destroy(&stream->window);
-			free(stream);
-			stream = next;
-		}
+		recall->streams = stream->next;
+		nstep_destroy(&stream->window);
+		free(stream);
 	}
-	free(recall->buckets);
+	index_free(&recall->by_names);
 	free(recall);
 }
 
-/* FNV-1a, the terminating zero included. */
+/* The terminating zero included, so that where one name ends counts. */
 static uint64_t hash_add(uint64_t hash, const char *text)
 {
-	do
-		hash = (hash ^ (uint8_t)*text) * 1099511628211ULL;
-	while (*text++);
-	return hash;
-}
-
-static void buckets_grow(struct recall *recall)
-{
-	size_t count = 2 * recall->bucket_count;
-	struct stream **buckets = calloc(count, sizeof(*buckets));
-
-	/* Without them it only takes longer. */
-	if (!buckets)
-		return;
-	for (size_t i = 0; i < recall->bucket_count; i++) {
-		struct stream *stream = recall->buckets[i];
-
-		while (stream) {
-			struct stream *next = stream->next;
-			struct stream **at = &buckets[stream->hash & (count - 1)];
-
-			stream->next = *at;
-			*at = stream;
-			stream = next;
-		}
-	}
-	free(recall->buckets);
-	recall->buckets = buckets;
-	recall->bucket_count = count;
+	return index_hash(hash, text, strlen(text) + 1);
 }
 
 static struct stream *stream_make(
@@ -134,29 +92,22 @@ static struct stream *stream_make(
 static struct stream *stream_get(
 	struct recall *recall, const char *agent, const struct experience *experience)
 {
-	uint64_t hash =
-		hash_add(hash_add(hash_add(14695981039346656037ULL, agent), experience->namespace),
-			experience->service);
-	struct stream *stream = recall->buckets[hash & (recall->bucket_count - 1)];
+	uint64_t hash = hash_add(INDEX_HASH_START, agent);
+	struct stream *stream;
 
-	while (stream && (stream->hash != hash || strcmp(stream->agent, agent) != 0 ||
-				 strcmp(stream->namespace, experience->namespace) != 0 ||
-				 strcmp(stream->service, experience->service) != 0))
-		stream = stream->next;
-	if (stream)
-		return stream;
-	if (recall->count >= recall->bucket_count)
-		buckets_grow(recall);
+	hash = hash_add(hash_add(hash, experience->namespace), experience->service);
+	for (size_t at = 0; (stream = index_find(&recall->by_names, hash, &at));)
+		if (strcmp(stream->agent, agent) == 0 &&
+			strcmp(stream->namespace, experience->namespace) == 0 &&
+			strcmp(stream->service, experience->service) == 0)
+			return stream;
 	stream = stream_make(recall, agent, experience);
-	if (stream) {
-		struct stream **bucket = &recall->buckets[hash & (recall->bucket_count - 1)];
-
-		stream->hash = hash;
-		stream->next = *bucket;
-		*bucket = stream;
-		recall->count++;
-	}
-	return stream;
+	if (!stream)
+		return NULL;
+	stream->next = recall->streams;
+	recall->streams = stream;
+	/* Not found again, it would begin anew each time. */
+	return index_add(&recall->by_names, hash, stream) ? NULL : stream;
 }
 
 static bool is_stale(uint64_t time_us, uint64_t now_us)
@@ -242,7 +193,7 @@ static void window_move(struct nstep *to, struct nstep *from)
 	memset(from, 0, sizeof(*from));
 }
 
-static int stream_hand_over(struct recall *recall, struct stream *stream, uint64_t now_us)
+static bool stream_hand_over(struct recall *recall, struct stream *stream, uint64_t now_us)
 {
 	struct learner *learner = recall->learner;
 	struct service *service =
@@ -250,29 +201,28 @@ static int stream_hand_over(struct recall *recall, struct stream *stream, uint64
 	struct service_unit *unit;
 
 	if (!service)
-		return -ENOMEM;
+		return false;
 	if (recall->horizontal) {
 		window_move(&service->stream, &stream->window);
-		return 0;
+		return true;
 	}
 	/* Exploration goes on where it was. */
 	service->counts.experiences += stream->experiences;
 	service->counts.reward_sum += stream->reward_sum;
 	if (is_stale(stream->time_us, now_us))
-		return 0;
+		return true;
 	unit = service_get_unit(service, stream->agent, brain_train_config(learner->vertical));
 	if (!unit)
-		return -ENOMEM;
+		return false;
 	unit->updated_s = learner_now_s();
 	window_move(&unit->stream, &stream->window);
-	return 0;
+	return true;
 }
 
-int recall_finish(struct recall *recall, struct recall_counts *counts)
+void recall_finish(struct recall *recall, struct recall_counts *counts)
 {
 	struct learner *learner = recall->learner;
 	uint64_t now_us = (uint64_t)(learner_unix_s() * 1e6);
-	int err = 0;
 
 	pthread_mutex_lock(&learner->lock);
 	if (!recall->horizontal)
@@ -280,11 +230,8 @@ int recall_finish(struct recall *recall, struct recall_counts *counts)
 			learner->services.items[i]->counts.experiences = 0;
 			learner->services.items[i]->counts.reward_sum = 0;
 		}
-	for (size_t i = 0; i < recall->bucket_count; i++)
-		for (struct stream *stream = recall->buckets[i]; stream && !err;
-			stream = stream->next)
-			err = stream_hand_over(recall, stream, now_us);
+	for (struct stream *stream = recall->streams; stream; stream = stream->next)
+		recall->counts.homeless += !stream_hand_over(recall, stream, now_us);
 	pthread_mutex_unlock(&learner->lock);
 	*counts = recall->counts;
-	return err;
 }

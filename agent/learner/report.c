@@ -123,14 +123,30 @@ static struct envelope_unit bounds_of(const struct service *service, const struc
 		.memory_declared_bytes = wire->memory_declared_bytes};
 }
 
+__attribute__((format(printf, 2, 3))) static void say(struct work *work, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(work->error.text, sizeof(work->error.text), format, args);
+	va_end(args);
+}
+
 /* The chunk's experiences into the batch. What is stored later is what is logged now. */
 static int chunk_log(struct work *work)
 {
 	struct chunk *chunk = work->chunk;
-	int err;
+	int err = 0;
 
 	pthread_mutex_lock(&work->learner->lock);
-	err = chunk_find(work) ? 0 : -ENOSPC;
+	if (!chunk_find(work)) {
+		/* Not to be taken for a full disk. */
+		say(work,
+			"no room for more units: %zu of %d services, %zu units: try again later\n",
+			work->learner->services.count, SERVICES_MAX,
+			work->learner->services.unit_count);
+		err = -EUSERS;
+	}
 	for (size_t i = 0; i < chunk->count && !err; i++) {
 		const struct report_unit *wire = &chunk->units[i];
 		struct envelope_unit bounds = bounds_of(chunk->known[i]->service, wire);
@@ -296,15 +312,6 @@ static int chunk_handle(struct work *work)
 	return 0;
 }
 
-__attribute__((format(printf, 2, 3))) static void say(struct work *work, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(work->error.text, sizeof(work->error.text), format, args);
-	va_end(args);
-}
-
 static int refuse_claim(struct work *work, int err)
 {
 	unsigned long long sequence = work->head.sequence;
@@ -325,12 +332,7 @@ static int refuse_claim(struct work *work, int err)
 
 static int refuse_storing(struct work *work, int err)
 {
-	if (err == -ENOSPC)
-		say(work,
-			"no room for more units: %zu of %d services, %zu units: try again later\n",
-			work->learner->services.count, SERVICES_MAX,
-			work->learner->services.unit_count);
-	else
+	if (!work->error.text[0])
 		say(work, "not stored: %s: try again\n", strerror(-err));
 	return err == -EINVAL ? -EIO : err;
 }

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BUCKETS_FIRST 64
 /* Reports of one start that are handled at the same time: a retry beside one that is slow. */
 #define PENDING_MAX 8
 
@@ -18,7 +17,6 @@ struct range {
 };
 
 struct sequence_agent {
-	struct sequence_agent *next; /* in its bucket */
 	struct sequence_agent *newer;
 	struct sequence_agent *older;
 	uint64_t hash;
@@ -34,14 +32,11 @@ struct sequence_agent {
 	char name[];
 };
 
-/* FNV-1a of the name, the incarnation mixed in. */
 static uint64_t hash_of(const char *name, uint64_t incarnation)
 {
-	uint64_t hash = 14695981039346656037ULL ^ (incarnation * 0x9e3779b97f4a7c15ULL);
+	uint64_t hash = index_hash(INDEX_HASH_START, &incarnation, sizeof(incarnation));
 
-	for (; *name; name++)
-		hash = (hash ^ (uint8_t)*name) * 1099511628211ULL;
-	return hash ^ hash >> 32;
+	return index_hash(hash, name, strlen(name));
 }
 
 static void list_remove(struct sequences *s, struct sequence_agent *agent)
@@ -60,15 +55,10 @@ static void list_put_newest(struct sequences *s, struct sequence_agent *agent)
 
 static void agent_forget(struct sequences *s, struct sequence_agent *agent)
 {
-	struct sequence_agent **at = &s->buckets[agent->hash & (s->bucket_count - 1)];
-
-	while (*at != agent)
-		at = &(*at)->next;
-	*at = agent->next;
+	index_remove(&s->agents, agent->hash, agent);
 	list_remove(s, agent);
 	free(agent->ranges);
 	free(agent);
-	s->count--;
 }
 
 static void forget_idle(struct sequences *s, uint64_t now_us)
@@ -77,7 +67,7 @@ static void forget_idle(struct sequences *s, uint64_t now_us)
 
 	while (agent) {
 		struct sequence_agent *newer = agent->newer;
-		bool full = s->count >= SEQUENCES_AGENTS;
+		bool full = s->agents.count >= SEQUENCES_AGENTS;
 		bool idle = agent->heard_us + SEQUENCES_IDLE_US < now_us;
 
 		if (!full && !idle)
@@ -88,32 +78,15 @@ static void forget_idle(struct sequences *s, uint64_t now_us)
 	}
 }
 
-static int buckets_grow(struct sequences *s)
+static struct sequence_agent *agent_find(
+	const struct sequences *s, const char *name, uint64_t incarnation, uint64_t hash)
 {
-	size_t count = s->bucket_count ? 2 * s->bucket_count : BUCKETS_FIRST;
-	struct sequence_agent **buckets;
+	struct sequence_agent *agent;
 
-	if (s->count < s->bucket_count)
-		return 0;
-	buckets = calloc(count, sizeof(*buckets));
-	if (!buckets)
-		return -ENOMEM;
-	for (size_t i = 0; i < s->bucket_count; i++) {
-		struct sequence_agent *agent = s->buckets[i];
-
-		while (agent) {
-			struct sequence_agent *next = agent->next;
-			struct sequence_agent **at = &buckets[agent->hash & (count - 1)];
-
-			agent->next = *at;
-			*at = agent;
-			agent = next;
-		}
-	}
-	free(s->buckets);
-	s->buckets = buckets;
-	s->bucket_count = count;
-	return 0;
+	for (size_t at = 0; (agent = index_find(&s->agents, hash, &at));)
+		if (agent->incarnation == incarnation && strcmp(agent->name, name) == 0)
+			return agent;
+	return NULL;
 }
 
 /* Finds or makes, and notes that it was heard of. NULL when out of memory. */
@@ -121,32 +94,23 @@ static struct sequence_agent *agent_get(
 	struct sequences *s, const char *name, uint64_t incarnation, uint64_t now_us)
 {
 	uint64_t hash = hash_of(name, incarnation);
-	struct sequence_agent *agent = NULL;
+	struct sequence_agent *agent = agent_find(s, name, incarnation, hash);
 	size_t bytes = strlen(name) + 1;
 
-	if (s->bucket_count)
-		agent = s->buckets[hash & (s->bucket_count - 1)];
-	while (agent && (agent->hash != hash || agent->incarnation != incarnation ||
-				strcmp(agent->name, name) != 0))
-		agent = agent->next;
 	if (agent) {
 		list_remove(s, agent);
 	} else {
-		struct sequence_agent **bucket;
-
 		forget_idle(s, now_us);
-		if (buckets_grow(s))
-			return NULL;
 		agent = calloc(1, sizeof(*agent) + bytes);
 		if (!agent)
 			return NULL;
 		agent->hash = hash;
 		agent->incarnation = incarnation;
 		memcpy(agent->name, name, bytes);
-		bucket = &s->buckets[hash & (s->bucket_count - 1)];
-		agent->next = *bucket;
-		*bucket = agent;
-		s->count++;
+		if (index_add(&s->agents, hash, agent)) {
+			free(agent);
+			return NULL;
+		}
 	}
 	if (now_us > agent->heard_us)
 		agent->heard_us = now_us;
@@ -228,9 +192,7 @@ void sequences_free(struct sequences *sequences)
 	pthread_mutex_lock(&sequences->lock);
 	while (sequences->oldest)
 		agent_forget(sequences, sequences->oldest);
-	free(sequences->buckets);
-	sequences->buckets = NULL;
-	sequences->bucket_count = 0;
+	index_free(&sequences->agents);
 	pthread_mutex_unlock(&sequences->lock);
 }
 
@@ -239,7 +201,7 @@ size_t sequences_count(struct sequences *sequences)
 	size_t count;
 
 	pthread_mutex_lock(&sequences->lock);
-	count = sequences->count;
+	count = sequences->agents.count;
 	pthread_mutex_unlock(&sequences->lock);
 	return count;
 }
@@ -361,7 +323,7 @@ int sequences_pack(struct sequences *sequences, uint16_t schema, uint64_t now_us
 		*bytes += entry_bytes(strlen(agent->name) + 1, agent->range_count);
 	*record = calloc(1, *bytes);
 	if (*record) {
-		head.count = (uint32_t)sequences->count;
+		head.count = (uint32_t)sequences->agents.count;
 		at = *record + SEGMENT_PREFIX_BYTES;
 		memcpy(at, &head, sizeof(head));
 		at += sizeof(head);

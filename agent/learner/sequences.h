@@ -11,10 +11,10 @@
 #ifndef EBBTIDE_SEQUENCES_H
 #define EBBTIDE_SEQUENCES_H
 
+#include "learner/index.h"
+
 #include <pthread.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 
 #define SEQUENCES_AGENTS  65536
 #define SEQUENCES_RANGES  256
@@ -24,9 +24,7 @@ struct sequence_agent;
 
 struct sequences {
 	pthread_mutex_t lock;
-	struct sequence_agent **buckets; /* owned, a power of two */
-	size_t bucket_count;
-	size_t count;
+	struct index agents;	       /* owned, by name and incarnation */
 	struct sequence_agent *newest; /* by when they were heard of */
 	struct sequence_agent *oldest;
 };
