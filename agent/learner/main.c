@@ -47,9 +47,8 @@ static const char usage[] =
 	"  --explore N              share of exploring decisions at the start (default 0.9)\n"
 	"  --explore-decisions N    e-folding of that share, in decisions (default 120)\n"
 	"  --seed N                 of weights, sampling and exploration (default: the clock)\n"
-	"  --k8s-cpu P:W:T          policy k8s-cpu: period and window in seconds, target\n"
-	"                           utilisation (default 15:300:0.5)\n"
-	"  --hpa P:W:T              its replicas: period, stabilisation, target (default 15:300:0.5)\n"
+	"  --rule-parameter R.P=N   a rule's parameter, for example k8s-cpu.target=0.6; repeatable\n"
+	"  --list-policies          print every policy and its parameters, and leave\n"
 	"  --log-level LEVEL        err, warning, notice, info, debug (default info)\n"
 	"  --dump-replay DIR        print the experience log of a state directory, one JSON object a\n"
 	"                           record, and leave; also while a learner writes it\n"
@@ -85,8 +84,8 @@ enum option_id {
 	OPTION_EXPLORE,
 	OPTION_EXPLORE_DECISIONS,
 	OPTION_SEED,
-	OPTION_K8S_CPU,
-	OPTION_HPA,
+	OPTION_RULE_PARAMETER,
+	OPTION_LIST_POLICIES,
 	OPTION_LOG,
 	OPTION_HELP,
 	OPTION_VERSION,
@@ -113,8 +112,8 @@ static const struct option long_options[] = {
 	{"explore", required_argument, NULL, OPTION_EXPLORE},
 	{"explore-decisions", required_argument, NULL, OPTION_EXPLORE_DECISIONS},
 	{"seed", required_argument, NULL, OPTION_SEED},
-	{"k8s-cpu", required_argument, NULL, OPTION_K8S_CPU},
-	{"hpa", required_argument, NULL, OPTION_HPA},
+	{"rule-parameter", required_argument, NULL, OPTION_RULE_PARAMETER},
+	{"list-policies", no_argument, NULL, OPTION_LIST_POLICIES},
 	{"log-level", required_argument, NULL, OPTION_LOG},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{"version", no_argument, NULL, OPTION_VERSION},
@@ -192,18 +191,37 @@ static int number_apply(struct numbers *numbers, int id, const char *value)
 	return 0;
 }
 
-static int triple_parse(int id, const char *value, double *period, double *window, double *target)
+static int rule_parameter_apply(struct rule_configs *rules, const char *assignment)
 {
-	char rest;
+	char error[512];
+	int err = rule_configs_set(rules, assignment, error, sizeof(error));
 
-	if (sscanf(value, "%lf:%lf:%lf%c", period, window, target, &rest) == 3 && *period > 0 &&
-		*window >= *period && *target > 0 && *target <= 1)
-		return 0;
-	fprintf(stderr,
-		"ebbtide-learner: --%s: \"%s\" is not PERIOD:WINDOW:TARGET (for example "
-		"15:300:0.5; window not under period, target up to 1)\n",
-		option_name(id), value);
-	return -EINVAL;
+	if (err)
+		fprintf(stderr, "ebbtide-learner: --rule-parameter: %s (see --list-policies)\n",
+			error);
+	return err;
+}
+
+static void list_policies(void)
+{
+	for (int id = 0; id < POLICY_COUNT; id++) {
+		const struct policy_info *info = &policy_infos[id];
+		const struct rule *rule = rule_of((enum policy_id)id);
+		const char *comma = "";
+
+		printf("%s: %s (", info->name, info->text);
+		for (uint32_t left = info->decides; left; left &= left - 1) {
+			printf("%s%s", comma, policy_decides_name(left));
+			comma = ", ";
+		}
+		puts(")");
+		for (uint32_t i = 0; rule && i < rule->parameter_count; i++) {
+			const struct rule_parameter *p = &rule->parameters[i];
+
+			printf("  %s.%s=%.6g  %g to %g  %s\n", info->name, p->name, p->standard,
+				p->lowest, p->highest, p->text);
+		}
+	}
 }
 
 static int level_apply(const char *value)
@@ -236,7 +254,6 @@ static int durability_apply(struct learner_config *config, const char *value)
 static int option_apply(struct options *options, int id, const char *value)
 {
 	struct learner_config *config = &options->config;
-	struct policy_config *policy = &config->policy;
 
 	switch (id) {
 	case OPTION_LISTEN:
@@ -268,12 +285,11 @@ static int option_apply(struct options *options, int id, const char *value)
 	case OPTION_SEED:
 		config->seed = strtoull(value, NULL, 0);
 		return 0;
-	case OPTION_K8S_CPU:
-		return triple_parse(id, value, &policy->k8s_cpu.period_s, &policy->k8s_cpu.window_s,
-			&policy->k8s_cpu.target);
-	case OPTION_HPA:
-		return triple_parse(id, value, &policy->hpa.period_s, &policy->hpa.stabilisation_s,
-			&policy->hpa.target);
+	case OPTION_RULE_PARAMETER:
+		return rule_parameter_apply(&config->policy.rules, value);
+	case OPTION_LIST_POLICIES:
+		list_policies();
+		return 1;
 	case OPTION_LOG:
 		return level_apply(value);
 	case OPTION_HELP:

@@ -220,14 +220,28 @@ static void chunk_store(struct work *work)
 static void action_note(
 	struct work *work, struct service *service, const struct vertical_decision *decision)
 {
-	service->recommended_millicores = decision->cpu_millicores;
-	service->recommended_bytes = decision->memory_bytes;
+	service->recommended_millicores = decision->plan.cpu_millicores;
+	service->recommended_bytes = decision->plan.memory_bytes;
 	if (decision->action == ACTION_VERTICAL_HOLD)
 		return;
 	snprintf(service->last_action, sizeof(service->last_action), "%s", decision->why);
 	snprintf(service->last_rule, sizeof(service->last_rule), "%s",
 		envelope_rule_name(decision->rule));
 	service->last_action_unix_s = work->unix_s;
+}
+
+/* What may happen on the unit until the next action; none is said to be none by its absence. */
+static const struct answer_allowance *allowance_of(
+	const struct plan *plan, struct answer_allowance *allowance)
+{
+	if (plan->allowance.trigger_age_share <= 0 && plan->burst_us == 0)
+		return NULL;
+	*allowance = (struct answer_allowance){
+		.trigger_age_share = (float)plan->allowance.trigger_age_share,
+		.refills_per_period = plan->allowance.refills_per_period,
+		.ceiling_millicores = plan->allowance.ceiling_millicores,
+		.burst_us = plan->burst_us};
+	return allowance;
 }
 
 /* Decide on a unit and add the action to the answer. */
@@ -244,6 +258,7 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 		.vertical_q = q};
 	struct envelope_unit bounds = bounds_of(service, wire);
 	bool apply = service->objective.mode == OBJECTIVE_AUTO;
+	struct answer_allowance allowance;
 	struct vertical_decision decision;
 	struct answer_action action;
 
@@ -255,13 +270,14 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 		/* What was learnt from is what was done: nothing, when it is not applied. */
 		.action = apply ? decision.action : ACTION_VERTICAL_HOLD,
 		.apply = apply,
-		.cpu_limit_millicores = decision.cpu_millicores,
-		.memory_limit_bytes = decision.memory_bytes,
+		.cpu_limit_millicores = decision.plan.cpu_millicores,
+		.memory_limit_bytes = decision.plan.memory_bytes,
 		.policy = service->objective.policy,
 		.rule = envelope_rule_name(decision.rule),
 		.why = decision.why,
 		.q = decision.has_q ? decision.q : NULL,
-		.q_count = decision.has_q ? ACTION_VERTICAL : 0};
+		.q_count = decision.has_q ? ACTION_VERTICAL : 0,
+		.allowance = apply ? allowance_of(&decision.plan, &allowance) : NULL};
 	answer_add(&work->answer, &action);
 	learner->counts.actions++;
 }
