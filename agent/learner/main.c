@@ -44,7 +44,11 @@ static const char usage[] =
 	"  --replay-ratio N         gradient steps per experience (default 8)\n"
 	"  --updates-per-s N        bound on gradient steps (default 400)\n"
 	"  --train-cpu N            share of a core that training may take (default 0.5)\n"
-	"  --explore N              share of exploring decisions at the start (default 0.9)\n"
+	"  --explore-schedule KIND  decay (a service's exploration fades) or apex (each unit has its\n"
+	"                           own, as the actors of Ape-X) (default decay)\n"
+	"  --explore-apex-base N    apex: the first unit's share (default 0.4)\n"
+	"  --explore-apex-alpha N   apex: the last unit's share is base^(1 + N) (default 7)\n"
+	"  --explore N              decay: share of exploring decisions at the start (default 0.9)\n"
 	"  --explore-decisions N    e-folding of that share, in decisions (default 120)\n"
 	"  --seed N                 of weights, sampling and exploration (default: the clock)\n"
 	"  --rule-parameter R.P=N   a rule's parameter, for example k8s-cpu.target=0.6; repeatable\n"
@@ -81,6 +85,9 @@ enum option_id {
 	OPTION_RATIO,
 	OPTION_UPDATES,
 	OPTION_TRAIN_CPU,
+	OPTION_EXPLORE_SCHEDULE,
+	OPTION_EXPLORE_BASE,
+	OPTION_EXPLORE_ALPHA,
 	OPTION_EXPLORE,
 	OPTION_EXPLORE_DECISIONS,
 	OPTION_SEED,
@@ -109,6 +116,9 @@ static const struct option long_options[] = {
 	{"replay-ratio", required_argument, NULL, OPTION_RATIO},
 	{"updates-per-s", required_argument, NULL, OPTION_UPDATES},
 	{"train-cpu", required_argument, NULL, OPTION_TRAIN_CPU},
+	{"explore-schedule", required_argument, NULL, OPTION_EXPLORE_SCHEDULE},
+	{"explore-apex-base", required_argument, NULL, OPTION_EXPLORE_BASE},
+	{"explore-apex-alpha", required_argument, NULL, OPTION_EXPLORE_ALPHA},
 	{"explore", required_argument, NULL, OPTION_EXPLORE},
 	{"explore-decisions", required_argument, NULL, OPTION_EXPLORE_DECISIONS},
 	{"seed", required_argument, NULL, OPTION_SEED},
@@ -137,6 +147,8 @@ enum number_index {
 	NUMBER_RATIO,
 	NUMBER_UPDATES,
 	NUMBER_TRAIN_CPU,
+	NUMBER_EXPLORE_BASE,
+	NUMBER_EXPLORE_ALPHA,
 	NUMBER_EXPLORE,
 	NUMBER_DECISIONS,
 	NUMBER_COUNT,
@@ -155,6 +167,8 @@ static const struct number_option number_options[] = {
 	{OPTION_RATIO, 0, 1000, NUMBER_RATIO},
 	{OPTION_UPDATES, 0, 1e6, NUMBER_UPDATES},
 	{OPTION_TRAIN_CPU, 0.01, 1, NUMBER_TRAIN_CPU},
+	{OPTION_EXPLORE_BASE, 0, 1, NUMBER_EXPLORE_BASE},
+	{OPTION_EXPLORE_ALPHA, 0, 100, NUMBER_EXPLORE_ALPHA},
 	{OPTION_EXPLORE, 0, 1, NUMBER_EXPLORE},
 	{OPTION_EXPLORE_DECISIONS, 1, 1e9, NUMBER_DECISIONS},
 };
@@ -251,6 +265,18 @@ static int durability_apply(struct learner_config *config, const char *value)
 	return 0;
 }
 
+static int schedule_apply(struct policy_config *config, const char *value)
+{
+	if (strcmp(value, "decay") != 0 && strcmp(value, "apex") != 0) {
+		fprintf(stderr,
+			"ebbtide-learner: --explore-schedule: \"%s\" is not one of decay, apex\n",
+			value);
+		return -EINVAL;
+	}
+	config->explore_schedule = value[0] == 'a' ? EXPLORE_APEX : EXPLORE_DECAY;
+	return 0;
+}
+
 static int option_apply(struct options *options, int id, const char *value)
 {
 	struct learner_config *config = &options->config;
@@ -282,6 +308,8 @@ static int option_apply(struct options *options, int id, const char *value)
 	case OPTION_IDENTITY:
 		config->identity = value;
 		return 0;
+	case OPTION_EXPLORE_SCHEDULE:
+		return schedule_apply(&config->policy, value);
 	case OPTION_SEED:
 		config->seed = strtoull(value, NULL, 0);
 		return 0;
@@ -326,6 +354,8 @@ static void options_default(struct options *options, struct numbers *numbers)
 	numbers->values[NUMBER_RATIO] = 8;
 	numbers->values[NUMBER_UPDATES] = 400;
 	numbers->values[NUMBER_TRAIN_CPU] = 0.5;
+	numbers->values[NUMBER_EXPLORE_BASE] = options->config.policy.explore_apex_base;
+	numbers->values[NUMBER_EXPLORE_ALPHA] = options->config.policy.explore_apex_alpha;
 	numbers->values[NUMBER_EXPLORE] = options->config.policy.explore_start;
 	numbers->values[NUMBER_DECISIONS] = options->config.policy.explore_decisions;
 }
@@ -359,6 +389,8 @@ static int options_parse(struct options *options, int argc, char **argv)
 	config->updates_per_s_max = numbers.values[NUMBER_UPDATES];
 	config->train_cpu = numbers.values[NUMBER_TRAIN_CPU];
 	config->policy.cooldown_s = numbers.values[NUMBER_COOLDOWN];
+	config->policy.explore_apex_base = numbers.values[NUMBER_EXPLORE_BASE];
+	config->policy.explore_apex_alpha = numbers.values[NUMBER_EXPLORE_ALPHA];
 	config->policy.explore_start = numbers.values[NUMBER_EXPLORE];
 	config->policy.explore_decisions = numbers.values[NUMBER_DECISIONS];
 	/* A tick is short against how long an action matters: a horizon of about ten ticks. */
