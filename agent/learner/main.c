@@ -8,6 +8,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <getopt.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -26,6 +27,9 @@ static const char usage[] =
 	"Usage: ebbtide-learner [OPTION]...\n"
 	"Take experiences from agents, train the Q-networks, answer with actions.\n\n"
 	"  --listen HOST:PORT       HTTP for agents, /metrics, /healthz (default 127.0.0.1:9650)\n"
+	"  --http-threads N         that serve agents (default: one a core, at most 4)\n"
+	"  --bodies-mib N           memory for requests' bodies, all together; beyond it agents are\n"
+	"                           asked to wait (default 256)\n"
 	"  --server URL             Kubernetes API (default: --kubeconfig, $KUBECONFIG, service account)\n"
 	"  --kubeconfig FILE        where the API is and who we are\n"
 	"  --state DIR              checkpoints and the experience log (default\n"
@@ -69,6 +73,8 @@ struct options {
 
 enum option_id {
 	OPTION_LISTEN = 256,
+	OPTION_HTTP_THREADS,
+	OPTION_BODIES,
 	OPTION_SERVER,
 	OPTION_KUBECONFIG,
 	OPTION_STATE,
@@ -100,6 +106,8 @@ enum option_id {
 
 static const struct option long_options[] = {
 	{"listen", required_argument, NULL, OPTION_LISTEN},
+	{"http-threads", required_argument, NULL, OPTION_HTTP_THREADS},
+	{"bodies-mib", required_argument, NULL, OPTION_BODIES},
 	{"server", required_argument, NULL, OPTION_SERVER},
 	{"kubeconfig", required_argument, NULL, OPTION_KUBECONFIG},
 	{"state", required_argument, NULL, OPTION_STATE},
@@ -139,6 +147,8 @@ struct number_option {
 };
 
 enum number_index {
+	NUMBER_HTTP_THREADS,
+	NUMBER_BODIES,
 	NUMBER_SCALE_PERIOD,
 	NUMBER_COOLDOWN,
 	NUMBER_CHECKPOINT,
@@ -159,6 +169,8 @@ struct numbers {
 };
 
 static const struct number_option number_options[] = {
+	{OPTION_HTTP_THREADS, 1, 64, NUMBER_HTTP_THREADS},
+	{OPTION_BODIES, 1, 1 << 20, NUMBER_BODIES},
 	{OPTION_SCALE_PERIOD, 0.1, 3600, NUMBER_SCALE_PERIOD},
 	{OPTION_COOLDOWN, 0, 86400, NUMBER_COOLDOWN},
 	{OPTION_CHECKPOINT, 1, 86400, NUMBER_CHECKPOINT},
@@ -332,6 +344,17 @@ static int option_apply(struct options *options, int id, const char *value)
 	}
 }
 
+static double http_threads_default(void)
+{
+	cpu_set_t cores;
+	int count = 1;
+
+	/* Those that this process may run on: a container has fewer than the machine. */
+	if (sched_getaffinity(0, sizeof(cores), &cores) == 0)
+		count = CPU_COUNT(&cores);
+	return count < 1 ? 1 : count > 4 ? 4 : count;
+}
+
 static void options_default(struct options *options, struct numbers *numbers)
 {
 	static char identity[300];
@@ -346,6 +369,8 @@ static void options_default(struct options *options, struct numbers *numbers)
 	options->config.seed = (uint64_t)(learner_unix_s() * 1e6);
 	policy_config_init(&options->config.policy);
 	train_config_init(&options->config.train);
+	numbers->values[NUMBER_HTTP_THREADS] = http_threads_default();
+	numbers->values[NUMBER_BODIES] = 256;
 	numbers->values[NUMBER_SCALE_PERIOD] = 10;
 	numbers->values[NUMBER_COOLDOWN] = options->config.policy.cooldown_s;
 	numbers->values[NUMBER_CHECKPOINT] = 60;
@@ -381,6 +406,8 @@ static int options_parse(struct options *options, int argc, char **argv)
 			argv[optind]);
 		return -EINVAL;
 	}
+	config->http_threads = (uint32_t)numbers.values[NUMBER_HTTP_THREADS];
+	config->bodies_bytes = (size_t)numbers.values[NUMBER_BODIES] << 20;
 	config->scale_period_s = numbers.values[NUMBER_SCALE_PERIOD];
 	config->checkpoint_period_s = (uint32_t)numbers.values[NUMBER_CHECKPOINT];
 	config->checkpoints = (uint32_t)numbers.values[NUMBER_CHECKPOINTS];
@@ -458,6 +485,8 @@ static int learner_open(struct learner *learner, const struct options *options)
 		}
 	}
 	random_seed(&learner->random, learner->config.seed + 2);
+	learner->bodies.most = learner->config.bodies_bytes;
+	push_init(&learner->push, (uint64_t)(learner_unix_s() * 1e6));
 	err = experience_log_create(&learner->log);
 	if (!err)
 		err = brains_open(learner);
@@ -467,6 +496,7 @@ static int learner_open(struct learner *learner, const struct options *options)
 static void learner_close(struct learner *learner)
 {
 	services_free(&learner->services);
+	push_free(&learner->push);
 	sequences_free(&learner->sequences);
 	experience_log_free(learner->log);
 	brain_close(learner->vertical);

@@ -27,6 +27,8 @@ struct service_unit {
 	size_t index;	 /* in the list of all units */
 	double updated_s;
 	struct sample sample;
+	double cpu_declared_millicores; /* the owner's limits, as last reported */
+	uint64_t memory_declared_bytes;
 	float state[STATE_SIZE];
 	struct nstep stream;
 	struct rule_team rules; /* those of the service's policy, with this unit's states */
@@ -78,6 +80,7 @@ struct service {
 	double fallen_since_s;		   /* as a unit's, for the replicas */
 	char policy_name[POLICY_NAME_MAX]; /* of that */
 	struct rule_team rules;		   /* the same, with the service's states */
+	double urgent_s;		   /* when cuts were last taken back for another unit */
 	uint32_t wanted;		   /* replicas to be asked for; 0: none */
 	char wanted_why[192];
 
