@@ -49,7 +49,7 @@ int body_add(struct body *body, const void *data, size_t size)
 {
 	int err = reserve(body, body->size + size);
 
-	if (err)
+	if (err || size == 0)
 		return err;
 	memcpy(body->bytes + body->size, data, size);
 	body->size += size;
