@@ -112,6 +112,7 @@ void lease_renew(struct learner *learner, struct kube_client *client, double now
 void lease_release(struct learner *learner, struct kube_client *client);
 
 /* status.c: what an objective's status says, and the events. */
+json_t *status_describe(const struct learner *learner, const struct service *service);
 void status_publish(struct learner *learner, struct kube_client *client);
 
 void status_event(struct kube_client *client, const struct service *service, bool failed,

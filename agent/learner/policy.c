@@ -60,6 +60,13 @@ static uint32_t decided_by(const struct policy_set *set, bool learnt)
 	return decides;
 }
 
+bool policy_learns(const char *name)
+{
+	struct policy_set set;
+
+	return policy_parse(name, &set, NULL, 0) == 0 && decided_by(&set, true) != 0;
+}
+
 /* The same policy with rules for what its network decides. Parts stay in the table's order. */
 static void fallback_make(struct policy_set *fallback, const struct policy_set *set)
 {
@@ -220,7 +227,7 @@ static bool decide_dqn(const struct policy_context *context, struct service *ser
 		memcpy(decision->q, context->vertical_q, sizeof(decision->q));
 	else if (brain_evaluate(context->vertical, unit->state, 1, decision->q))
 		return false;
-	service->counts.epsilon_sum += epsilon;
+	service->counts.epsilon_mean = service_mean(service->counts.epsilon_mean, epsilon);
 	decision->mask = envelope_vertical_mask(bounds, rules);
 	decision->has_q = true;
 	wanted = network_best_action(decision->q, ACTION_VERTICAL, NETWORK_ALL_ACTIONS);

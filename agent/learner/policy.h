@@ -32,6 +32,9 @@ struct policy_config {
 };
 void policy_config_init(struct policy_config *config);
 
+/* Whether the networks are among the parts of the policy of this name. */
+bool policy_learns(const char *name);
+
 struct policy_context {
 	const struct policy_config *config;
 	struct brain *vertical;

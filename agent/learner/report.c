@@ -215,6 +215,8 @@ static void chunk_store(struct work *work)
 			continue;
 		owners[i]->counts.experiences++;
 		owners[i]->counts.reward_sum += (double)chunk->experiences[i].reward;
+		owners[i]->counts.reward_mean = service_mean(
+			owners[i]->counts.reward_mean, (double)chunk->experiences[i].reward);
 	}
 }
 

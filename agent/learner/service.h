@@ -38,6 +38,12 @@ struct service_unit {
 	double fallen_since_s;	/* a rule decides in the network's place; 0: it does not */
 };
 
+/* A mean of the last few: each new value weighs a sixteenth. */
+static inline double service_mean(double mean, double value)
+{
+	return mean + (value - mean) / 16;
+}
+
 struct service_counts {
 	uint64_t vertical[ACTION_VERTICAL];
 	uint64_t horizontal[ACTION_HORIZONTAL];
@@ -46,7 +52,8 @@ struct service_counts {
 	uint64_t experiences;
 	uint64_t decisions;
 	double reward_sum;
-	double epsilon_sum; /* over decisions */
+	double reward_mean;  /* of the last few */
+	double epsilon_mean; /* of the last few decisions */
 };
 
 struct service {
