@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "learner/policy.h"
 
+#include "learner/text.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -212,6 +214,29 @@ static bool revert_cut(struct service_unit *unit, const struct envelope_unit *bo
 	return true;
 }
 
+static void explain_dqn(const struct service *service, const struct sample *sample,
+	struct vertical_decision *decision)
+{
+	struct text why;
+
+	text_begin(&why, decision->why, sizeof(decision->why));
+	text_add(&why, action_vertical_name(decision->action));
+	text_add(&why, decision->explored ? " (explored): CPU " : ": CPU ");
+	text_add_fixed(&why, sample->cpu_limit_millicores, 0);
+	text_add(&why, "m -> ");
+	text_add_fixed(&why, decision->plan.cpu_millicores, 0);
+	text_add(&why, "m, p");
+	text_add_short(&why, service->objective.latency_percentile);
+	text_add(&why, " ");
+	text_add_fixed(&why, sample->latency_objective_us / 1000, 1);
+	text_add(&why, " ms of ");
+	text_add_fixed(&why, service->objective.latency_target_us / 1000, 0);
+	text_add(&why, " ms, Q ");
+	text_add_fixed(&why, (double)decision->q[decision->action], 3);
+	text_add(&why, ", hold ");
+	text_add_fixed(&why, (double)decision->q[ACTION_VERTICAL_HOLD], 3);
+}
+
 /* False, and nothing decided, when the network has diverged and is not to be used. */
 static bool decide_dqn(const struct policy_context *context, struct service *service,
 	struct service_unit *unit, const struct envelope_unit *bounds,
@@ -248,13 +273,7 @@ static bool decide_dqn(const struct policy_context *context, struct service *ser
 	}
 	envelope_vertical_limits(bounds, decision->action, &decision->plan.cpu_millicores,
 		&decision->plan.memory_bytes);
-	snprintf(decision->why, sizeof(decision->why),
-		"%s%s: CPU %.0fm -> %.0fm, p%g %.1f ms of %.0f ms, Q %.3f, hold %.3f",
-		action_vertical_name(decision->action), decision->explored ? " (explored)" : "",
-		sample->cpu_limit_millicores, decision->plan.cpu_millicores,
-		service->objective.latency_percentile, sample->latency_objective_us / 1000,
-		service->objective.latency_target_us / 1000, (double)decision->q[decision->action],
-		(double)decision->q[ACTION_VERTICAL_HOLD]);
+	explain_dqn(service, sample, decision);
 	return true;
 }
 
