@@ -4,7 +4,8 @@
 
 Net 32-128-128-9, batch 64, Adam, smooth L1, uniform sampling from a buffer of 100,000; one thread
 each, the same OpenBLAS kernels each: those that bench-dqn chooses with the presets unset, which
-PyTorch is then given, because it would not choose them itself. The best of several turns each.
+PyTorch is then given, because it would not choose them itself on every processor; and once more as
+it is installed. The best of several turns each.
 Prints 'figure updates_vs_torch_ratio VALUE ratio', or 'skip' with the reason.
 """
 import argparse
@@ -124,7 +125,7 @@ def main():
     program = os.path.join(options.build, "tests", "bench-dqn")
     environment = {name: value for name, value in os.environ.items() if name not in PRESETS}
     environment["OMP_NUM_THREADS"] = environment["OPENBLAS_NUM_THREADS"] = "1"
-    ours = theirs = 0.0
+    ours = theirs = plain = 0.0
     try:
         # In turns, so that a busy minute of the machine is not one side's alone.
         for _ in range(TURNS):
@@ -132,13 +133,17 @@ def main():
             ours = max(ours, rate)
             rate, used = measure_torch({**environment, "OPENBLAS_CORETYPE": kernels})
             theirs = max(theirs, rate)
+            rate, own = measure_torch(environment)
+            plain = max(plain, rate)
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"torch_compare: {program}: {error}; build it with make tests", file=sys.stderr)
         return 1
     print(f"presets unset; one thread each; kernels: ours {kernels}, PyTorch's {used}: ours "
-          f"{ours:.0f}/s, PyTorch {theirs:.0f}/s, the best of {TURNS} turns")
+          f"{ours:.0f}/s, PyTorch {theirs:.0f}/s, on its own choice {own} {plain:.0f}/s; the best "
+          f"of {TURNS} turns")
     print(f"figure torch_updates_per_s {theirs:.0f} 1/s")
     print(f"figure updates_vs_torch_ratio {ours / theirs:.2f} ratio")
+    print(f"figure updates_vs_torch_as_installed_ratio {ours / plain:.2f} ratio")
     return 0
 
 
