@@ -14,6 +14,8 @@
 #define BODY_BYTES_MAX (16U << 20)
 /* Two for each of 20,000 agents. */
 #define CONNECTIONS_MAX 40960U
+/* With synced writes: reports that wait for the disk at the same time share a sync. */
+#define SYNC_THREADS 32U
 
 struct ingest {
 	struct learner *learner;
@@ -157,6 +159,8 @@ static void completed(void *context, struct MHD_Connection *connection, void **s
 int ingest_open(struct learner *learner, struct ingest **out)
 {
 	struct ingest *ingest = calloc(1, sizeof(*ingest));
+	/* 0: the one thread, which never waits. */
+	unsigned int threads = learner->config.durability == DURABILITY_FSYNC ? SYNC_THREADS : 0;
 	int fd;
 
 	if (!ingest)
@@ -170,7 +174,7 @@ int ingest_open(struct learner *learner, struct ingest **out)
 	ingest->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, handle,
 		ingest, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
 		MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, 120U,
-		MHD_OPTION_END);
+		MHD_OPTION_THREAD_POOL_SIZE, threads, MHD_OPTION_END);
 	if (!ingest->daemon) {
 		close(fd);
 		free(ingest);
