@@ -157,21 +157,6 @@ static int parse_mode(const char *text, enum objective_mode *mode)
 	return -EINVAL;
 }
 
-/* Lower-case letters, digits and dashes: it becomes a label value and a file's content. */
-static int parse_policy(const char *text, char policy[32])
-{
-	size_t length = strlen(text);
-
-	if (length == 0 || length >= sizeof(((struct objective *)0)->policy) || text[0] == '-')
-		return -EINVAL;
-	for (size_t i = 0; i < length; i++)
-		if (!islower((unsigned char)text[i]) && !isdigit((unsigned char)text[i]) &&
-			text[i] != '-')
-			return -EINVAL;
-	memcpy(policy, text, length + 1);
-	return 0;
-}
-
 /* A plain decimal number, nothing after it; strtod alone takes "nan", "0x10" and spaces. */
 static int parse_number(const char *text, double *number)
 {
@@ -384,7 +369,7 @@ static int parse_field(struct objective *objective, const struct field *field, c
 	struct report *report)
 {
 	const char *text = json_string_value(value);
-	char shown[64];
+	char shown[64], why[288];
 
 	show_json(shown, sizeof(shown), value);
 	switch (field->kind) {
@@ -394,10 +379,11 @@ static int parse_field(struct objective *objective, const struct field *field, c
 				report, "spec.mode: %s is none of observe, recommend, auto", shown);
 		return 0;
 	case KIND_NAME:
-		if (!text || parse_policy(text, objective->policy))
-			return invalid(report,
-				"spec.policy: %s is not a policy's name (use for example dqn)",
-				shown);
+		if (!text)
+			return invalid(report, "spec.policy: %s is not a string", shown);
+		if (policy_parse(text, NULL, why, sizeof(why)))
+			return invalid(report, "spec.policy: %s", why);
+		strcpy(objective->policy, text);
 		return 0;
 	case KIND_BOOL:
 		if (!json_is_boolean(value))
@@ -526,20 +512,27 @@ static int parse_metadata(const json_t *object, struct objective *objective, str
 	return err;
 }
 
+int objective_identify(
+	const json_t *object, struct objective *objective, char *error, size_t error_size)
+{
+	struct report report = {error, error_size};
+
+	objective_init(objective);
+	if (error_size)
+		error[0] = '\0';
+	if (!json_is_object(object))
+		return invalid(&report, "a ScaleObjective must be a JSON object");
+	return parse_metadata(object, objective, &report);
+}
+
 int objective_parse(
 	const json_t *object, struct objective *objective, char *error, size_t error_size)
 {
 	struct report report = {error, error_size};
 	struct objective parsed;
 	const json_t *spec;
-	int err, crossed;
+	int err = objective_identify(object, &parsed, error, error_size), crossed;
 
-	objective_init(&parsed);
-	if (error_size)
-		error[0] = '\0';
-	if (!json_is_object(object))
-		return invalid(&report, "a ScaleObjective must be a JSON object");
-	err = parse_metadata(object, &parsed, &report);
 	if (err)
 		return err;
 	spec = json_object_get(object, "spec");
@@ -622,7 +615,9 @@ int objective_set(struct objective *objective, const char *field_name, const cha
 		err = parse_mode(line, &changed.mode);
 		break;
 	case KIND_NAME:
-		err = parse_policy(line, changed.policy);
+		err = policy_parse(line, NULL, NULL, 0);
+		if (!err)
+			strcpy(changed.policy, line);
 		break;
 	case KIND_BOOL:
 		err = parse_bool(line, field_value(&changed, field));

@@ -7,7 +7,7 @@
  *   mode: auto                       # observe | recommend | auto
  *   latency: {percentile: 99, target: 50ms}
  *   acceptableViolations: 0.01       # share of one-second windows over the target
- *   policy: dqn                      # dqn | static | k8s-cpu | ... (the learner's list)
+ *   policy: dqn                      # dqn | k8s-cpu+hpa | ... (common/policy_name.h)
  *   frozen: false                    # operator's freeze
  *   bounds:                          # for each container (cpu, memory) and the service (replicas)
  *     cpu: {min: 50m, max: "2"}
@@ -16,6 +16,8 @@
  */
 #ifndef EBBTIDE_OBJECTIVE_H
 #define EBBTIDE_OBJECTIVE_H
+
+#include "common/policy_name.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -38,7 +40,7 @@ struct objective {
 	double latency_percentile; /* above 0, below 100 */
 	double latency_target_us;
 	double acceptable_violations; /* share, 0 to 1 */
-	char policy[32];
+	char policy[POLICY_NAME_MAX];
 	bool frozen;
 	double cpu_min_millicores;
 	double cpu_max_millicores;
@@ -52,6 +54,12 @@ struct objective {
 void objective_init(struct objective *objective);
 /* From a ScaleObjective; 0, or -EINVAL with the field and the value in @error. */
 int objective_parse(
+	const json_t *object, struct objective *objective, char *error, size_t error_size);
+/*
+ * Only which object it is and what it targets (namespace, name, service), the rest as of
+ * objective_init(): for an object that is gone, whatever else it said. Errors as above.
+ */
+int objective_identify(
 	const json_t *object, struct objective *objective, char *error, size_t error_size);
 /*
  * Set one field by its name in the operator's tree ("latency_target_us", "cpu_max_millicores",

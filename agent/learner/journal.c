@@ -65,6 +65,7 @@ static json_t *line_start(double unix_s, const struct service *service, const ch
 void journal_vertical(struct journal *journal, double unix_s, const struct service *service,
 	const struct service_unit *unit, const struct vertical_decision *decision, bool apply)
 {
+	const struct allowance *allowance = &decision->plan.allowance;
 	const struct sample *sample = &unit->sample;
 	json_t *line;
 
@@ -72,18 +73,26 @@ void journal_vertical(struct journal *journal, double unix_s, const struct servi
 		return;
 	line = line_start(unix_s, service, "vertical");
 	json_object_update_new(line,
-		json_pack("{s:s, s:b, s:s, s:b, s:s, s:f, s:f, s:I, s:I, s:f, s:I, s:I, s:f, s:s}",
+		json_pack("{s:s, s:b, s:s, s:b, s:s, s:f, s:f, s:I, s:I, s:I, s:f, s:I, s:I, s:f, "
+			  "s:s}",
 			"agent", unit->agent, "apply", apply, "action",
 			decision->action < ACTION_VERTICAL ? action_vertical_name(decision->action)
 							   : "limit",
 			"explored", decision->explored, "rule", envelope_rule_name(decision->rule),
 			"from_millicores", sample->cpu_limit_millicores, "to_millicores",
-			decision->cpu_millicores, "from_bytes",
+			decision->plan.cpu_millicores, "from_bytes",
 			(json_int_t)sample->memory_limit_bytes, "to_bytes",
-			(json_int_t)decision->memory_bytes, "latency_us",
+			(json_int_t)decision->plan.memory_bytes, "burst_us",
+			(json_int_t)decision->plan.burst_us, "latency_us",
 			sample->latency_objective_us, "requests", (json_int_t)sample->requests,
 			"requests_over", (json_int_t)sample->requests_over, "cpu_used_us",
 			(double)sample->cpu_used_us, "why", decision->why));
+	if (allowance->trigger_age_share > 0)
+		json_object_update_new(
+			line, json_pack("{s:f, s:i, s:f}", "trigger_age_share",
+				      allowance->trigger_age_share, "refills_per_period",
+				      (int)allowance->refills_per_period, "ceiling_millicores",
+				      allowance->ceiling_millicores));
 	if (decision->has_q) {
 		json_object_set_new(line, "q", floats(decision->q, ACTION_VERTICAL));
 		json_object_set_new(line, "mask", json_integer((json_int_t)decision->mask));

@@ -32,6 +32,7 @@ struct learner_config {
 	uint32_t replay_capacity;
 	double replay_ratio;
 	double updates_per_s_max;
+	double train_cpu; /* share of a core */
 	uint64_t seed;
 	struct policy_config policy;
 	struct train_config train;

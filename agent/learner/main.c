@@ -20,6 +20,7 @@
 
 #define EXIT_USAGE   2
 #define FILES_WANTED 65536
+#define TRAIN_NICE   10
 
 static const char usage[] =
 	"Usage: ebbtide-learner [OPTION]...\n"
@@ -42,12 +43,12 @@ static const char usage[] =
 	"                           fsync (loss of power, slower) (default process)\n"
 	"  --replay-ratio N         gradient steps per experience (default 8)\n"
 	"  --updates-per-s N        bound on gradient steps (default 400)\n"
+	"  --train-cpu N            share of a core that training may take (default 0.5)\n"
 	"  --explore N              share of exploring decisions at the start (default 0.9)\n"
 	"  --explore-decisions N    e-folding of that share, in decisions (default 120)\n"
 	"  --seed N                 of weights, sampling and exploration (default: the clock)\n"
-	"  --k8s-cpu P:W:T          policy k8s-cpu: period and window in seconds, target\n"
-	"                           utilisation (default 15:300:0.5)\n"
-	"  --hpa P:W:T              its replicas: period, stabilisation, target (default 15:300:0.5)\n"
+	"  --rule-parameter R.P=N   a rule's parameter, for example k8s-cpu.target=0.6; repeatable\n"
+	"  --list-policies          print every policy and its parameters, and leave\n"
 	"  --log-level LEVEL        err, warning, notice, info, debug (default info)\n"
 	"  --dump-replay DIR        print the experience log of a state directory, one JSON object a\n"
 	"                           record, and leave; also while a learner writes it\n"
@@ -79,11 +80,12 @@ enum option_id {
 	OPTION_DUMP,
 	OPTION_RATIO,
 	OPTION_UPDATES,
+	OPTION_TRAIN_CPU,
 	OPTION_EXPLORE,
 	OPTION_EXPLORE_DECISIONS,
 	OPTION_SEED,
-	OPTION_K8S_CPU,
-	OPTION_HPA,
+	OPTION_RULE_PARAMETER,
+	OPTION_LIST_POLICIES,
 	OPTION_LOG,
 	OPTION_HELP,
 	OPTION_VERSION,
@@ -106,11 +108,12 @@ static const struct option long_options[] = {
 	{"dump-replay", required_argument, NULL, OPTION_DUMP},
 	{"replay-ratio", required_argument, NULL, OPTION_RATIO},
 	{"updates-per-s", required_argument, NULL, OPTION_UPDATES},
+	{"train-cpu", required_argument, NULL, OPTION_TRAIN_CPU},
 	{"explore", required_argument, NULL, OPTION_EXPLORE},
 	{"explore-decisions", required_argument, NULL, OPTION_EXPLORE_DECISIONS},
 	{"seed", required_argument, NULL, OPTION_SEED},
-	{"k8s-cpu", required_argument, NULL, OPTION_K8S_CPU},
-	{"hpa", required_argument, NULL, OPTION_HPA},
+	{"rule-parameter", required_argument, NULL, OPTION_RULE_PARAMETER},
+	{"list-policies", no_argument, NULL, OPTION_LIST_POLICIES},
 	{"log-level", required_argument, NULL, OPTION_LOG},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{"version", no_argument, NULL, OPTION_VERSION},
@@ -133,6 +136,7 @@ enum number_index {
 	NUMBER_REPLAY,
 	NUMBER_RATIO,
 	NUMBER_UPDATES,
+	NUMBER_TRAIN_CPU,
 	NUMBER_EXPLORE,
 	NUMBER_DECISIONS,
 	NUMBER_COUNT,
@@ -150,6 +154,7 @@ static const struct number_option number_options[] = {
 	{OPTION_REPLAY, 64, 100e6, NUMBER_REPLAY},
 	{OPTION_RATIO, 0, 1000, NUMBER_RATIO},
 	{OPTION_UPDATES, 0, 1e6, NUMBER_UPDATES},
+	{OPTION_TRAIN_CPU, 0.01, 1, NUMBER_TRAIN_CPU},
 	{OPTION_EXPLORE, 0, 1, NUMBER_EXPLORE},
 	{OPTION_EXPLORE_DECISIONS, 1, 1e9, NUMBER_DECISIONS},
 };
@@ -186,18 +191,37 @@ static int number_apply(struct numbers *numbers, int id, const char *value)
 	return 0;
 }
 
-static int triple_parse(int id, const char *value, double *period, double *window, double *target)
+static int rule_parameter_apply(struct rule_configs *rules, const char *assignment)
 {
-	char rest;
+	char error[512];
+	int err = rule_configs_set(rules, assignment, error, sizeof(error));
 
-	if (sscanf(value, "%lf:%lf:%lf%c", period, window, target, &rest) == 3 && *period > 0 &&
-		*window >= *period && *target > 0 && *target <= 1)
-		return 0;
-	fprintf(stderr,
-		"ebbtide-learner: --%s: \"%s\" is not PERIOD:WINDOW:TARGET (for example "
-		"15:300:0.5; window not under period, target up to 1)\n",
-		option_name(id), value);
-	return -EINVAL;
+	if (err)
+		fprintf(stderr, "ebbtide-learner: --rule-parameter: %s (see --list-policies)\n",
+			error);
+	return err;
+}
+
+static void list_policies(void)
+{
+	for (int id = 0; id < POLICY_COUNT; id++) {
+		const struct policy_info *info = &policy_infos[id];
+		const struct rule *rule = rule_of((enum policy_id)id);
+		const char *comma = "";
+
+		printf("%s: %s (", info->name, info->text);
+		for (uint32_t left = info->decides; left; left &= left - 1) {
+			printf("%s%s", comma, policy_decides_name(left));
+			comma = ", ";
+		}
+		puts(")");
+		for (uint32_t i = 0; rule && i < rule->parameter_count; i++) {
+			const struct rule_parameter *p = &rule->parameters[i];
+
+			printf("  %s.%s=%.6g  %g to %g  %s\n", info->name, p->name, p->standard,
+				p->lowest, p->highest, p->text);
+		}
+	}
 }
 
 static int level_apply(const char *value)
@@ -230,7 +254,6 @@ static int durability_apply(struct learner_config *config, const char *value)
 static int option_apply(struct options *options, int id, const char *value)
 {
 	struct learner_config *config = &options->config;
-	struct policy_config *policy = &config->policy;
 
 	switch (id) {
 	case OPTION_LISTEN:
@@ -262,12 +285,11 @@ static int option_apply(struct options *options, int id, const char *value)
 	case OPTION_SEED:
 		config->seed = strtoull(value, NULL, 0);
 		return 0;
-	case OPTION_K8S_CPU:
-		return triple_parse(id, value, &policy->k8s_cpu.period_s, &policy->k8s_cpu.window_s,
-			&policy->k8s_cpu.target);
-	case OPTION_HPA:
-		return triple_parse(id, value, &policy->hpa.period_s, &policy->hpa.stabilisation_s,
-			&policy->hpa.target);
+	case OPTION_RULE_PARAMETER:
+		return rule_parameter_apply(&config->policy.rules, value);
+	case OPTION_LIST_POLICIES:
+		list_policies();
+		return 1;
 	case OPTION_LOG:
 		return level_apply(value);
 	case OPTION_HELP:
@@ -303,6 +325,7 @@ static void options_default(struct options *options, struct numbers *numbers)
 	numbers->values[NUMBER_REPLAY] = 100000;
 	numbers->values[NUMBER_RATIO] = 8;
 	numbers->values[NUMBER_UPDATES] = 400;
+	numbers->values[NUMBER_TRAIN_CPU] = 0.5;
 	numbers->values[NUMBER_EXPLORE] = options->config.policy.explore_start;
 	numbers->values[NUMBER_DECISIONS] = options->config.policy.explore_decisions;
 }
@@ -334,6 +357,7 @@ static int options_parse(struct options *options, int argc, char **argv)
 	config->replay_capacity = (uint32_t)numbers.values[NUMBER_REPLAY];
 	config->replay_ratio = numbers.values[NUMBER_RATIO];
 	config->updates_per_s_max = numbers.values[NUMBER_UPDATES];
+	config->train_cpu = numbers.values[NUMBER_TRAIN_CPU];
 	config->policy.cooldown_s = numbers.values[NUMBER_COOLDOWN];
 	config->policy.explore_start = numbers.values[NUMBER_EXPLORE];
 	config->policy.explore_decisions = numbers.values[NUMBER_DECISIONS];
@@ -344,6 +368,8 @@ static int options_parse(struct options *options, int argc, char **argv)
 	config->train.warmup = 32;
 	config->train.learning_rate = 1e-3F;
 	config->train.beta_steps = 4000;
+	/* Rewards are between -5 and 0 (docs/learning.md), values so between -50 and 0. */
+	config->train.q_bound = 500;
 	config->train.seed = config->seed;
 	return 0;
 }
@@ -422,7 +448,9 @@ static void *train_thread(void *context)
 	struct learner *learner = context;
 	struct brain *brains[2] = {learner->vertical, learner->horizontal};
 
-	brain_train(brains, 2, &learner->stop);
+	/* Decisions come first; without the right to it they share the processor evenly. */
+	(void)setpriority(PRIO_PROCESS, (id_t)gettid(), TRAIN_NICE);
+	brain_train(brains, 2, learner->config.train_cpu, &learner->stop);
 	return NULL;
 }
 

@@ -2,24 +2,13 @@
 #include "learner/policy.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-const char *const policy_names[] = {"dqn", "static", "k8s-cpu", NULL};
-
-bool policy_exists(const char *name)
-{
-	for (size_t i = 0; policy_names[i]; i++)
-		if (strcmp(policy_names[i], name) == 0)
-			return true;
-	return false;
-}
 
 void policy_config_init(struct policy_config *config)
 {
 	*config = (struct policy_config){
-		.k8s_cpu = rules_k8s_cpu_default,
-		.hpa = rules_hpa_default,
 		.explore_start = 0.9,
 		.explore_end = 0.02,
 		.explore_decisions = 120,
@@ -27,6 +16,70 @@ void policy_config_init(struct policy_config *config)
 		.cooldown_s = 30,
 		.revert_ticks = 3,
 	};
+	rule_configs_init(&config->rules);
+}
+
+/* Which step of a table of down, hold, up a ratio is nearest to; -1: too far from all. */
+static int nearest_step(const double factors[3], double from, double to)
+{
+	double moved, step;
+	int direction;
+
+	/* Where the owner set no limit nothing is changed, whatever is decided. */
+	if (from <= 0 || to <= 0)
+		return 1;
+	moved = log(to / from);
+	direction = moved > 0 ? 2 : 0;
+	step = log(factors[direction]);
+	if (moved / step > 2)
+		return -1;
+	return moved / step > 0.5 ? direction : 1;
+}
+
+uint32_t policy_nearest_action(const struct plan *from, const struct plan *to)
+{
+	int cpu = nearest_step(action_cpu_factor, from->cpu_millicores, to->cpu_millicores);
+	int memory = nearest_step(
+		action_memory_factor, (double)from->memory_bytes, (double)to->memory_bytes);
+
+	return cpu < 0 || memory < 0 ? POLICY_NO_ACTION
+				     : (uint32_t)(cpu * ACTION_MEMORY_STEPS + memory);
+}
+
+/* The objective's policy taken apart, once a change. */
+static const struct policy_set *service_policy(struct service *service)
+{
+	if (strcmp(service->policy_name, service->objective.policy) != 0) {
+		snprintf(service->policy_name, sizeof(service->policy_name), "%s",
+			service->objective.policy);
+		if (policy_parse(service->policy_name, &service->policy, NULL, 0))
+			service->policy.count = service->policy.decides = 0;
+	}
+	return &service->policy;
+}
+
+/* What of it the policy's parts decide: those that are learnt, or the rules. */
+static uint32_t decided_by(const struct policy_set *set, bool learnt)
+{
+	uint32_t decides = 0;
+
+	for (uint32_t i = 0; i < set->count; i++)
+		if (learnt == !rule_of(set->parts[i]))
+			decides |= policy_infos[set->parts[i]].decides;
+	return decides;
+}
+
+static void __attribute__((format(printf, 3, 4)))
+add_why(char *why, size_t size, const char *format, ...)
+{
+	size_t length = strlen(why);
+	va_list args;
+
+	if (length && length + 2 < size)
+		length += (size_t)snprintf(why + length, size - length, "; ");
+	va_start(args, format);
+	vsnprintf(why + length, size - length, format, args);
+	va_end(args);
 }
 
 /* Exploration falls with what the service has taught; none without headroom or outside auto. */
@@ -107,19 +160,20 @@ static bool revert_cut(struct service_unit *unit, const struct envelope_unit *bo
 	if (bounds->objective->frozen || unit->cut_from <= limit ||
 		!sample_violates(bounds->sample, bounds->objective))
 		return false;
-	decision->cpu_millicores = unit->cut_from;
-	decision->memory_bytes = bounds->sample->memory_limit_bytes;
-	(void)envelope_clamp(bounds, &decision->cpu_millicores, &decision->memory_bytes);
+	decision->plan.cpu_millicores = unit->cut_from;
+	decision->plan.memory_bytes = bounds->sample->memory_limit_bytes;
+	(void)envelope_clamp(bounds, &decision->plan.cpu_millicores, &decision->plan.memory_bytes);
 	decision->action = 2 * ACTION_MEMORY_STEPS + 1;
 	decision->rule = RULE_REVERT;
 	unit->cut_remaining = 0;
 	snprintf(decision->why, sizeof(decision->why),
 		"objective broke within ticks of a cut: CPU back %.0fm -> %.0fm", limit,
-		decision->cpu_millicores);
+		decision->plan.cpu_millicores);
 	return true;
 }
 
-static void decide_dqn(const struct policy_context *context, struct service *service,
+/* False, and nothing decided, when the network has diverged and is not to be used. */
+static bool decide_dqn(const struct policy_context *context, struct service *service,
 	struct service_unit *unit, const struct envelope_unit *bounds,
 	struct vertical_decision *decision)
 {
@@ -128,11 +182,11 @@ static void decide_dqn(const struct policy_context *context, struct service *ser
 	double epsilon = explore_share(context->config, service, sample);
 	int wanted;
 
-	decision->mask = envelope_vertical_mask(bounds, rules);
 	if (context->vertical_q)
 		memcpy(decision->q, context->vertical_q, sizeof(decision->q));
-	else
-		brain_evaluate(context->vertical, unit->state, 1, decision->q);
+	else if (brain_evaluate(context->vertical, unit->state, 1, decision->q))
+		return false;
+	decision->mask = envelope_vertical_mask(bounds, rules);
 	decision->has_q = true;
 	wanted = network_best_action(decision->q, ACTION_VERTICAL, NETWORK_ALL_ACTIONS);
 	decision->explored = random_uniform(context->random) < epsilon;
@@ -150,39 +204,51 @@ static void decide_dqn(const struct policy_context *context, struct service *ser
 		if (wanted >= 0 && (uint32_t)wanted != decision->action)
 			decision->rule = rules[wanted];
 	}
-	envelope_vertical_limits(
-		bounds, decision->action, &decision->cpu_millicores, &decision->memory_bytes);
+	envelope_vertical_limits(bounds, decision->action, &decision->plan.cpu_millicores,
+		&decision->plan.memory_bytes);
 	snprintf(decision->why, sizeof(decision->why),
 		"%s%s: CPU %.0fm -> %.0fm, p%g %.1f ms of %.0f ms, Q %.3f, hold %.3f",
 		action_vertical_name(decision->action), decision->explored ? " (explored)" : "",
-		sample->cpu_limit_millicores, decision->cpu_millicores,
+		sample->cpu_limit_millicores, decision->plan.cpu_millicores,
 		service->objective.latency_percentile, sample->latency_objective_us / 1000,
 		service->objective.latency_target_us / 1000, (double)decision->q[decision->action],
 		(double)decision->q[ACTION_VERTICAL_HOLD]);
+	return true;
 }
 
-static void decide_k8s_cpu(const struct policy_context *context, struct service_unit *unit,
-	const struct envelope_unit *bounds, struct vertical_decision *decision)
+/* What the rules among the policy's parts decide, inside the envelope. */
+static void decide_rules(const struct policy_context *context, struct service *service,
+	struct service_unit *unit, const struct envelope_unit *bounds,
+	struct vertical_decision *decision)
 {
-	const struct sample *sample = bounds->sample;
-	double containers = sample->containers ? sample->containers : 1;
-	double used = sample->tick_s > 0
-			      ? (double)sample->cpu_used_us / (sample->tick_s * 1000) / containers
-			      : 0;
-	double limit;
+	/* A rule sees the bounds that hold: the owner's own limits are among them. */
+	struct objective objective = *bounds->objective;
+	struct plan before = decision->plan, *plan = &decision->plan;
+	uint32_t decided, replicas = bounds->sample->containers;
+	char text[160];
 
-	decision->action = POLICY_NO_ACTION;
-	if (!rules_k8s_cpu_decide(
-		    &context->config->k8s_cpu, &unit->k8s_cpu, context->now_s, used, &limit)) {
-		snprintf(decision->why, sizeof(decision->why), "k8s-cpu: not its period yet");
+	if (rule_team_form(&unit->rules, &service->policy)) {
+		add_why(decision->why, sizeof(decision->why), "out of memory: the limits stay");
 		return;
 	}
-	decision->cpu_millicores = limit;
-	decision->rule = envelope_clamp(bounds, &decision->cpu_millicores, &decision->memory_bytes);
-	snprintf(decision->why, sizeof(decision->why),
-		"k8s-cpu: CPU %.0fm -> %.0fm, the largest use of %.0f s over %.2f",
-		sample->cpu_limit_millicores, decision->cpu_millicores,
-		context->config->k8s_cpu.window_s, context->config->k8s_cpu.target);
+	objective.cpu_max_millicores = envelope_cpu_max(bounds);
+	objective.memory_max_bytes = envelope_memory_max(bounds);
+	decided = rule_team_decide(&unit->rules, &context->config->rules, DECIDES_PLAN,
+		context->now_s, bounds->sample, &objective, replicas, plan, &replicas);
+	if (decided & (DECIDES_CPU | DECIDES_MEMORY)) {
+		decision->rule = envelope_clamp(bounds, &plan->cpu_millicores, &plan->memory_bytes);
+		decision->action = policy_nearest_action(&before, plan);
+		add_why(decision->why, sizeof(decision->why),
+			"CPU %.0fm -> %.0fm, memory %.0f -> %.0f MiB", before.cpu_millicores,
+			plan->cpu_millicores, (double)before.memory_bytes / (1 << 20),
+			(double)plan->memory_bytes / (1 << 20));
+	}
+	rule_team_explain(&unit->rules, &context->config->rules, decided, text, sizeof(text));
+	if (decided)
+		add_why(decision->why, sizeof(decision->why), "%s", text);
+	else
+		add_why(decision->why, sizeof(decision->why), "%s: holds until its next period",
+			service->policy_name);
 }
 
 /* The operator's freeze stands above every policy, which still sees what it needs to go on. */
@@ -192,12 +258,12 @@ static void freeze_vertical(const struct envelope_unit *bounds, struct vertical_
 	double limit = sample->cpu_limit_millicores;
 
 	if (!bounds->objective->frozen ||
-		(fabs(decision->cpu_millicores - limit) <= 0 &&
-			decision->memory_bytes == sample->memory_limit_bytes))
+		(fabs(decision->plan.cpu_millicores - limit) <= 0 &&
+			decision->plan.memory_bytes == sample->memory_limit_bytes))
 		return;
 	decision->action = ACTION_VERTICAL_HOLD;
-	decision->cpu_millicores = limit;
-	decision->memory_bytes = sample->memory_limit_bytes;
+	decision->plan.cpu_millicores = limit;
+	decision->plan.memory_bytes = sample->memory_limit_bytes;
 	decision->rule = RULE_FROZEN;
 	snprintf(decision->why, sizeof(decision->why), "frozen: the limits stay");
 }
@@ -206,40 +272,50 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 	struct service_unit *unit, const struct envelope_unit *bounds,
 	struct vertical_decision *decision)
 {
-	const char *policy = service->objective.policy;
+	const struct policy_set *set = service_policy(service);
 	double limit = bounds->sample->cpu_limit_millicores;
+	enum envelope_rule allowed;
 
 	memset(decision, 0, sizeof(*decision));
 	decision->action = ACTION_VERTICAL_HOLD;
-	decision->cpu_millicores = limit;
-	decision->memory_bytes = bounds->sample->memory_limit_bytes;
+	decision->plan = unit->plan;
+	decision->plan.cpu_millicores = limit;
+	decision->plan.memory_bytes = bounds->sample->memory_limit_bytes;
+	/* An allowance that nobody decides any more is void. */
+	if (!(set->decides & DECIDES_ALLOWANCE))
+		decision->plan.allowance = (struct allowance){.trigger_age_share = 0};
+	if (!(set->decides & DECIDES_BURST))
+		decision->plan.burst_us = 0;
 	decision->mask = 1ULL << ACTION_VERTICAL_HOLD;
-	if (strcmp(policy, "static") == 0) {
-		/* Peak provisioning: the most that objective and owner allow. */
-		decision->action = POLICY_NO_ACTION;
-		decision->cpu_millicores = envelope_cpu_max(bounds);
-		decision->memory_bytes = envelope_memory_max(bounds);
-		snprintf(decision->why, sizeof(decision->why), "static: the upper bounds");
-	} else if (strcmp(policy, "k8s-cpu") == 0) {
-		decide_k8s_cpu(context, unit, bounds, decision);
-	} else if (!revert_cut(unit, bounds, decision)) {
-		decide_dqn(context, service, unit, bounds, decision);
-		if (decision->cpu_millicores < limit * 0.999) {
+	if (decided_by(set, true) & DECIDES_PLAN && !revert_cut(unit, bounds, decision)) {
+		if (!decide_dqn(context, service, unit, bounds, decision))
+			snprintf(decision->why, sizeof(decision->why),
+				"the network diverged: the limits stay");
+		if (decision->plan.cpu_millicores < limit * 0.999) {
 			unit->cut_from = limit;
 			unit->cut_remaining = context->config->revert_ticks;
 		}
 	}
+	if (decided_by(set, false) & DECIDES_PLAN)
+		decide_rules(context, service, unit, bounds, decision);
+	if (!(set->decides & DECIDES_PLAN))
+		snprintf(decision->why, sizeof(decision->why), "%s: the limits stay",
+			service->policy_name);
 	freeze_vertical(bounds, decision);
+	allowed = envelope_clamp_allowance(bounds, &decision->plan);
+	if (!decision->rule)
+		decision->rule = allowed;
+	unit->plan = decision->plan;
 	service->counts.decisions++;
 	service->counts.explored += decision->explored;
 	if (decision->rule)
 		service->counts.interventions[decision->rule]++;
 	if (decision->action < ACTION_VERTICAL)
 		service->counts.vertical[decision->action]++;
-	else if (fabs(decision->cpu_millicores - limit) > 0.5)
-		service->counts
-			.vertical[decision->cpu_millicores > limit ? 2 * ACTION_MEMORY_STEPS + 1
-								   : 0 * ACTION_MEMORY_STEPS + 1]++;
+	else if (fabs(decision->plan.cpu_millicores - limit) > 0.5)
+		service->counts.vertical[decision->plan.cpu_millicores > limit
+						 ? 2 * ACTION_MEMORY_STEPS + 1
+						 : 0 * ACTION_MEMORY_STEPS + 1]++;
 }
 
 /* Enough replicas that each stays under two thirds of its declared CPU at the recent peak. */
@@ -269,8 +345,12 @@ static void horizontal_dqn(const struct policy_context *context, struct service 
 	uint32_t guided;
 	int wanted, best;
 
+	if (brain_evaluate(context->horizontal, service->state, 1, decision->q)) {
+		snprintf(decision->why, sizeof(decision->why),
+			"the network diverged: the replicas stay");
+		return;
+	}
 	decision->mask = envelope_horizontal_mask(bounds, rules);
-	brain_evaluate(context->horizontal, service->state, 1, decision->q);
 	decision->has_q = true;
 	wanted = network_best_action(decision->q, ACTION_HORIZONTAL, NETWORK_ALL_ACTIONS);
 	best = network_best_action(decision->q, ACTION_HORIZONTAL, decision->mask);
@@ -294,55 +374,61 @@ static void horizontal_dqn(const struct policy_context *context, struct service 
 		(double)decision->q[ACTION_HORIZONTAL_HOLD]);
 }
 
-static void horizontal_hpa(const struct policy_context *context, struct service *service,
+/* They know bounds and their own stabilisation, not the objective. */
+static void horizontal_rules(const struct policy_context *context, struct service *service,
 	const struct envelope_service *bounds, double declared_millicores,
 	struct horizontal_decision *decision)
 {
-	const struct sample *sample = bounds->sample;
-	double used =
-		sample->tick_s > 0 ? (double)sample->cpu_used_us / (sample->tick_s * 1000) : 0;
-	double utilisation = declared_millicores > 0 && bounds->replicas
-				     ? used / bounds->replicas / declared_millicores
-				     : 0;
-	uint32_t desired = bounds->replicas;
+	struct objective objective = *bounds->objective;
+	uint32_t wanted = bounds->replicas;
+	char text[128];
 
-	decision->action = POLICY_NO_ACTION;
-	if (!rules_hpa_decide(&context->config->hpa, &service->hpa, context->now_s,
-		    bounds->replicas, utilisation, &desired)) {
-		snprintf(decision->why, sizeof(decision->why), "hpa: not its period yet");
+	if (rule_team_form(&service->rules, &service->policy)) {
+		snprintf(decision->why, sizeof(decision->why), "out of memory: as deployed");
 		return;
 	}
-	decision->replicas = desired;
-	/* The HPA knows bounds and its own stabilisation, not the objective. */
-	if (desired > bounds->objective->replicas_max)
-		decision->replicas = bounds->objective->replicas_max;
-	if (decision->replicas < bounds->objective->replicas_min)
-		decision->replicas = bounds->objective->replicas_min;
-	if (decision->replicas != desired)
+	objective.cpu_max_millicores = declared_millicores;
+	if (!rule_team_decide(&service->rules, &context->config->rules, DECIDES_REPLICAS,
+		    context->now_s, bounds->sample, &objective, bounds->replicas, NULL, &wanted)) {
+		snprintf(decision->why, sizeof(decision->why), "%s: holds until its next period",
+			service->policy_name);
+		return;
+	}
+	decision->replicas = wanted;
+	if (decision->replicas > objective.replicas_max)
+		decision->replicas = objective.replicas_max;
+	if (decision->replicas < objective.replicas_min)
+		decision->replicas = objective.replicas_min;
+	if (decision->replicas != wanted)
 		decision->rule = RULE_BOUNDS;
-	snprintf(decision->why, sizeof(decision->why),
-		"hpa: replicas %u -> %u, utilisation %.2f of %.2f", bounds->replicas,
-		decision->replicas, utilisation, context->config->hpa.target);
+	/* The table moves by one. */
+	if (decision->replicas > bounds->replicas + 1 || decision->replicas + 1 < bounds->replicas)
+		decision->action = POLICY_NO_ACTION;
+	else
+		decision->action = ACTION_HORIZONTAL_HOLD + decision->replicas - bounds->replicas;
+	rule_team_explain(
+		&service->rules, &context->config->rules, DECIDES_REPLICAS, text, sizeof(text));
+	snprintf(decision->why, sizeof(decision->why), "replicas %u -> %u; %s", bounds->replicas,
+		decision->replicas, text);
 }
 
 void policy_decide_horizontal(const struct policy_context *context, struct service *service,
 	const struct envelope_service *bounds, double declared_millicores,
 	struct horizontal_decision *decision)
 {
-	const char *policy = service->objective.policy;
+	const struct policy_set *set = service_policy(service);
 
 	memset(decision, 0, sizeof(*decision));
 	decision->action = ACTION_HORIZONTAL_HOLD;
 	decision->replicas = bounds->replicas;
 	decision->mask = 1ULL << ACTION_HORIZONTAL_HOLD;
-	if (strcmp(policy, "static") == 0) {
-		decision->action = POLICY_NO_ACTION;
-		snprintf(decision->why, sizeof(decision->why), "static: as deployed");
-	} else if (strcmp(policy, "k8s-cpu") == 0) {
-		horizontal_hpa(context, service, bounds, declared_millicores, decision);
-	} else {
+	if (decided_by(set, true) & DECIDES_REPLICAS)
 		horizontal_dqn(context, service, bounds, declared_millicores, decision);
-	}
+	else if (decided_by(set, false) & DECIDES_REPLICAS)
+		horizontal_rules(context, service, bounds, declared_millicores, decision);
+	else
+		snprintf(decision->why, sizeof(decision->why), "%s: as deployed",
+			service->policy_name);
 	if (bounds->objective->frozen && decision->replicas != bounds->replicas) {
 		decision->action = ACTION_HORIZONTAL_HOLD;
 		decision->replicas = bounds->replicas;

@@ -10,11 +10,11 @@
 
 #include "learner/service.h"
 
-#define POLICY_NO_ACTION UINT32_MAX /* a rule's move that is none of the table's */
+/* A rule's move that is too far from all of the table's for the network to learn from. */
+#define POLICY_NO_ACTION UINT32_MAX
 
 struct policy_config {
-	struct rules_k8s_cpu k8s_cpu;
-	struct rules_hpa hpa;
+	struct rule_configs rules;
 	double explore_start; /* epsilon of a service's first decisions */
 	double explore_end;
 	double explore_decisions; /* e-folding of epsilon, in decisions of the service */
@@ -23,10 +23,6 @@ struct policy_config {
 	uint32_t revert_ticks;	  /* a cut is on probation for so long */
 };
 void policy_config_init(struct policy_config *config);
-
-/* NULL-terminated: what an objective's policy may be. */
-extern const char *const policy_names[];
-bool policy_exists(const char *name);
 
 struct policy_context {
 	const struct policy_config *config;
@@ -40,15 +36,20 @@ struct policy_context {
 
 struct vertical_decision {
 	uint32_t action; /* or POLICY_NO_ACTION */
-	double cpu_millicores;
-	uint64_t memory_bytes;
+	struct plan plan;
 	enum envelope_rule rule; /* that changed what the policy wanted */
 	bool explored;
 	bool has_q;
 	float q[ACTION_VERTICAL];
 	uint64_t mask;
-	char why[160];
+	char why[192];
 };
+/*
+ * The action of the table that leads nearest to @to from @from, in the ratio of each limit; or
+ * POLICY_NO_ACTION when a limit moves more than twice as far as the table's step that way.
+ */
+uint32_t policy_nearest_action(const struct plan *from, const struct plan *to);
+
 void policy_decide_vertical(const struct policy_context *context, struct service *service,
 	struct service_unit *unit, const struct envelope_unit *bounds,
 	struct vertical_decision *decision);

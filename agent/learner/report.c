@@ -23,6 +23,7 @@ struct chunk {
 	struct brain_experience experiences[CHUNK];
 	/* Of those that ask for an action, one after the other. */
 	size_t asking;
+	bool evaluated;
 	float states[CHUNK][STATE_SIZE];
 	float q[CHUNK][ACTION_VERTICAL];
 };
@@ -108,9 +109,10 @@ static void chunk_evaluate(struct work *work)
 		if (chunk->units[i].decide)
 			memcpy(chunk->states[chunk->asking++], chunk->units[i].state,
 				sizeof(chunk->states[0]));
-	if (chunk->asking)
-		brain_evaluate(work->learner->vertical, chunk->states[0], (uint32_t)chunk->asking,
-			chunk->q[0]);
+	/* With one value out of range each unit is evaluated anew, alone. */
+	chunk->evaluated =
+		chunk->asking && brain_evaluate(work->learner->vertical, chunk->states[0],
+					 (uint32_t)chunk->asking, chunk->q[0]) == 0;
 }
 
 static struct envelope_unit bounds_of(const struct service *service, const struct report_unit *wire)
@@ -218,14 +220,28 @@ static void chunk_store(struct work *work)
 static void action_note(
 	struct work *work, struct service *service, const struct vertical_decision *decision)
 {
-	service->recommended_millicores = decision->cpu_millicores;
-	service->recommended_bytes = decision->memory_bytes;
+	service->recommended_millicores = decision->plan.cpu_millicores;
+	service->recommended_bytes = decision->plan.memory_bytes;
 	if (decision->action == ACTION_VERTICAL_HOLD)
 		return;
 	snprintf(service->last_action, sizeof(service->last_action), "%s", decision->why);
 	snprintf(service->last_rule, sizeof(service->last_rule), "%s",
 		envelope_rule_name(decision->rule));
 	service->last_action_unix_s = work->unix_s;
+}
+
+/* What may happen on the unit until the next action; none is said to be none by its absence. */
+static const struct answer_allowance *allowance_of(
+	const struct plan *plan, struct answer_allowance *allowance)
+{
+	if (plan->allowance.trigger_age_share <= 0 && plan->burst_us == 0)
+		return NULL;
+	*allowance = (struct answer_allowance){
+		.trigger_age_share = (float)plan->allowance.trigger_age_share,
+		.refills_per_period = plan->allowance.refills_per_period,
+		.ceiling_millicores = plan->allowance.ceiling_millicores,
+		.burst_us = plan->burst_us};
+	return allowance;
 }
 
 /* Decide on a unit and add the action to the answer. */
@@ -242,6 +258,7 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 		.vertical_q = q};
 	struct envelope_unit bounds = bounds_of(service, wire);
 	bool apply = service->objective.mode == OBJECTIVE_AUTO;
+	struct answer_allowance allowance;
 	struct vertical_decision decision;
 	struct answer_action action;
 
@@ -253,13 +270,14 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 		/* What was learnt from is what was done: nothing, when it is not applied. */
 		.action = apply ? decision.action : ACTION_VERTICAL_HOLD,
 		.apply = apply,
-		.cpu_limit_millicores = decision.cpu_millicores,
-		.memory_limit_bytes = decision.memory_bytes,
+		.cpu_limit_millicores = decision.plan.cpu_millicores,
+		.memory_limit_bytes = decision.plan.memory_bytes,
 		.policy = service->objective.policy,
 		.rule = envelope_rule_name(decision.rule),
 		.why = decision.why,
 		.q = decision.has_q ? decision.q : NULL,
-		.q_count = decision.has_q ? ACTION_VERTICAL : 0};
+		.q_count = decision.has_q ? ACTION_VERTICAL : 0,
+		.allowance = apply ? allowance_of(&decision.plan, &allowance) : NULL};
 	answer_add(&work->answer, &action);
 	learner->counts.actions++;
 }
@@ -273,8 +291,12 @@ static void chunk_decide(struct work *work)
 	for (size_t i = 0; i < chunk->count; i++) {
 		const struct report_unit *wire = &chunk->units[i];
 		struct service_unit *unit = chunk->known[i];
-		const float *q = wire->decide ? chunk->q[asked++] : NULL;
+		const float *q = NULL;
 
+		if (wire->decide) {
+			q = chunk->evaluated ? chunk->q[asked] : NULL;
+			asked++;
+		}
 		if (!unit)
 			continue;
 		unit->sample = wire->sample;

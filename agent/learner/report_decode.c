@@ -15,6 +15,8 @@ _Static_assert(
 
 #define VARINT_MAX    10
 #define NAMESPACE_MAX 63
+/* Agents' rewards are -5 to 0; other weights may widen that, but not without end. */
+#define REWARD_MAX 100.0F
 
 enum wire_type {
 	WIRE_VARINT = 0,
@@ -269,22 +271,35 @@ static int take_floats(const struct place *place, const char *name, const struct
 	return 0;
 }
 
-static int check_floats(
+static const float state_lowest[STATE_SIZE] = {
+#define X(name, lowest, highest, text) lowest,
+	STATE_FEATURES(X)
+#undef X
+};
+static const float state_highest[STATE_SIZE] = {
+#define X(name, lowest, highest, text) highest,
+	STATE_FEATURES(X)
+#undef X
+};
+
+/* Agents clip what they send; a value outside would make the network's outputs anything. */
+static int check_state(
 	const struct place *place, const char *name, const float *values, size_t count)
 {
-	float sum = 0;
+	int bad = 0;
 
 	if (count != STATE_SIZE)
 		return refuse(place, name, "%zu values, expected %d", count, STATE_SIZE);
-	/* Zero times anything finite is zero, times the rest NaN: one test at the end. */
+	/* No way out of the loop, so that it runs on vectors; a NaN fails both comparisons. */
 	for (int i = 0; i < STATE_SIZE; i++)
-		sum += values[i] * 0;
-	if (sum == 0)
+		bad |= !(values[i] >= state_lowest[i] && values[i] <= state_highest[i]);
+	if (!bad)
 		return 0;
 	for (int i = 0; i < STATE_SIZE; i++)
-		if (!isfinite(values[i]))
-			return refuse(place, name, "value %d (%s) is not finite", i,
-				state_features[i].name);
+		if (!(values[i] >= state_lowest[i] && values[i] <= state_highest[i]))
+			return refuse(place, name, "value %d (%s) is %g, expected %g to %g", i,
+				state_features[i].name, (double)values[i], (double)state_lowest[i],
+				(double)state_highest[i]);
 	return 0;
 }
 
@@ -403,13 +418,14 @@ static int check_experience(struct place *place, const struct report_experience 
 	int err;
 
 	place->message = "experience";
-	err = check_floats(place, "state", experience->state, counts->before);
+	err = check_state(place, "state", experience->state, counts->before);
 	if (!err)
-		err = check_floats(place, "next_state", experience->next_state, counts->after);
+		err = check_state(place, "next_state", experience->next_state, counts->after);
 	if (err)
 		return err;
-	if (!isfinite(experience->reward))
-		return refuse(place, "reward", "%g is not finite", (double)experience->reward);
+	if (!(fabsf(experience->reward) <= REWARD_MAX))
+		return refuse(place, "reward", "%g, expected %g to %g", (double)experience->reward,
+			(double)-REWARD_MAX, (double)REWARD_MAX);
 	if (experience->action >= ACTION_VERTICAL)
 		return refuse(place, "action", "%u, expected 0 to %d", experience->action,
 			ACTION_VERTICAL - 1);
@@ -508,7 +524,7 @@ static int unit_decode(struct place *place, struct reader reader, struct report_
 		return refuse(place, "sample", "missing");
 	err = check_bytes(place, &unit->sample);
 	if (!err)
-		err = check_floats(place, "state", unit->state, counts.state);
+		err = check_state(place, "state", unit->state, counts.state);
 	if (!err && unit->has_experience)
 		err = check_experience(place, &unit->experience, &counts);
 	return err;

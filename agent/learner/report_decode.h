@@ -8,7 +8,8 @@
  * skipped, the last of a repeated scalar, packed and unpacked floats. One exception: a sample or an
  * experience that comes in two parts is refused (decoders differ in what they make of it, and no
  * encoder writes it). Every refusal is -EINVAL and names field and value. Beyond the format, values
- * must be what a node can have measured: finite, not negative, names that are names.
+ * must be what a node can have measured: states within their table, amounts not negative, names that are
+ * names.
  */
 #ifndef EBBTIDE_REPORT_DECODE_H
 #define EBBTIDE_REPORT_DECODE_H

@@ -15,20 +15,17 @@ void scale_objective(struct learner *learner, enum kube_event event, const json_
 {
 	struct objective objective;
 	struct service *service;
-	char error[256];
-	int err = objective_parse(object, &objective, error, sizeof(error));
+	char error[384];
+	/* One that is gone may have been edited into what does not parse before. */
+	int err = event == KUBE_EVENT_DELETED
+			  ? objective_identify(object, &objective, error, sizeof(error))
+			  : objective_parse(object, &objective, error, sizeof(error));
 
-	if (err && event != KUBE_EVENT_DELETED) {
+	if (err) {
 		const char *name = kube_string(object, "metadata", "name", NULL);
 
 		log_err("objective=%s error=\"%s\" effect=\"the old objective stays\"",
 			name ? name : "?", error);
-		return;
-	}
-	if (!policy_exists(objective.policy) && event != KUBE_EVENT_DELETED) {
-		log_err("objective=%s/%s error=\"spec.policy: \\\"%s\\\" is not one of dqn, static, "
-			"k8s-cpu\" effect=\"the old objective stays\"",
-			objective.namespace, objective.name, objective.policy);
 		return;
 	}
 	pthread_mutex_lock(&learner->lock);

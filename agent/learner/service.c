@@ -66,6 +66,7 @@ struct service *services_get(struct services *services, const char *namespace, c
 static void unit_free(struct service_unit *unit)
 {
 	nstep_destroy(&unit->stream);
+	rule_team_free(&unit->rules);
 	free(unit);
 }
 
@@ -77,6 +78,7 @@ void services_free(struct services *services)
 		struct service *service = services->items[i];
 
 		nstep_destroy(&service->stream);
+		rule_team_free(&service->rules);
 		free(service->units);
 		free(service);
 	}

@@ -29,7 +29,8 @@ struct service_unit {
 	struct sample sample;
 	float state[STATE_SIZE];
 	struct nstep stream;
-	struct rules_k8s_cpu_state k8s_cpu;
+	struct rule_team rules; /* those of the service's policy, with this unit's states */
+	struct plan plan;	/* of the newest decision */
 	double cut_from;	/* the limit before that cut, millicores */
 	uint32_t cut_remaining; /* ticks in which a broken objective takes the cut back */
 };
@@ -69,8 +70,10 @@ struct service {
 	uint32_t action;
 	bool acted;
 	struct nstep stream;
-	struct rules_hpa_state hpa;
-	uint32_t wanted; /* replicas to be asked for; 0: none */
+	struct policy_set policy;	   /* objective.policy, taken apart */
+	char policy_name[POLICY_NAME_MAX]; /* of that */
+	struct rule_team rules;		   /* the same, with the service's states */
+	uint32_t wanted;		   /* replicas to be asked for; 0: none */
 	char wanted_why[192];
 
 	/* For the objective's status. */

@@ -23,6 +23,7 @@ struct container_before {
 	uint64_t cpu_used_ns;
 	uint64_t run_queue_ns;
 	uint64_t throttled_ns;
+	uint64_t throttled_periods;
 	uint64_t reclaim_ns;
 	uint64_t oom_kills;
 	uint64_t requests;
@@ -73,8 +74,8 @@ struct unit {
 	uint32_t action;
 	bool acted; /* action was carried out: the tick makes an experience */
 	char rule[64];
-	char policy[32];
-	char why[160];
+	char policy[POLICY_NAME_MAX];
+	char why[192];
 	uint64_t actions_cpu;
 	uint64_t actions_memory;
 

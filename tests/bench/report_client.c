@@ -130,7 +130,7 @@ static size_t request_make(struct agent *agent, uint64_t sequence)
 	for (int i = 0; i < STATE_SIZE; i++)
 		agent->state[i] = (float)(sequence % 4096) / 4096;
 	for (size_t i = 0; i < options.units; i++)
-		agent->experiences[i].reward = -(float)(sequence % (1 << 20));
+		agent->experiences[i].reward = -(float)(sequence % (1 << 20)) / (1 << 14);
 	report.schema = STATE_SCHEMA;
 	report.agent = agent->name;
 	report.incarnation = options.incarnation;

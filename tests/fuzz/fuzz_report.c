@@ -36,7 +36,8 @@ static struct learner *learner_make(void)
 /* The service of the seeds has an objective under each of the policies in turn. */
 static void objective_give(struct learner *learner)
 {
-	static size_t turn;
+	static unsigned int turn;
+	char joined[2 * POLICY_NAME_MAX];
 	struct service *service = services_get(&learner->services, "default", "fibonacci");
 
 	if (!service)
@@ -45,10 +46,13 @@ static void objective_give(struct learner *learner)
 	service->objective.cpu_max_millicores = 1000;
 	service->objective.memory_max_bytes = 128 << 20;
 	service->objective.replicas_max = 4;
-	if (!policy_names[++turn])
-		turn = 0;
-	snprintf(service->objective.policy, sizeof(service->objective.policy), "%s",
-		policy_names[turn]);
+	/* Alone, and where that is a policy with an allowance. */
+	turn = (turn + 1) % (2 * POLICY_COUNT);
+	snprintf(joined, sizeof(joined), "%s%s", policy_infos[turn / 2].name,
+		turn % 2 ? "+reflex+burst" : "");
+	if (policy_parse(joined, NULL, NULL, 0))
+		snprintf(joined, sizeof(joined), "%s", policy_infos[turn / 2].name);
+	snprintf(service->objective.policy, sizeof(service->objective.policy), "%s", joined);
 }
 
 /* What is answered is an Answer, and no limit in it is outside the bounds. */
@@ -60,7 +64,13 @@ static void answer_check(const uint8_t *bytes, size_t size)
 		abort();
 	for (size_t i = 0; i < answer->n_actions; i++) {
 		const Ebbtide__Wire__Action *action = answer->actions[i];
+		const Ebbtide__Wire__Allowance *allowance = action->allowance;
 
+		if (allowance && (!(allowance->ceiling_millicores >= 0 &&
+					  allowance->ceiling_millicores <= 1000) ||
+					 (double)allowance->burst_us >
+						 action->cpu_limit_millicores * 100 + 1e-6))
+			abort();
 		if (!(action->cpu_limit_millicores >= 0) ||
 			(action->action < ACTION_VERTICAL &&
 				action->action != ACTION_VERTICAL_HOLD &&

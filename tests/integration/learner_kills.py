@@ -120,8 +120,8 @@ def compare(acked, records):
     for record in records:
         if record["kind"] != "experiences" or record["policy"] != "vertical":
             continue
-        rewards = [-(record["sequence"] % (1 << 20))] * UNITS
-        assert [e["reward"] for e in record["experiences"]] == rewards, record
+        rewards = [record["sequence"] % (1 << 20)] * UNITS
+        assert [round(-e["reward"] * (1 << 14)) for e in record["experiences"]] == rewards, record
         names = [f"service-{i}" for i in range(UNITS)]
         assert [e["service"] for e in record["experiences"]] == names, record
         count[record["agent"], record["sequence"]] += 1

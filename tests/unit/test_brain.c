@@ -15,7 +15,8 @@
 
 #include <cmocka.h>
 
-#define ROWS 150
+#define ROWS	    150
+#define GOOD_PERIOD 50
 
 struct fixture {
 	struct brain *brain;
@@ -42,6 +43,7 @@ static int setup(void **state)
 	options.train.n_step = 1;
 	options.train.batch = 16;
 	options.train.warmup = 16;
+	options.train.good_period = GOOD_PERIOD;
 	random_seed(&f->random, 5);
 	for (int row = 0; row < ROWS; row++)
 		for (int i = 0; i < STATE_SIZE; i++)
@@ -91,9 +93,9 @@ static void test_a_batch_has_the_values_of_its_states_one_by_one(void **state)
 	assert_true(brain_train_due(f->brain, 0.1) > 0);
 	for (uint32_t rows = 1; rows <= ROWS; rows++) {
 		memset(f->q, 0, sizeof(f->q));
-		brain_evaluate(f->brain, f->states[0], rows, f->q[0]);
+		assert_int_equal(brain_evaluate(f->brain, f->states[0], rows, f->q[0]), 0);
 		for (uint32_t row = 0; row < rows; row++) {
-			brain_evaluate(f->brain, f->states[row], 1, one);
+			assert_int_equal(brain_evaluate(f->brain, f->states[row], 1, one), 0);
 			for (int a = 0; a < ACTION_VERTICAL; a++)
 				assert_true(fabsf(one[a] - f->q[row][a]) <=
 					    1e-4F * (1 + fabsf(one[a])));
@@ -123,6 +125,7 @@ static void test_a_bad_experience_in_a_batch_is_left_out_alone(void **state)
 struct reader {
 	struct fixture *fixture;
 	bool torn;
+	bool failed;
 };
 
 static void *read_often(void *context)
@@ -135,7 +138,7 @@ static void *read_often(void *context)
 	for (int row = 0; row < 64; row++)
 		memcpy(states[row], f->states[0], sizeof(states[row]));
 	for (int round = 0; round < 300; round++) {
-		brain_evaluate(f->brain, states[0], 64, q[0]);
+		reader->failed |= brain_evaluate(f->brain, states[0], 64, q[0]) != 0;
 		for (int row = 1; row < 64; row++)
 			if (fabsf(q[row][0] - q[0][0]) > 1e-5F * (1 + fabsf(q[0][0])))
 				reader->torn = true;
@@ -159,8 +162,163 @@ static void test_evaluation_while_training_sees_one_network(void **state)
 	}
 	for (int i = 0; i < 4; i++) {
 		pthread_join(threads[i], NULL);
-		assert_false(readers[i].torn);
+		assert_false(readers[i].torn || readers[i].failed);
 	}
+}
+
+/* --- divergence --- */
+
+static enum brain_health health(struct fixture *f)
+{
+	struct brain_status status;
+
+	brain_read_status(f->brain, &status);
+	assert_int_equal(status.health, brain_health(f->brain));
+	return status.health;
+}
+
+static uint64_t divergences(struct fixture *f)
+{
+	struct brain_status status;
+
+	brain_read_status(f->brain, &status);
+	return status.divergences;
+}
+
+/* Rewards that no tick has, in every place of the buffer. */
+static void poison(struct fixture *f)
+{
+	for (int round = 0; round < 2; round++) {
+		struct brain_experience list[ROWS];
+
+		for (int row = 0; row < ROWS; row++) {
+			list[row] = experience(f, row);
+			list[row].reward = 1e30F;
+		}
+		assert_int_equal(brain_store(f->brain, list, ROWS), ROWS);
+	}
+}
+
+static void train_soundly(struct fixture *f, int periods)
+{
+	for (int done = 0; done < periods * GOOD_PERIOD;) {
+		store_all(f);
+		store_all(f);
+		done += (int)brain_train_due(f->brain, 1);
+	}
+}
+
+static void test_without_good_weights_a_diverged_brain_is_not_used(void **state)
+{
+	struct fixture *f = *state;
+	float *weights;
+	uint64_t steps;
+	size_t count;
+
+	poison(f);
+	assert_true(brain_train_due(f->brain, 0.01) > 0);
+	assert_true(divergences(f) > 0);
+	assert_int_equal(health(f), BRAIN_UNUSABLE);
+	assert_int_equal(brain_evaluate(f->brain, f->states[0], 1, f->q[0]), -ERANGE);
+	/* And nothing of it is kept for the next start. */
+	assert_int_equal(brain_copy_weights(f->brain, &weights, &count, &steps), -ENODATA);
+	assert_null(weights);
+
+	train_soundly(f, 2);
+	assert_int_equal(health(f), BRAIN_SOUND);
+	assert_int_equal(brain_evaluate(f->brain, f->states[0], 1, f->q[0]), 0);
+}
+
+static void test_a_diverged_brain_decides_by_its_last_good_weights(void **state)
+{
+	struct fixture *f = *state;
+	float before[ACTION_VERTICAL], *good, *kept;
+	uint64_t steps;
+	size_t count;
+
+	train_soundly(f, 3);
+	assert_int_equal(health(f), BRAIN_SOUND);
+	poison(f);
+	assert_true(brain_train_due(f->brain, 0.01) > 0);
+	assert_int_equal(health(f), BRAIN_FELL_BACK);
+	assert_int_equal(brain_evaluate(f->brain, f->states[0], 1, before), 0);
+	assert_int_equal(brain_copy_weights(f->brain, &good, &count, &steps), 0);
+
+	/* It trains on from them; what it learns is not acted on before it was sound for a time. */
+	store_all(f);
+	store_all(f);
+	assert_true(brain_train_due(f->brain, 0.01) > 0);
+	assert_int_equal(health(f), BRAIN_FELL_BACK);
+	assert_int_equal(brain_evaluate(f->brain, f->states[0], 1, f->q[0]), 0);
+	assert_memory_equal(before, f->q[0], sizeof(before));
+	assert_int_equal(brain_copy_weights(f->brain, &kept, &count, &steps), 0);
+	assert_memory_equal(good, kept, count * sizeof(float));
+	free(good);
+	free(kept);
+
+	train_soundly(f, 1);
+	assert_int_equal(health(f), BRAIN_SOUND);
+	assert_int_equal(brain_evaluate(f->brain, f->states[0], 1, f->q[0]), 0);
+	assert_memory_not_equal(before, f->q[0], sizeof(before));
+}
+
+static void test_weights_of_a_checkpoint_are_good_weights(void **state)
+{
+	struct fixture *f = *state;
+	float *weights, q[ACTION_VERTICAL];
+	uint64_t steps;
+	size_t count;
+
+	assert_int_equal(brain_copy_weights(f->brain, &weights, &count, &steps), 0);
+	assert_int_equal(brain_adopt_weights(f->brain, weights, count), 0);
+	free(weights);
+	assert_int_equal(brain_evaluate(f->brain, f->states[0], 1, q), 0);
+	poison(f);
+	assert_true(brain_train_due(f->brain, 0.01) > 0);
+	assert_int_equal(health(f), BRAIN_FELL_BACK);
+	assert_int_equal(brain_evaluate(f->brain, f->states[0], 1, f->q[0]), 0);
+	assert_memory_equal(q, f->q[0], sizeof(q));
+}
+
+/* Weights that training has not looked at yet. */
+static void test_a_value_out_of_range_at_a_decision_is_divergence(void **state)
+{
+	struct fixture *f = *state;
+	float states[2][STATE_SIZE];
+
+	memcpy(states, f->states, sizeof(states));
+	states[1][0] = 1e30F;
+	assert_int_equal(brain_evaluate(f->brain, states[0], 2, f->q[0]), -ERANGE);
+	assert_int_equal(brain_evaluate(f->brain, states[0], 1, f->q[0]), 0);
+	/* The training thread hears of it, with no step due. */
+	assert_int_equal(brain_train_due(f->brain, 0), 0);
+	assert_int_equal(divergences(f), 1);
+	assert_int_equal(health(f), BRAIN_UNUSABLE);
+}
+
+static void test_age_is_that_of_the_oldest_held(void **state)
+{
+	struct fixture *f = *state;
+	struct brain_status status;
+
+	brain_read_status(f->brain, &status);
+	assert_true(status.age_s == 0);
+	store_all(f);
+	brain_read_status(f->brain, &status);
+	assert_true(status.age_s >= 0 && status.age_s < 3600);
+}
+
+/* Bound and backlog: a burst is not worked off for ever. */
+static void test_steps_keep_to_their_bound(void **state)
+{
+	struct fixture *f = *state;
+
+	for (int i = 0; i < 100; i++)
+		store_all(f);
+	/* A tenth of a second's worth at most, whatever time has passed. */
+	assert_int_equal(brain_train_due(f->brain, 100), 101);
+	assert_int_equal(brain_train_due(f->brain, 0.05), 50);
+	assert_int_equal(brain_train_due(f->brain, 0), 0);
 }
 
 int main(void)
@@ -170,6 +328,12 @@ int main(void)
 		TEST(test_a_batch_has_the_values_of_its_states_one_by_one),
 		TEST(test_a_bad_experience_in_a_batch_is_left_out_alone),
 		TEST(test_evaluation_while_training_sees_one_network),
+		TEST(test_without_good_weights_a_diverged_brain_is_not_used),
+		TEST(test_a_diverged_brain_decides_by_its_last_good_weights),
+		TEST(test_weights_of_a_checkpoint_are_good_weights),
+		TEST(test_a_value_out_of_range_at_a_decision_is_divergence),
+		TEST(test_age_is_that_of_the_oldest_held),
+		TEST(test_steps_keep_to_their_bound),
 	};
 #undef TEST
 

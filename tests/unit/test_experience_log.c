@@ -110,6 +110,15 @@ static int teardown(void **state)
 	return 0;
 }
 
+/* Another one for each sequence, within the feature's bounds. */
+static float state_value(uint64_t sequence, int feature)
+{
+	float share = (float)(sequence % 997) / 997;
+
+	return state_features[feature].lowest +
+	       share * (state_features[feature].highest - state_features[feature].lowest);
+}
+
 /*
  * Tick @sequence of @agent: an experience of each of @units services, whose content follows from
  * all three. Answered: how many actions; else the error.
@@ -138,14 +147,14 @@ static int report_on(struct learner *learner, const char *agent, uint64_t sequen
 		ebbtide__wire__experience__init(&experience[i]);
 		snprintf(names[i], sizeof(names[i]), "service-%zu", i);
 		for (int k = 0; k < STATE_SIZE; k++) {
-			states[i][0][k] = (float)sequence + 0.01F * (float)k;
-			states[i][1][k] = (float)sequence + 1 + 0.01F * (float)k;
+			states[i][0][k] = state_value(sequence, k);
+			states[i][1][k] = state_value(sequence + 1, k);
 		}
 		experience[i].n_state = experience[i].n_next_state = STATE_SIZE;
 		experience[i].state = states[i][0];
 		experience[i].next_state = states[i][1];
 		experience[i].action = (uint32_t)(sequence + i) % ACTION_VERTICAL;
-		experience[i].reward = -(float)sequence - (float)(agent[0] % 8) / 8;
+		experience[i].reward = -(float)(sequence % 90) - (float)(agent[0] % 8) / 8;
 		experience[i].terminal = sequence % 10 == 0;
 		unit[i].namespace_ = (char *)"default";
 		unit[i].service = names[i];

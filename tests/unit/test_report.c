@@ -309,6 +309,41 @@ static void test_an_agent_that_started_anew_begins_at_one(void **state)
 	assert_int_equal(first_service(f)->unit_count, 2);
 }
 
+static void test_an_allowance_goes_with_the_action_that_has_one(void **state)
+{
+	struct fixture *f = *state;
+	struct objective *objective = &first_service(f)->objective;
+	const Ebbtide__Wire__Allowance *allowance;
+	Ebbtide__Wire__Answer *answer;
+
+	f->message.report.n_units = 1;
+	answer = send(f);
+	assert_int_equal(answer->n_actions, 1);
+	assert_null(answer->actions[0]->allowance);
+	ebbtide__wire__answer__free_unpacked(answer, NULL);
+
+	strcpy(objective->policy, "static+reflex+burst");
+	f->message.report.sequence++;
+	answer = send(f);
+	assert_non_null(answer);
+	allowance = answer->actions[0]->allowance;
+	assert_non_null(allowance);
+	assert_true(allowance->trigger_age_share == 0.4F);
+	assert_int_equal(allowance->refills_per_period, 8);
+	assert_true(allowance->ceiling_millicores == 1000);
+	assert_int_equal(allowance->burst_us, 100000);
+	assert_string_equal(answer->actions[0]->policy, "static+reflex+burst");
+	ebbtide__wire__answer__free_unpacked(answer, NULL);
+
+	/* What is not to be carried out allows nothing. */
+	objective->mode = OBJECTIVE_RECOMMEND;
+	f->message.report.sequence++;
+	answer = send(f);
+	assert_false(answer->actions[0]->apply);
+	assert_null(answer->actions[0]->allowance);
+	ebbtide__wire__answer__free_unpacked(answer, NULL);
+}
+
 static void test_modes_say_what_is_carried_out(void **state)
 {
 	struct fixture *f = *state;
@@ -430,7 +465,13 @@ static void test_a_malformed_experience_is_refused(void **state)
 	m->experience.n_next_state = 0;
 	assert_refused(f, "units[0].experience.next_state: 0 values");
 	m->next_state[7] = INFINITY;
-	assert_refused(f, "units[0].experience.next_state: value 7 (throttled)");
+	assert_refused(f, "units[0].experience.next_state: value 7 (throttled) is inf");
+	m->state[STATE_latency_p99] = 3.5F;
+	assert_refused(f, "units[0].state: value 2 (latency_p99) is 3.5, expected -3 to 3");
+	m->next_state[STATE_replicas] = -0.01F;
+	assert_refused(f, "units[0].experience.next_state: value 15 (replicas)");
+	m->experience.reward = -101;
+	assert_refused(f, "units[0].experience.reward: -101, expected -100 to 100");
 	m->experience.reward = NAN;
 	assert_refused(f, "units[0].experience.reward: ");
 	m->experience.action = ACTION_VERTICAL;
@@ -535,6 +576,7 @@ int main(void)
 		TEST(test_a_sequence_in_a_forgotten_gap_is_refused),
 		TEST(test_a_repeated_report_from_a_spool_is_acknowledged_only),
 		TEST(test_an_agent_that_started_anew_begins_at_one),
+		TEST(test_an_allowance_goes_with_the_action_that_has_one),
 		TEST(test_modes_say_what_is_carried_out),
 		TEST(test_no_action_without_objective_or_without_asking),
 		TEST(test_a_malformed_head_is_refused_with_its_field),

@@ -68,8 +68,14 @@ static void random_sample(struct random_state *random, Ebbtide__Wire__Sample *sa
 
 static float *random_floats(struct random_state *random, float *out)
 {
-	for (int i = 0; i < STATE_SIZE; i++)
-		out[i] = random_normal(random) * (float)random_below(random, 3);
+	for (int i = 0; i < STATE_SIZE; i++) {
+		float lowest = state_features[i].lowest, highest = state_features[i].highest;
+		float between = lowest + (highest - lowest) * random_uniform(random);
+
+		/* The bounds themselves are values too. */
+		out[i] = random_below(random, 8) ? between : lowest;
+		out[i] = random_below(random, 8) ? out[i] : highest;
+	}
 	return out;
 }
 
@@ -212,7 +218,7 @@ static void add_odd_unit(struct buffer *report, bool experience)
 
 	unit.used = part.used = 0;
 	for (int i = 0; i < STATE_SIZE; i++)
-		values[i] = (float)i / 8;
+		values[i] = state_features[i].highest / (float)(i + 1);
 	add_unknown(&unit);
 	/* Last field first; the service named twice, the second time right. */
 	add_number(&unit, 8, 1 << 20, 5);
