@@ -391,6 +391,9 @@ int main(int argc, char **argv)
 	signal(SIGTERM, on_signal);
 	signal(SIGINT, on_signal);
 	acked = fopen(options.acked, "we");
+	/* Whoever waits for progress looks at the file. */
+	if (acked)
+		setvbuf(acked, NULL, _IOLBF, 0);
 	agents = calloc(options.agents, sizeof(*agents));
 	if (!acked || !agents) {
 		perror(options.acked);
