@@ -143,7 +143,7 @@ def run(kills, seed, *arguments):
     try:
         learner.start()
         client = Client(learner, "--agents", str(AGENTS), "--units", str(UNITS), "--pause-us",
-                        "3000")
+                        "3000", "--lose-every", "3")
         for _ in range(kills):
             # One in four comes while it starts, the others under load.
             if moments.random() < 0.75:
@@ -172,6 +172,7 @@ def run(kills, seed, *arguments):
         torn = sum("torn at the end: cut" in x for lines in starts for x in lines)
         return {"lost": len(lost) * UNITS, "duplicated": len(twice) * UNITS,
                 "acknowledged": len(acked) * UNITS, "unanswered": totals["unanswered"],
+                "thrown_away": totals["thrown_away"],
                 "kills_under_load": loaded, "torn": torn, "stored": stored * UNITS}
     finally:
         if client:
