@@ -20,7 +20,9 @@ enum wire_type {
 /* Field numbers of wire.proto. */
 enum {
 	ANSWER_SEQUENCE = 1,
-	ANSWER_ACTIONS
+	ANSWER_ACTIONS,
+	ANSWER_NUMBER,
+	ANSWER_LEARNER
 };
 enum {
 	ACTION_NAMESPACE = 1,
@@ -33,7 +35,8 @@ enum {
 	ACTION_RULE,
 	ACTION_Q,
 	ACTION_ALLOWANCE,
-	ACTION_WHY
+	ACTION_WHY,
+	ACTION_NUMBER
 };
 enum {
 	ALLOWANCE_TRIGGER = 1,
@@ -145,11 +148,22 @@ void answer_begin(struct answer *answer, uint64_t sequence, size_t actions)
 					answer->bytes);
 }
 
+void answer_number(struct answer *answer, uint64_t number, uint64_t learner)
+{
+	uint8_t *at;
+
+	if (!reserve(answer, 2 * NUMBER_BYTES))
+		return;
+	at = put_number(answer->bytes + answer->used, ANSWER_NUMBER, number);
+	at = put_number(at, ANSWER_LEARNER, learner);
+	answer->used = (size_t)(at - answer->bytes);
+}
+
 void answer_add(struct answer *answer, const struct answer_action *action)
 {
 	const char *const texts[] = {
 		action->namespace, action->service, action->policy, action->rule, action->why};
-	size_t lengths[5], most = (5 + 6 + 5) * NUMBER_BYTES + action->q_count * sizeof(float);
+	size_t lengths[5], most = (5 + 7 + 5) * NUMBER_BYTES + action->q_count * sizeof(float);
 	uint8_t *at, *length;
 
 	for (int i = 0; i < 5; i++) {
@@ -173,6 +187,7 @@ void answer_add(struct answer *answer, const struct answer_action *action)
 	at = put_bytes(at, ACTION_Q, action->q, action->q_count * sizeof(float));
 	at = put_allowance(at, action->allowance);
 	at = put_bytes(at, ACTION_WHY, texts[4], lengths[4]);
+	at = put_number(at, ACTION_NUMBER, action->number);
 	most = (size_t)(at - length - LENGTH_BYTES);
 	/* A varint may be longer than it must be; the last byte has no continuation bit. */
 	length[0] = (uint8_t)(most | 0x80);

@@ -42,10 +42,13 @@ struct answer_action {
 	const float *q;
 	size_t q_count;
 	const struct answer_allowance *allowance; /* NULL: none */
+	uint64_t number;			  /* of a push; 0: the answer's */
 };
 
 /* Room for @actions of ordinary length; more grows. */
 void answer_begin(struct answer *answer, uint64_t sequence, size_t actions);
+/* The answer's own number, and whose it is. */
+void answer_number(struct answer *answer, uint64_t number, uint64_t learner);
 void answer_add(struct answer *answer, const struct answer_action *action);
 /* 0, with the bytes the caller's; or -ENOMEM, with nothing to free. */
 int answer_end(struct answer *answer, uint8_t **bytes, size_t *size);

@@ -10,10 +10,13 @@
 #define EBBTIDE_LEARNER_H
 
 #include "common/kube.h"
+#include "learner/body.h"
 #include "learner/brain.h"
+#include "learner/durations.h"
 #include "learner/experience_log.h"
 #include "learner/journal.h"
 #include "learner/policy.h"
+#include "learner/push.h"
 #include "learner/sequences.h"
 #include "learner/service.h"
 
@@ -25,6 +28,8 @@ struct learner_config {
 	const char *journal_path; /* decisions, or NULL */
 	const char *lease;	  /* namespace/name, or NULL: always leader */
 	const char *identity;
+	uint32_t http_threads;
+	size_t bodies_bytes; /* of requests in memory, all together */
 	double scale_period_s;
 	uint32_t checkpoint_period_s;
 	uint32_t checkpoints; /* kept of each network */
@@ -42,6 +47,7 @@ struct learner_counts {
 	uint64_t reports;
 	uint64_t reports_refused;
 	uint64_t reports_repeated;
+	uint64_t reports_deferred; /* 429: the bodies' budget or the units' bound was reached */
 	uint64_t experiences;
 	uint64_t actions;
 	uint64_t scale_requests;
@@ -62,6 +68,9 @@ struct learner {
 	struct learner_counts counts;
 	struct random_state random;
 	struct journal *journal;
+	struct push push; /* what cannot wait for the next report */
+	struct body_budget bodies;
+	struct durations decision_times; /* of reports, from received to answered */
 	atomic_bool stop;
 	atomic_bool elected; /* by the lease */
 	atomic_bool leader;  /* elected, and the state directory is taken over */
@@ -79,6 +88,15 @@ void ingest_close(struct ingest *ingest);
  */
 int report_handle(struct learner *learner, const uint8_t *bytes, size_t size, uint8_t **answer,
 	size_t *answer_size, char *error, size_t error_size);
+
+/*
+ * urgent.c: decisions that do not wait for the next report, to agents that poll. The lock is held.
+ * The service's objective changed from @before: limits in force come inside the new bounds.
+ */
+void urgent_objective(
+	struct learner *learner, struct service *service, const struct objective *before);
+/* @broken's objective broke just now: cuts on probation in the service's other units go back. */
+void urgent_broken(struct learner *learner, struct service_unit *broken, double now_s);
 
 /* scale.c */
 void *scale_objectives_thread(void *learner);

@@ -8,6 +8,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <getopt.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -26,6 +27,10 @@ static const char usage[] =
 	"Usage: ebbtide-learner [OPTION]...\n"
 	"Take experiences from agents, train the Q-networks, answer with actions.\n\n"
 	"  --listen HOST:PORT       HTTP for agents, /metrics, /healthz (default 127.0.0.1:9650)\n"
+	"  --http-threads N         that serve agents (default: one a core, at most 4;\n"
+	"                           32 with --durability fsync)\n"
+	"  --bodies-mib N           memory for requests' bodies, all together; beyond it agents are\n"
+	"                           asked to wait (default 256)\n"
 	"  --server URL             Kubernetes API (default: --kubeconfig, $KUBECONFIG, service account)\n"
 	"  --kubeconfig FILE        where the API is and who we are\n"
 	"  --state DIR              checkpoints and the experience log (default\n"
@@ -44,7 +49,11 @@ static const char usage[] =
 	"  --replay-ratio N         gradient steps per experience (default 8)\n"
 	"  --updates-per-s N        bound on gradient steps (default 400)\n"
 	"  --train-cpu N            share of a core that training may take (default 0.5)\n"
-	"  --explore N              share of exploring decisions at the start (default 0.9)\n"
+	"  --explore-schedule KIND  decay (a service's exploration fades) or apex (each unit has its\n"
+	"                           own, as the actors of Ape-X) (default decay)\n"
+	"  --explore-apex-base N    apex: the first unit's share (default 0.4)\n"
+	"  --explore-apex-alpha N   apex: the last unit's share is base^(1 + N) (default 7)\n"
+	"  --explore N              decay: share of exploring decisions at the start (default 0.9)\n"
 	"  --explore-decisions N    e-folding of that share, in decisions (default 120)\n"
 	"  --seed N                 of weights, sampling and exploration (default: the clock)\n"
 	"  --rule-parameter R.P=N   a rule's parameter, for example k8s-cpu.target=0.6; repeatable\n"
@@ -65,6 +74,8 @@ struct options {
 
 enum option_id {
 	OPTION_LISTEN = 256,
+	OPTION_HTTP_THREADS,
+	OPTION_BODIES,
 	OPTION_SERVER,
 	OPTION_KUBECONFIG,
 	OPTION_STATE,
@@ -81,6 +92,9 @@ enum option_id {
 	OPTION_RATIO,
 	OPTION_UPDATES,
 	OPTION_TRAIN_CPU,
+	OPTION_EXPLORE_SCHEDULE,
+	OPTION_EXPLORE_BASE,
+	OPTION_EXPLORE_ALPHA,
 	OPTION_EXPLORE,
 	OPTION_EXPLORE_DECISIONS,
 	OPTION_SEED,
@@ -93,6 +107,8 @@ enum option_id {
 
 static const struct option long_options[] = {
 	{"listen", required_argument, NULL, OPTION_LISTEN},
+	{"http-threads", required_argument, NULL, OPTION_HTTP_THREADS},
+	{"bodies-mib", required_argument, NULL, OPTION_BODIES},
 	{"server", required_argument, NULL, OPTION_SERVER},
 	{"kubeconfig", required_argument, NULL, OPTION_KUBECONFIG},
 	{"state", required_argument, NULL, OPTION_STATE},
@@ -109,6 +125,9 @@ static const struct option long_options[] = {
 	{"replay-ratio", required_argument, NULL, OPTION_RATIO},
 	{"updates-per-s", required_argument, NULL, OPTION_UPDATES},
 	{"train-cpu", required_argument, NULL, OPTION_TRAIN_CPU},
+	{"explore-schedule", required_argument, NULL, OPTION_EXPLORE_SCHEDULE},
+	{"explore-apex-base", required_argument, NULL, OPTION_EXPLORE_BASE},
+	{"explore-apex-alpha", required_argument, NULL, OPTION_EXPLORE_ALPHA},
 	{"explore", required_argument, NULL, OPTION_EXPLORE},
 	{"explore-decisions", required_argument, NULL, OPTION_EXPLORE_DECISIONS},
 	{"seed", required_argument, NULL, OPTION_SEED},
@@ -129,6 +148,8 @@ struct number_option {
 };
 
 enum number_index {
+	NUMBER_HTTP_THREADS,
+	NUMBER_BODIES,
 	NUMBER_SCALE_PERIOD,
 	NUMBER_COOLDOWN,
 	NUMBER_CHECKPOINT,
@@ -137,6 +158,8 @@ enum number_index {
 	NUMBER_RATIO,
 	NUMBER_UPDATES,
 	NUMBER_TRAIN_CPU,
+	NUMBER_EXPLORE_BASE,
+	NUMBER_EXPLORE_ALPHA,
 	NUMBER_EXPLORE,
 	NUMBER_DECISIONS,
 	NUMBER_COUNT,
@@ -147,6 +170,8 @@ struct numbers {
 };
 
 static const struct number_option number_options[] = {
+	{OPTION_HTTP_THREADS, 1, 64, NUMBER_HTTP_THREADS},
+	{OPTION_BODIES, 1, 1 << 20, NUMBER_BODIES},
 	{OPTION_SCALE_PERIOD, 0.1, 3600, NUMBER_SCALE_PERIOD},
 	{OPTION_COOLDOWN, 0, 86400, NUMBER_COOLDOWN},
 	{OPTION_CHECKPOINT, 1, 86400, NUMBER_CHECKPOINT},
@@ -155,6 +180,8 @@ static const struct number_option number_options[] = {
 	{OPTION_RATIO, 0, 1000, NUMBER_RATIO},
 	{OPTION_UPDATES, 0, 1e6, NUMBER_UPDATES},
 	{OPTION_TRAIN_CPU, 0.01, 1, NUMBER_TRAIN_CPU},
+	{OPTION_EXPLORE_BASE, 0, 1, NUMBER_EXPLORE_BASE},
+	{OPTION_EXPLORE_ALPHA, 0, 100, NUMBER_EXPLORE_ALPHA},
 	{OPTION_EXPLORE, 0, 1, NUMBER_EXPLORE},
 	{OPTION_EXPLORE_DECISIONS, 1, 1e9, NUMBER_DECISIONS},
 };
@@ -251,6 +278,18 @@ static int durability_apply(struct learner_config *config, const char *value)
 	return 0;
 }
 
+static int schedule_apply(struct policy_config *config, const char *value)
+{
+	if (strcmp(value, "decay") != 0 && strcmp(value, "apex") != 0) {
+		fprintf(stderr,
+			"ebbtide-learner: --explore-schedule: \"%s\" is not one of decay, apex\n",
+			value);
+		return -EINVAL;
+	}
+	config->explore_schedule = value[0] == 'a' ? EXPLORE_APEX : EXPLORE_DECAY;
+	return 0;
+}
+
 static int option_apply(struct options *options, int id, const char *value)
 {
 	struct learner_config *config = &options->config;
@@ -282,6 +321,8 @@ static int option_apply(struct options *options, int id, const char *value)
 	case OPTION_IDENTITY:
 		config->identity = value;
 		return 0;
+	case OPTION_EXPLORE_SCHEDULE:
+		return schedule_apply(&config->policy, value);
 	case OPTION_SEED:
 		config->seed = strtoull(value, NULL, 0);
 		return 0;
@@ -304,6 +345,20 @@ static int option_apply(struct options *options, int id, const char *value)
 	}
 }
 
+static double http_threads_default(enum durability durability)
+{
+	cpu_set_t cores;
+	int count = 1;
+
+	/* Most of them wait for the disk then, and those that do share a sync. */
+	if (durability == DURABILITY_FSYNC)
+		return 32;
+	/* Those that this process may run on: a container has fewer than the machine. */
+	if (sched_getaffinity(0, sizeof(cores), &cores) == 0)
+		count = CPU_COUNT(&cores);
+	return count < 1 ? 1 : count > 4 ? 4 : count;
+}
+
 static void options_default(struct options *options, struct numbers *numbers)
 {
 	static char identity[300];
@@ -312,12 +367,14 @@ static void options_default(struct options *options, struct numbers *numbers)
 	gethostname(host, sizeof(host) - 1);
 	snprintf(identity, sizeof(identity), "%s-%d", host, getpid());
 	memset(options, 0, sizeof(*options));
+	memset(numbers, 0, sizeof(*numbers)); /* what stays 0 depends on other options */
 	options->config.listen = "127.0.0.1:9650";
 	options->config.state_directory = "/var/lib/ebbtide-learner";
 	options->config.identity = identity;
 	options->config.seed = (uint64_t)(learner_unix_s() * 1e6);
 	policy_config_init(&options->config.policy);
 	train_config_init(&options->config.train);
+	numbers->values[NUMBER_BODIES] = 256;
 	numbers->values[NUMBER_SCALE_PERIOD] = 10;
 	numbers->values[NUMBER_COOLDOWN] = options->config.policy.cooldown_s;
 	numbers->values[NUMBER_CHECKPOINT] = 60;
@@ -326,6 +383,8 @@ static void options_default(struct options *options, struct numbers *numbers)
 	numbers->values[NUMBER_RATIO] = 8;
 	numbers->values[NUMBER_UPDATES] = 400;
 	numbers->values[NUMBER_TRAIN_CPU] = 0.5;
+	numbers->values[NUMBER_EXPLORE_BASE] = options->config.policy.explore_apex_base;
+	numbers->values[NUMBER_EXPLORE_ALPHA] = options->config.policy.explore_apex_alpha;
 	numbers->values[NUMBER_EXPLORE] = options->config.policy.explore_start;
 	numbers->values[NUMBER_DECISIONS] = options->config.policy.explore_decisions;
 }
@@ -351,6 +410,10 @@ static int options_parse(struct options *options, int argc, char **argv)
 			argv[optind]);
 		return -EINVAL;
 	}
+	if (numbers.values[NUMBER_HTTP_THREADS] < 1)
+		numbers.values[NUMBER_HTTP_THREADS] = http_threads_default(config->durability);
+	config->http_threads = (uint32_t)numbers.values[NUMBER_HTTP_THREADS];
+	config->bodies_bytes = (size_t)numbers.values[NUMBER_BODIES] << 20;
 	config->scale_period_s = numbers.values[NUMBER_SCALE_PERIOD];
 	config->checkpoint_period_s = (uint32_t)numbers.values[NUMBER_CHECKPOINT];
 	config->checkpoints = (uint32_t)numbers.values[NUMBER_CHECKPOINTS];
@@ -359,6 +422,8 @@ static int options_parse(struct options *options, int argc, char **argv)
 	config->updates_per_s_max = numbers.values[NUMBER_UPDATES];
 	config->train_cpu = numbers.values[NUMBER_TRAIN_CPU];
 	config->policy.cooldown_s = numbers.values[NUMBER_COOLDOWN];
+	config->policy.explore_apex_base = numbers.values[NUMBER_EXPLORE_BASE];
+	config->policy.explore_apex_alpha = numbers.values[NUMBER_EXPLORE_ALPHA];
 	config->policy.explore_start = numbers.values[NUMBER_EXPLORE];
 	config->policy.explore_decisions = numbers.values[NUMBER_DECISIONS];
 	/* A tick is short against how long an action matters: a horizon of about ten ticks. */
@@ -426,6 +491,8 @@ static int learner_open(struct learner *learner, const struct options *options)
 		}
 	}
 	random_seed(&learner->random, learner->config.seed + 2);
+	learner->bodies.most = learner->config.bodies_bytes;
+	push_init(&learner->push, (uint64_t)(learner_unix_s() * 1e6));
 	err = experience_log_create(&learner->log);
 	if (!err)
 		err = brains_open(learner);
@@ -435,6 +502,7 @@ static int learner_open(struct learner *learner, const struct options *options)
 static void learner_close(struct learner *learner)
 {
 	services_free(&learner->services);
+	push_free(&learner->push);
 	sequences_free(&learner->sequences);
 	experience_log_free(learner->log);
 	brain_close(learner->vertical);

@@ -41,6 +41,7 @@ struct work {
 	struct batch_writer batch;
 	uint64_t *next_masks; /* [units], of those with an experience */
 	struct answer answer;
+	uint64_t number; /* of the answer, among all that is sent */
 	double now_s;
 	double unix_s;
 	struct report_error error;
@@ -278,6 +279,7 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 		.q = decision.has_q ? decision.q : NULL,
 		.q_count = decision.has_q ? ACTION_VERTICAL : 0,
 		.allowance = apply ? allowance_of(&decision.plan, &allowance) : NULL};
+	push_supersede(&learner->push, unit->agent, service->namespace, service->name);
 	answer_add(&work->answer, &action);
 	learner->counts.actions++;
 }
@@ -292,6 +294,7 @@ static void chunk_decide(struct work *work)
 		const struct report_unit *wire = &chunk->units[i];
 		struct service_unit *unit = chunk->known[i];
 		const float *q = NULL;
+		bool broke;
 
 		if (wire->decide) {
 			q = chunk->evaluated ? chunk->q[asked] : NULL;
@@ -299,7 +302,11 @@ static void chunk_decide(struct work *work)
 		}
 		if (!unit)
 			continue;
+		broke = sample_violates(&wire->sample, &unit->service->objective) &&
+			!sample_violates(&unit->sample, &unit->service->objective);
 		unit->sample = wire->sample;
+		unit->cpu_declared_millicores = wire->cpu_declared_millicores;
+		unit->memory_declared_bytes = wire->memory_declared_bytes;
 		memcpy(unit->state, wire->state, sizeof(unit->state));
 		unit->updated_s = work->now_s;
 		if (!work->repeated)
@@ -307,6 +314,8 @@ static void chunk_decide(struct work *work)
 		if (wire->decide && unit->service->has_objective &&
 			unit->service->objective.mode != OBJECTIVE_OBSERVE)
 			unit_decide(work, unit, wire, q);
+		if (broke)
+			urgent_broken(work->learner, unit, work->now_s);
 	}
 }
 
@@ -321,6 +330,10 @@ static int chunk_handle(struct work *work)
 	(void)chunk_find(work);
 	if (!work->repeated)
 		chunk_store(work);
+	if (!work->number) {
+		work->number = push_number(&learner->push);
+		answer_number(&work->answer, work->number, learner->push.learner);
+	}
 	/* A report that waited in a spool teaches, but says nothing of now. */
 	if (work->claim.newest)
 		chunk_decide(work);

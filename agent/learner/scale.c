@@ -33,9 +33,14 @@ void scale_objective(struct learner *learner, enum kube_event event, const json_
 	if (service && event == KUBE_EVENT_DELETED) {
 		service->has_objective = false;
 	} else if (service) {
+		struct objective before = service->objective;
+		bool had = service->has_objective;
+
 		service->objective = objective;
 		service->has_objective = true;
 		service->status_due = true;
+		if (had)
+			urgent_objective(learner, service, &before);
 	}
 	pthread_mutex_unlock(&learner->lock);
 }
@@ -285,6 +290,7 @@ void *scale_thread(void *context)
 				published_s = now_s;
 			}
 		}
+		push_expire(&learner->push, now_s);
 		nanosleep(&pause, NULL);
 	}
 	lease_release(learner, client);

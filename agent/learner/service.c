@@ -51,6 +51,7 @@ struct service *services_get(struct services *services, const char *namespace, c
 	snprintf(service->namespace, sizeof(service->namespace), "%s", namespace);
 	snprintf(service->name, sizeof(service->name), "%s", name);
 	service->owner = services;
+	service->index = services->count;
 	service->hash = hash;
 	objective_init(&service->objective);
 	service->action = ACTION_HORIZONTAL_HOLD;

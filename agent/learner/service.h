@@ -27,12 +27,15 @@ struct service_unit {
 	size_t index;	 /* in the list of all units */
 	double updated_s;
 	struct sample sample;
+	double cpu_declared_millicores; /* the owner's limits, as last reported */
+	uint64_t memory_declared_bytes;
 	float state[STATE_SIZE];
 	struct nstep stream;
 	struct rule_team rules; /* those of the service's policy, with this unit's states */
 	struct plan plan;	/* of the newest decision */
 	double cut_from;	/* the limit before that cut, millicores */
 	uint32_t cut_remaining; /* ticks in which a broken objective takes the cut back */
+	double fallen_since_s;	/* a rule decides in the network's place; 0: it does not */
 };
 
 struct service_counts {
@@ -43,12 +46,14 @@ struct service_counts {
 	uint64_t experiences;
 	uint64_t decisions;
 	double reward_sum;
+	double epsilon_sum; /* over decisions */
 };
 
 struct service {
 	char namespace[64];
 	char name[OBJECTIVE_NAME_MAX];
 	struct services *owner;
+	size_t index;  /* in its list */
 	uint64_t hash; /* of namespace and name */
 	struct objective objective;
 	bool has_objective;
@@ -71,8 +76,11 @@ struct service {
 	bool acted;
 	struct nstep stream;
 	struct policy_set policy;	   /* objective.policy, taken apart */
+	struct policy_set fallback;	   /* the same with rules in the network's place */
+	double fallen_since_s;		   /* as a unit's, for the replicas */
 	char policy_name[POLICY_NAME_MAX]; /* of that */
 	struct rule_team rules;		   /* the same, with the service's states */
+	double urgent_s;		   /* when cuts were last taken back for another unit */
 	uint32_t wanted;		   /* replicas to be asked for; 0: none */
 	char wanted_why[192];
 

@@ -42,8 +42,8 @@ struct train_config {
 	float tau;		/* how far such an update goes, above 0; 1 is a copy */
 	uint32_t warmup;	/* transitions stored before the first step */
 	float q_bound;		/* a |Q| over this is divergence */
-	uint32_t good_period;	/* steps that weights must train on soundly to be good, at least 1 */
-	uint64_t seed;		/* of the initial weights and the sampling */
+	uint32_t good_period; /* steps that weights must train on soundly to be good, at least 1 */
+	uint64_t seed;	      /* of the initial weights and the sampling */
 };
 
 struct train_stats {

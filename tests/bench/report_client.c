@@ -253,7 +253,7 @@ static int deliver(struct agent *agent, uint64_t sequence)
 		return -EAGAIN;
 	}
 	if (status != 200)
-		return status == 503 ? -EAGAIN : -EINVAL;
+		return status == 503 || status == 429 ? -EAGAIN : -EINVAL;
 	answer = ebbtide__wire__answer__unpack(NULL, body_size, body);
 	if (!answer || answer->sequence != sequence)
 		status = -1;

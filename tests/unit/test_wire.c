@@ -477,6 +477,8 @@ static void test_answers_are_written_as_protobuf_reads_them(void **state)
 		action.allowance = random_below(&random, 2) ? &allowance : NULL;
 		/* Room for none, so that it has to grow. */
 		answer_begin(&answer, (uint64_t)round, round % 2 ? count : 0);
+		action.number = random_count(&random, 64);
+		answer_number(&answer, random_count(&random, 64), 17);
 		for (uint32_t i = 0; i < count; i++)
 			answer_add(&answer, &action);
 		assert_int_equal(answer_end(&answer, &bytes, &size), 0);
@@ -484,11 +486,13 @@ static void test_answers_are_written_as_protobuf_reads_them(void **state)
 		assert_non_null(read);
 		assert_int_equal(read->sequence, round);
 		assert_int_equal(read->n_actions, count);
+		assert_int_equal(read->learner, 17);
 		for (uint32_t i = 0; i < count; i++) {
 			const Ebbtide__Wire__Action *a = read->actions[i];
 
 			assert_string_equal(a->namespace_, action.namespace);
 			assert_string_equal(a->service, action.service);
+			assert_true(a->number == action.number);
 			assert_true(a->action == action.action);
 			assert_true((a->apply != 0) == action.apply);
 			assert_memory_equal(&a->cpu_limit_millicores, &action.cpu_limit_millicores,
