@@ -27,7 +27,8 @@ static const char usage[] =
 	"Usage: ebbtide-learner [OPTION]...\n"
 	"Take experiences from agents, train the Q-networks, answer with actions.\n\n"
 	"  --listen HOST:PORT       HTTP for agents, /metrics, /healthz (default 127.0.0.1:9650)\n"
-	"  --http-threads N         that serve agents (default: one a core, at most 4)\n"
+	"  --http-threads N         that serve agents (default: one a core, at most 4;\n"
+	"                           32 with --durability fsync)\n"
 	"  --bodies-mib N           memory for requests' bodies, all together; beyond it agents are\n"
 	"                           asked to wait (default 256)\n"
 	"  --server URL             Kubernetes API (default: --kubeconfig, $KUBECONFIG, service account)\n"
@@ -344,11 +345,14 @@ static int option_apply(struct options *options, int id, const char *value)
 	}
 }
 
-static double http_threads_default(void)
+static double http_threads_default(enum durability durability)
 {
 	cpu_set_t cores;
 	int count = 1;
 
+	/* Most of them wait for the disk then, and those that do share a sync. */
+	if (durability == DURABILITY_FSYNC)
+		return 32;
 	/* Those that this process may run on: a container has fewer than the machine. */
 	if (sched_getaffinity(0, sizeof(cores), &cores) == 0)
 		count = CPU_COUNT(&cores);
@@ -363,13 +367,13 @@ static void options_default(struct options *options, struct numbers *numbers)
 	gethostname(host, sizeof(host) - 1);
 	snprintf(identity, sizeof(identity), "%s-%d", host, getpid());
 	memset(options, 0, sizeof(*options));
+	memset(numbers, 0, sizeof(*numbers)); /* what stays 0 depends on other options */
 	options->config.listen = "127.0.0.1:9650";
 	options->config.state_directory = "/var/lib/ebbtide-learner";
 	options->config.identity = identity;
 	options->config.seed = (uint64_t)(learner_unix_s() * 1e6);
 	policy_config_init(&options->config.policy);
 	train_config_init(&options->config.train);
-	numbers->values[NUMBER_HTTP_THREADS] = http_threads_default();
 	numbers->values[NUMBER_BODIES] = 256;
 	numbers->values[NUMBER_SCALE_PERIOD] = 10;
 	numbers->values[NUMBER_COOLDOWN] = options->config.policy.cooldown_s;
@@ -406,6 +410,8 @@ static int options_parse(struct options *options, int argc, char **argv)
 			argv[optind]);
 		return -EINVAL;
 	}
+	if (numbers.values[NUMBER_HTTP_THREADS] < 1)
+		numbers.values[NUMBER_HTTP_THREADS] = http_threads_default(config->durability);
 	config->http_threads = (uint32_t)numbers.values[NUMBER_HTTP_THREADS];
 	config->bodies_bytes = (size_t)numbers.values[NUMBER_BODIES] << 20;
 	config->scale_period_s = numbers.values[NUMBER_SCALE_PERIOD];

@@ -32,21 +32,23 @@
 /* How long what is aside may take at the end. */
 #define LEAVE_MS 20000
 
-static const char usage[] = "Usage: report_client --port N --acked FILE [OPTION]...\n"
-			    "  --agents N      that report at the same time (default 4)\n"
-			    "  --units N       experiences in a report (default 4)\n"
-			    "  --reports N     of each agent (default 0: until SIGTERM)\n"
-			    "  --pause-us N    between two reports of an agent (default 0)\n"
-			    "  --incarnation N (default 1)\n";
+static const char usage[] =
+	"Usage: report_client --port N --acked FILE [OPTION]...\n"
+	"  --agents N      that report at the same time (default 4)\n"
+	"  --units N       experiences in a report (default 4)\n"
+	"  --reports N     of each agent (default 0: until SIGTERM)\n"
+	"  --pause-us N    between two reports of an agent (default 0)\n"
+	"  --lose-every N  so many reports' answers are thrown away, as if lost (default 0: none)\n"
+	"  --incarnation N (default 1)\n";
 
 struct options {
 	uint16_t port;
 	const char *acked;
-	uint64_t agents, units, reports, pause_us, incarnation;
+	uint64_t agents, units, reports, pause_us, incarnation, lose_every;
 };
 
 struct totals {
-	atomic_ullong sent, acknowledged, unanswered, refused;
+	atomic_ullong sent, acknowledged, unanswered, thrown_away, refused;
 };
 
 static struct options options = {.agents = 4, .units = 4, .incarnation = 1};
@@ -60,6 +62,7 @@ struct agent {
 	char name[32];
 	int fd; /* -1: not connected */
 	uint64_t sequence;
+	uint64_t answers;	   /* that came */
 	uint64_t aside[ASIDE_MAX]; /* oldest first */
 	size_t aside_count;
 	Ebbtide__Wire__Unit *units;
@@ -250,7 +253,7 @@ static int deliver(struct agent *agent, uint64_t sequence)
 		return -EAGAIN;
 	}
 	if (status != 200)
-		return status == 503 ? -EAGAIN : -EINVAL;
+		return status == 503 || status == 429 ? -EAGAIN : -EINVAL;
 	answer = ebbtide__wire__answer__unpack(NULL, body_size, body);
 	if (!answer || answer->sequence != sequence)
 		status = -1;
@@ -258,6 +261,11 @@ static int deliver(struct agent *agent, uint64_t sequence)
 		ebbtide__wire__answer__free_unpacked(answer, NULL);
 	if (status < 0)
 		return -EINVAL;
+	if (options.lose_every && ++agent->answers % options.lose_every == 0) {
+		atomic_fetch_add(&totals.thrown_away, 1);
+		disconnect(agent);
+		return -EAGAIN;
+	}
 	atomic_fetch_add(&totals.acknowledged, 1);
 	pthread_mutex_lock(&acked_lock);
 	fprintf(acked, "%s %llu\n", agent->name, (unsigned long long)sequence);
@@ -330,7 +338,8 @@ static int options_parse(int argc, char **argv)
 		{"acked", required_argument, NULL, 'a'}, {"agents", required_argument, NULL, 'n'},
 		{"units", required_argument, NULL, 'u'}, {"reports", required_argument, NULL, 'r'},
 		{"pause-us", required_argument, NULL, 's'},
-		{"incarnation", required_argument, NULL, 'i'}, {0}};
+		{"incarnation", required_argument, NULL, 'i'},
+		{"lose-every", required_argument, NULL, 'l'}, {0}};
 	int id;
 
 	while ((id = getopt_long(argc, argv, "", names, NULL)) != -1) {
@@ -357,6 +366,9 @@ static int options_parse(int argc, char **argv)
 			break;
 		case 'i':
 			options.incarnation = number;
+			break;
+		case 'l':
+			options.lose_every = number;
 			break;
 		default:
 			return -EINVAL;
@@ -391,6 +403,9 @@ int main(int argc, char **argv)
 	signal(SIGTERM, on_signal);
 	signal(SIGINT, on_signal);
 	acked = fopen(options.acked, "we");
+	/* Whoever waits for progress looks at the file. */
+	if (acked)
+		setvbuf(acked, NULL, _IOLBF, 0);
 	agents = calloc(options.agents, sizeof(*agents));
 	if (!acked || !agents) {
 		perror(options.acked);
@@ -406,7 +421,9 @@ int main(int argc, char **argv)
 		agent_free(&agents[i]);
 	free(agents);
 	failed = fclose(acked) != 0 || failed;
-	printf("{\"sent\": %llu, \"acknowledged\": %llu, \"unanswered\": %llu, \"refused\": %llu}\n",
-		totals.sent, totals.acknowledged, totals.unanswered, totals.refused);
+	printf("{\"sent\": %llu, \"acknowledged\": %llu, \"unanswered\": %llu, "
+	       "\"thrown_away\": %llu, \"refused\": %llu}\n",
+		totals.sent, totals.acknowledged, totals.unanswered, totals.thrown_away,
+		totals.refused);
 	return failed || totals.refused;
 }

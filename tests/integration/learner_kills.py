@@ -85,10 +85,15 @@ class Client:
     """report_client: agents that keep what is not acknowledged."""
 
     def __init__(self, learner, *arguments):
-        self.acked = f"{learner.folder}/acked"
+        self.acked, self.seen = f"{learner.folder}/acked", 0
         self.child = subprocess.Popen(
             [f"{BUILD}/tests/report_client", "--port", str(learner.port), "--acked", self.acked,
              *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    def wait_progress(self):
+        """Until more was acknowledged than at the last call."""
+        wait_for("a report that is taken", lambda: os.path.getsize(self.acked) > self.seen, 60)
+        self.seen = os.path.getsize(self.acked)
 
     def end(self, timeout=60):
         self.child.send_signal(signal.SIGTERM)
@@ -134,15 +139,17 @@ def run(kills, seed, *arguments):
     """Counts by name after so many kills; raises when a start was not clean."""
     moments = random.Random(seed)
     learner = Learner("--replay", "4000000", "--updates-per-s", "50", *arguments)
-    client = None
+    client, loaded = None, 0
     try:
         learner.start()
         client = Client(learner, "--agents", str(AGENTS), "--units", str(UNITS), "--pause-us",
-                        "3000")
+                        "3000", "--lose-every", "3")
         for _ in range(kills):
-            # One in four comes while it starts.
+            # One in four comes while it starts, the others under load.
             if moments.random() < 0.75:
                 learner.wait_ready()
+                client.wait_progress()
+                loaded += 1
             time.sleep(moments.uniform(0, 0.15))
             learner.kill()
             learner.start()
@@ -165,7 +172,8 @@ def run(kills, seed, *arguments):
         torn = sum("torn at the end: cut" in x for lines in starts for x in lines)
         return {"lost": len(lost) * UNITS, "duplicated": len(twice) * UNITS,
                 "acknowledged": len(acked) * UNITS, "unanswered": totals["unanswered"],
-                "torn": torn, "stored": stored * UNITS}
+                "thrown_away": totals["thrown_away"],
+                "kills_under_load": loaded, "torn": torn, "stored": stored * UNITS}
     finally:
         if client:
             client.close()
