@@ -8,6 +8,7 @@
  *   latency: {percentile: 99, target: 50ms}
  *   acceptableViolations: 0.01       # share of one-second windows over the target
  *   policy: dqn                      # dqn | k8s-cpu+hpa | ... (common/policy_name.h)
+ *   ruleParameters: k8s-cpu.target=0.6  # several: separated by commas or spaces
  *   frozen: false                    # operator's freeze
  *   bounds:                          # for each container (cpu, memory) and the service (replicas)
  *     cpu: {min: 50m, max: "2"}
@@ -17,14 +18,15 @@
 #ifndef EBBTIDE_OBJECTIVE_H
 #define EBBTIDE_OBJECTIVE_H
 
-#include "common/policy_name.h"
+#include "common/rule_parameters.h"
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define OBJECTIVE_NAME_MAX 254
+#define OBJECTIVE_NAME_MAX	 254
+#define OBJECTIVE_PARAMETERS_MAX 256
 
 enum objective_mode {
 	OBJECTIVE_OBSERVE,
@@ -41,6 +43,7 @@ struct objective {
 	double latency_target_us;
 	double acceptable_violations; /* share, 0 to 1 */
 	char policy[POLICY_NAME_MAX];
+	char rule_parameters[OBJECTIVE_PARAMETERS_MAX]; /* assignments; empty: none */
 	bool frozen;
 	double cpu_min_millicores;
 	double cpu_max_millicores;

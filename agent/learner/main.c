@@ -233,7 +233,6 @@ static void list_policies(void)
 {
 	for (int id = 0; id < POLICY_COUNT; id++) {
 		const struct policy_info *info = &policy_infos[id];
-		const struct rule *rule = rule_of((enum policy_id)id);
 		const char *comma = "";
 
 		printf("%s: %s (", info->name, info->text);
@@ -242,8 +241,8 @@ static void list_policies(void)
 			comma = ", ";
 		}
 		puts(")");
-		for (uint32_t i = 0; rule && i < rule->parameter_count; i++) {
-			const struct rule_parameter *p = &rule->parameters[i];
+		for (uint32_t i = 0; i < rule_parameters[id].count; i++) {
+			const struct rule_parameter *p = &rule_parameters[id].list[i];
 
 			printf("  %s.%s=%.6g  %g to %g  %s\n", info->name, p->name, p->standard,
 				p->lowest, p->highest, p->text);

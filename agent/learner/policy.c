@@ -51,6 +51,23 @@ uint32_t policy_nearest_action(const struct plan *from, const struct plan *to)
 				     : (uint32_t)(cpu * ACTION_MEMORY_STEPS + memory);
 }
 
+/* The learner's parameters of the rules, or those with the objective's own. */
+static const struct rule_configs *service_rules(
+	const struct policy_context *context, struct service *service)
+{
+	const char *wanted = service->objective.rule_parameters;
+
+	if (!wanted[0])
+		return &context->config->rules;
+	if (strcmp(service->rule_parameters, wanted) != 0) {
+		snprintf(service->rule_parameters, sizeof(service->rule_parameters), "%s", wanted);
+		service->rule_configs = context->config->rules;
+		/* An objective that was taken over has been checked. */
+		(void)rule_configs_set(&service->rule_configs, wanted, NULL, 0);
+	}
+	return &service->rule_configs;
+}
+
 /* What of it the policy's parts decide: those that are learnt, or the rules. */
 static uint32_t decided_by(const struct policy_set *set, bool learnt)
 {
@@ -284,6 +301,7 @@ static void decide_rules(const struct policy_context *context, const struct poli
 {
 	/* A rule sees the bounds that hold: the owner's own limits are among them. */
 	struct objective objective = *bounds->objective;
+	const struct rule_configs *configs = service_rules(context, unit->service);
 	struct plan before = decision->plan, *plan = &decision->plan;
 	uint32_t decided, replicas = bounds->sample->containers;
 	char text[160];
@@ -294,8 +312,8 @@ static void decide_rules(const struct policy_context *context, const struct poli
 	}
 	objective.cpu_max_millicores = envelope_cpu_max(bounds);
 	objective.memory_max_bytes = envelope_memory_max(bounds);
-	decided = rule_team_decide(&unit->rules, &context->config->rules, DECIDES_PLAN,
-		context->now_s, bounds->sample, &objective, replicas, plan, &replicas);
+	decided = rule_team_decide(&unit->rules, configs, DECIDES_PLAN, context->now_s,
+		bounds->sample, &objective, replicas, plan, &replicas);
 	if (decided & (DECIDES_CPU | DECIDES_MEMORY)) {
 		decision->rule = envelope_clamp(bounds, &plan->cpu_millicores, &plan->memory_bytes);
 		decision->action = policy_nearest_action(&before, plan);
@@ -304,7 +322,7 @@ static void decide_rules(const struct policy_context *context, const struct poli
 			plan->cpu_millicores, (double)before.memory_bytes / (1 << 20),
 			(double)plan->memory_bytes / (1 << 20));
 	}
-	rule_team_explain(&unit->rules, &context->config->rules, decided, text, sizeof(text));
+	rule_team_explain(&unit->rules, configs, decided, text, sizeof(text));
 	if (decided)
 		add_why(decision->why, sizeof(decision->why), "%s", text);
 	else
@@ -312,12 +330,12 @@ static void decide_rules(const struct policy_context *context, const struct poli
 			unit->service->policy_name);
 }
 
-static double rule_value(
-	const struct policy_context *context, enum policy_id id, const char *parameter)
+static double rule_value(const struct policy_context *context, struct service *service,
+	enum policy_id id, const char *parameter)
 {
-	int index = rule_parameter_index(rule_of(id), parameter);
+	int index = rule_parameter_index(id, parameter);
 
-	return index < 0 ? 0 : context->config->rules.of[id].values[index];
+	return index < 0 ? 0 : service_rules(context, service)->of[id].values[index];
 }
 
 /*
@@ -340,7 +358,7 @@ static void decide_fallback(const struct policy_context *context, struct service
 	       plan->memory_bytes < before.memory_bytes;
 	if (cuts && (sample_violates(bounds->sample, bounds->objective) ||
 			    context->now_s - unit->fallen_since_s <
-				    rule_value(context, POLICY_k8s_cpu, "window_s"))) {
+				    rule_value(context, service, POLICY_k8s_cpu, "window_s"))) {
 		plan->cpu_millicores = fmax(plan->cpu_millicores, before.cpu_millicores);
 		if (plan->memory_bytes < before.memory_bytes)
 			plan->memory_bytes = before.memory_bytes;
@@ -482,6 +500,7 @@ static void horizontal_rules(const struct policy_context *context, const struct 
 	struct horizontal_decision *decision)
 {
 	struct objective objective = *bounds->objective;
+	const struct rule_configs *configs = service_rules(context, service);
 	uint32_t wanted = bounds->replicas;
 	char text[128];
 
@@ -490,8 +509,8 @@ static void horizontal_rules(const struct policy_context *context, const struct 
 		return;
 	}
 	objective.cpu_max_millicores = declared_millicores;
-	if (!rule_team_decide(&service->rules, &context->config->rules, DECIDES_REPLICAS,
-		    context->now_s, bounds->sample, &objective, bounds->replicas, NULL, &wanted)) {
+	if (!rule_team_decide(&service->rules, configs, DECIDES_REPLICAS, context->now_s,
+		    bounds->sample, &objective, bounds->replicas, NULL, &wanted)) {
 		snprintf(decision->why, sizeof(decision->why), "%s: holds until its next period",
 			service->policy_name);
 		return;
@@ -508,8 +527,7 @@ static void horizontal_rules(const struct policy_context *context, const struct 
 		decision->action = POLICY_NO_ACTION;
 	else
 		decision->action = ACTION_HORIZONTAL_HOLD + decision->replicas - bounds->replicas;
-	rule_team_explain(
-		&service->rules, &context->config->rules, DECIDES_REPLICAS, text, sizeof(text));
+	rule_team_explain(&service->rules, configs, DECIDES_REPLICAS, text, sizeof(text));
 	snprintf(decision->why, sizeof(decision->why), "replicas %u -> %u; %s", bounds->replicas,
 		decision->replicas, text);
 }
@@ -526,7 +544,7 @@ static void horizontal_fallback(const struct policy_context *context, struct ser
 	if (decision->replicas < bounds->replicas &&
 		(sample_violates(bounds->sample, bounds->objective) ||
 			context->now_s - service->fallen_since_s <
-				rule_value(context, POLICY_hpa, "down_stabilisation_s"))) {
+				rule_value(context, service, POLICY_hpa, "down_stabilisation_s"))) {
 		decision->replicas = bounds->replicas;
 		decision->action = ACTION_HORIZONTAL_HOLD;
 		snprintf(decision->why, sizeof(decision->why),

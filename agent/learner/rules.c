@@ -22,26 +22,23 @@ void rule_config_init(struct rule_config *config, const struct rule *rule)
 {
 	memset(config, 0, sizeof(*config));
 	config->rule = rule;
-	for (uint32_t i = 0; i < rule->parameter_count; i++)
-		config->values[i] = rule->parameters[i].standard;
+	for (uint32_t i = 0; i < rule->parameters->count; i++)
+		config->values[i] = rule->parameters->list[i].standard;
 }
 
-int rule_parameter_index(const struct rule *rule, const char *name)
+static enum policy_id rule_id(const struct rule *rule)
 {
-	for (uint32_t i = 0; i < rule->parameter_count; i++)
-		if (strcmp(rule->parameters[i].name, name) == 0)
-			return (int)i;
-	return -1;
+	return (enum policy_id)(rule->info - policy_infos);
 }
 
 int rule_config_set(struct rule_config *config, const char *name, double value)
 {
-	int index = rule_parameter_index(config->rule, name);
+	int index = rule_parameter_index(rule_id(config->rule), name);
 
 	if (index < 0)
 		return -ENOENT;
-	if (!(value >= config->rule->parameters[index].lowest &&
-		    value <= config->rule->parameters[index].highest))
+	if (!(value >= config->rule->parameters->list[index].lowest &&
+		    value <= config->rule->parameters->list[index].highest))
 		return -ERANGE;
 	config->values[index] = value;
 	return 0;
@@ -55,65 +52,18 @@ void rule_configs_init(struct rule_configs *configs)
 			rule_config_init(&configs->of[id], rule_of((enum policy_id)id));
 }
 
-static struct rule_config *find_config(
-	struct rule_configs *configs, const char *name, size_t length)
-{
-	for (int id = 0; id < POLICY_COUNT; id++) {
-		const struct rule *rule = configs->of[id].rule;
-
-		if (rule && strlen(rule->info->name) == length &&
-			memcmp(rule->info->name, name, length) == 0)
-			return &configs->of[id];
-	}
-	return NULL;
-}
-
-static void list_parameters(const struct rule *rule, char *out, size_t size)
-{
-	size_t length = 0;
-
-	for (uint32_t i = 0; i < rule->parameter_count && length < size; i++)
-		length += (size_t)snprintf(out + length, size - length, "%s%s", i ? ", " : "",
-			rule->parameters[i].name);
-}
-
 int rule_configs_set(
-	struct rule_configs *configs, const char *assignment, char *error, size_t error_size)
+	struct rule_configs *configs, const char *assignments, char *error, size_t error_size)
 {
-	size_t rule_length = strcspn(assignment, ".="), length = strcspn(assignment, "=");
-	struct rule_config *config = find_config(configs, assignment, rule_length);
-	const struct rule_parameter *parameter;
-	char name[64], names[256], *end;
-	double value;
+	struct rule_configs changed = *configs;
+	struct rule_assignment assignment;
+	int more;
 
-	if (assignment[rule_length] != '.' || assignment[length] != '=' ||
-		length - rule_length - 1 >= sizeof(name)) {
-		snprintf(error, error_size, "\"%.80s\" is not RULE.PARAMETER=VALUE", assignment);
-		return -EINVAL;
-	}
-	if (!config) {
-		policy_list(names, sizeof(names));
-		snprintf(error, error_size, "\"%.*s\" is not a rule (use one of %s)",
-			rule_length > 40 ? 40 : (int)rule_length, assignment, names);
-		return -EINVAL;
-	}
-	snprintf(name, sizeof(name), "%.*s", (int)(length - rule_length - 1),
-		assignment + rule_length + 1);
-	if (rule_parameter_index(config->rule, name) < 0) {
-		list_parameters(config->rule, names, sizeof(names));
-		snprintf(error, error_size, "\"%s\" is not a parameter of %s (use one of %s)", name,
-			config->rule->info->name, names);
-		return -EINVAL;
-	}
-	parameter = &config->rule->parameters[rule_parameter_index(config->rule, name)];
-	value = strtod(assignment + length + 1, &end);
-	if (end == assignment + length + 1 || *end || rule_config_set(config, name, value)) {
-		snprintf(error, error_size, "%s.%s: \"%.40s\" is not a number from %g to %g",
-			config->rule->info->name, name, assignment + length + 1, parameter->lowest,
-			parameter->highest);
-		return -EINVAL;
-	}
-	return 0;
+	while ((more = rule_assignment_next(&assignments, &assignment, error, error_size)) > 0)
+		changed.of[assignment.id].values[assignment.index] = assignment.value;
+	if (!more)
+		*configs = changed;
+	return more;
 }
 
 static size_t state_room(const struct rule *rule)

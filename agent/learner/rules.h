@@ -16,21 +16,12 @@
 
 #include "common/plan.h"
 #include "common/policy_name.h"
+#include "common/rule_parameters.h"
 #include "common/state.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-struct rule_parameter {
-	const char *name; /* with its unit where it has one */
-	double standard;  /* the default: as published, where a source is named */
-	double lowest;
-	double highest;
-	const char *text;
-};
-
-#define RULE_PARAMETERS_MAX 16
 
 struct rule;
 
@@ -42,8 +33,7 @@ struct rule_config {
 
 struct rule {
 	const struct policy_info *info; /* its name and what it decides */
-	const struct rule_parameter *parameters;
-	uint32_t parameter_count;
+	const struct rule_parameter_list *parameters;
 	size_t state_size; /* zeroed memory, aligned for any type, is a new state */
 	/*
 	 * One tick. @sample: of the tick that ended, of one unit (or, for replicas, of the service
@@ -63,8 +53,6 @@ struct rule {
 const struct rule *rule_of(enum policy_id id);
 /* The rule's defaults. */
 void rule_config_init(struct rule_config *config, const struct rule *rule);
-/* Index of a parameter, or -1. */
-int rule_parameter_index(const struct rule *rule, const char *name);
 /* -ENOENT: no such parameter, -ERANGE: outside its range or not a number. */
 int rule_config_set(struct rule_config *config, const char *name, double value);
 
@@ -73,9 +61,12 @@ struct rule_configs {
 	struct rule_config of[POLICY_COUNT];
 };
 void rule_configs_init(struct rule_configs *configs);
-/* One assignment, "k8s-cpu.target=0.6": 0, or -EINVAL with the reason and what there is. */
+/*
+ * Assignments, "k8s-cpu.target=0.6, hpa.target=0.7": 0, or -EINVAL with the reason and what there
+ * is; then nothing is changed.
+ */
 int rule_configs_set(
-	struct rule_configs *configs, const char *assignment, char *error, size_t error_size);
+	struct rule_configs *configs, const char *assignments, char *error, size_t error_size);
 
 /*
  * The rules of a policy's name, with their states: a part each of 'k8s-cpu+hpa+reflex'. Parts that

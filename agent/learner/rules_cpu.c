@@ -6,20 +6,15 @@
 
 /* --- static: peak provisioning, what every comparison starts from --- */
 
-#define STATIC_PARAMETERS(X)                                                                       \
-	X(cpu_share, 1, 0.01, 1, "of the upper bound of CPU")                                      \
-	X(memory_share, 1, 0.01, 1, "of the upper bound of memory")
-
 struct static_parameters {
-	STATIC_PARAMETERS(RULE_FIELD)
+	RULE_PARAMETERS_static(RULE_FIELD)
 };
-static const struct rule_parameter static_table[] = {STATIC_PARAMETERS(RULE_ROW)};
 
 static bool static_decide(const struct rule_config *config, void *state, double now_s,
 	const struct sample *sample, const struct objective *objective, uint32_t replicas,
 	struct plan *plan, uint32_t *replicas_wanted)
 {
-	const struct static_parameters *p = RULE_PARAMETERS(struct static_parameters, config);
+	const struct static_parameters *p = RULE_VALUES(struct static_parameters, config);
 
 	(void)state, (void)now_s, (void)sample, (void)replicas, (void)replicas_wanted;
 	if (objective->cpu_max_millicores > 0)
@@ -37,23 +32,13 @@ static void static_explain(
 	snprintf(out, size, "the upper bounds");
 }
 
-RULE_DEFINE(static, static_table, 0, static_decide, static_explain);
+RULE_DEFINE(static, 0, static_decide, static_explain);
 
 /* --- K8s-CPU and K8s-CPU-Fast (Autothrottle, NSDI 2024: its baselines) --- */
 
-#define K8S_CPU_PARAMETERS(X, period, window)                                                      \
-	X(period_s, period, 0.1, 3600, "between two decisions, each on the mean use of a period")  \
-	X(window_s, window, 0.1, 86400, "of periods of which the largest counts")                  \
-	X(target, 0.5, 0.01, 1, "utilisation of the limit that the largest use is to have")
-
-#define K8S_CPU_SLOW(X) K8S_CPU_PARAMETERS(X, 15, 300)
-#define K8S_CPU_FAST(X) K8S_CPU_PARAMETERS(X, 1, 20)
-
 struct k8s_cpu_parameters {
-	K8S_CPU_SLOW(RULE_FIELD)
+	RULE_PARAMETERS_k8s_cpu(RULE_FIELD)
 };
-static const struct rule_parameter k8s_cpu_table[] = {K8S_CPU_SLOW(RULE_ROW)};
-static const struct rule_parameter k8s_cpu_fast_table[] = {K8S_CPU_FAST(RULE_ROW)};
 
 struct k8s_cpu_state {
 	struct rule_window usage; /* mean use of a period, millicores */
@@ -66,7 +51,7 @@ static bool k8s_cpu_decide(const struct rule_config *config, void *state, double
 	const struct sample *sample, const struct objective *objective, uint32_t replicas,
 	struct plan *plan, uint32_t *replicas_wanted)
 {
-	const struct k8s_cpu_parameters *p = RULE_PARAMETERS(struct k8s_cpu_parameters, config);
+	const struct k8s_cpu_parameters *p = RULE_VALUES(struct k8s_cpu_parameters, config);
 	struct k8s_cpu_state *s = state;
 
 	(void)objective, (void)replicas, (void)replicas_wanted;
@@ -86,16 +71,15 @@ static bool k8s_cpu_decide(const struct rule_config *config, void *state, double
 static void k8s_cpu_explain(
 	const struct rule_config *config, const void *state, char *out, size_t size)
 {
-	const struct k8s_cpu_parameters *p = RULE_PARAMETERS(struct k8s_cpu_parameters, config);
+	const struct k8s_cpu_parameters *p = RULE_VALUES(struct k8s_cpu_parameters, config);
 	const struct k8s_cpu_state *s = state;
 
 	snprintf(out, size, "largest use of %g s %.0fm over %g", p->window_s, s->most_millicores,
 		p->target);
 }
 
-RULE_DEFINE(k8s_cpu, k8s_cpu_table, sizeof(struct k8s_cpu_state), k8s_cpu_decide, k8s_cpu_explain);
-RULE_DEFINE(k8s_cpu_fast, k8s_cpu_fast_table, sizeof(struct k8s_cpu_state), k8s_cpu_decide,
-	k8s_cpu_explain);
+RULE_DEFINE(k8s_cpu, sizeof(struct k8s_cpu_state), k8s_cpu_decide, k8s_cpu_explain);
+RULE_DEFINE(k8s_cpu_fast, sizeof(struct k8s_cpu_state), k8s_cpu_decide, k8s_cpu_explain);
 
 /*
  * --- Captain (Autothrottle, NSDI 2024) ---
@@ -105,20 +89,9 @@ RULE_DEFINE(k8s_cpu_fast, k8s_cpu_fast_table, sizeof(struct k8s_cpu_state), k8s_
  * taken back and that decision waits for the next period.
  */
 
-#define CAPTAIN_PARAMETERS(X)                                                                      \
-	X(target, 0.1, 0, 1, "share of throttled CFS periods that is aimed at")                    \
-	X(period_s, 1, 0.1, 60, "between two decisions")                                           \
-	X(usage_window_s, 5, 0.1, 600, "of usages that a lower limit is reckoned from")            \
-	X(tolerance, 3, 1, 100, "times the target that throttling may be before the limit rises")  \
-	X(margin, 3, 0, 100, "deviations over the largest use, at the start")                      \
-	X(cut_least, 0.1, 0, 1, "share of the limit that a cut must bring to be made")             \
-	X(cut_most, 0.5, 0, 0.99, "share of the limit that one cut may take")                      \
-	X(least_millicores, 10, 1, 1e6, "lowest limit")
-
 struct captain_parameters {
-	CAPTAIN_PARAMETERS(RULE_FIELD)
+	RULE_PARAMETERS_captain(RULE_FIELD)
 };
-static const struct rule_parameter captain_table[] = {CAPTAIN_PARAMETERS(RULE_ROW)};
 
 struct captain_state {
 	struct rule_ring usage;	  /* millicores of each tick */
@@ -170,7 +143,7 @@ static bool captain_decide(const struct rule_config *config, void *state, double
 	const struct sample *sample, const struct objective *objective, uint32_t replicas,
 	struct plan *plan, uint32_t *replicas_wanted)
 {
-	const struct captain_parameters *p = RULE_PARAMETERS(struct captain_parameters, config);
+	const struct captain_parameters *p = RULE_VALUES(struct captain_parameters, config);
 	struct captain_state *s = state;
 	const double periods = p->period_s * 1e6 / PLAN_PERIOD_US;
 	bool due, back;
@@ -209,14 +182,14 @@ static bool captain_decide(const struct rule_config *config, void *state, double
 static void captain_explain(
 	const struct rule_config *config, const void *state, char *out, size_t size)
 {
-	const struct captain_parameters *p = RULE_PARAMETERS(struct captain_parameters, config);
+	const struct captain_parameters *p = RULE_VALUES(struct captain_parameters, config);
 	const struct captain_state *s = state;
 
 	snprintf(out, size, "throttled in %.0f %% of periods, target %g %%, margin %.2f: %s",
 		s->throttled_share * 100, p->target * 100, s->margin, s->move ? s->move : "holds");
 }
 
-RULE_DEFINE(captain, captain_table, sizeof(struct captain_state), captain_decide, captain_explain);
+RULE_DEFINE(captain, sizeof(struct captain_state), captain_decide, captain_explain);
 
 /*
  * --- Koordinator's CPU Burst (koordlet, plugin cpuburst) ---
@@ -227,22 +200,9 @@ RULE_DEFINE(captain, captain_table, sizeof(struct captain_state), captain_decide
  * unit knows no node, so calm_s without throttling stands for it.
  */
 
-#define KOORDINATOR_PARAMETERS(X)                                                                  \
-	X(base_share, 1.0 / 3, 0.01, 1, "of the upper bound: the limit when all is calm")          \
-	X(quota_percent, 300, 100, 10000, "ceiling of the quota, of the base")                     \
-	X(burst_percent, 1000, 0, 10000, "CFS burst, of the base; never over the quota")           \
-	X(step_up, 1.2, 1, 10, "times the quota while throttled")                                  \
-	X(step_down, 0.8, 0.01, 1, "times the quota on the way back")                              \
-	X(period_s, 1, 0.1, 3600, "between two steps")                                             \
-	X(calm_s, 1, 0, 86400, "without throttling before a step back; 0: never")                  \
-	X(token_period_s, -1, -1, 86400, "that the bucket lasts at the ceiling; below 0: forever") \
-	X(consume_percent, 100, 0, 1000, "of the base: use from which tokens are taken")           \
-	X(save_percent, 60, 0, 1000, "of the base: use below which tokens are saved")
-
 struct koordinator_parameters {
-	KOORDINATOR_PARAMETERS(RULE_FIELD)
+	RULE_PARAMETERS_koordinator(RULE_FIELD)
 };
-static const struct rule_parameter koordinator_table[] = {KOORDINATOR_PARAMETERS(RULE_ROW)};
 
 struct koordinator_state {
 	double used_us; /* in the period that runs, of one container */
@@ -277,8 +237,7 @@ static bool koordinator_decide(const struct rule_config *config, void *state, do
 	const struct sample *sample, const struct objective *objective, uint32_t replicas,
 	struct plan *plan, uint32_t *replicas_wanted)
 {
-	const struct koordinator_parameters *p =
-		RULE_PARAMETERS(struct koordinator_parameters, config);
+	const struct koordinator_parameters *p = RULE_VALUES(struct koordinator_parameters, config);
 	struct koordinator_state *s = state;
 	const double base = p->base_share * objective->cpu_max_millicores;
 	const double in_force = plan->cpu_millicores;
@@ -321,13 +280,11 @@ static bool koordinator_decide(const struct rule_config *config, void *state, do
 static void koordinator_explain(
 	const struct rule_config *config, const void *state, char *out, size_t size)
 {
-	const struct koordinator_parameters *p =
-		RULE_PARAMETERS(struct koordinator_parameters, config);
+	const struct koordinator_parameters *p = RULE_VALUES(struct koordinator_parameters, config);
 	const struct koordinator_state *s = state;
 
 	snprintf(out, size, "%s, ceiling %g %% of the base", s->move ? s->move : "holds",
 		p->quota_percent);
 }
 
-RULE_DEFINE(koordinator, koordinator_table, sizeof(struct koordinator_state), koordinator_decide,
-	koordinator_explain);
+RULE_DEFINE(koordinator, sizeof(struct koordinator_state), koordinator_decide, koordinator_explain);

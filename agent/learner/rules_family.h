@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the rules' own files share: how a parameter table is written, and what a sample says. */
+/* What the rules' own files share: how a rule is defined, and what a sample says. */
 #ifndef EBBTIDE_RULES_FAMILY_H
 #define EBBTIDE_RULES_FAMILY_H
 
@@ -8,23 +8,18 @@
 
 #include <math.h>
 
-/*
- * A rule's parameters are one list, X(name, default, lowest, highest, what it is), from which come
- * a struct of doubles and the table. A struct of doubles is laid out as the array of values is.
- */
+/* A rule's parameters as a struct: one of doubles is laid out as the array of values is. */
 #define RULE_FIELD(name, standard, lowest, highest, text) double name;
-#define RULE_ROW(name, standard, lowest, highest, text)	  {#name, standard, lowest, highest, text},
-#define RULE_PARAMETERS(type, config)                                                              \
+#define RULE_VALUES(type, config)                                                                  \
 	({                                                                                         \
 		_Static_assert(sizeof(type) % sizeof(double) == 0 &&                               \
 				       sizeof(type) <= sizeof((config)->values),                   \
 			"a struct of doubles that fits");                                          \
 		(const type *)(const void *)(config)->values;                                      \
 	})
-#define RULE_DEFINE(id, table, size, decide_function, explain_function)                            \
+#define RULE_DEFINE(id, size, decide_function, explain_function)                                   \
 	const struct rule rule_##id = {.info = &policy_infos[POLICY_##id],                         \
-		.parameters = (table),                                                             \
-		.parameter_count = sizeof(table) / sizeof((table)[0]),                             \
+		.parameters = &rule_parameters[POLICY_##id],                                       \
 		.state_size = (size),                                                              \
 		.decide = (decide_function),                                                       \
 		.explain = (explain_function)}

@@ -12,19 +12,10 @@
  * once, and after a quiet interval it is tightened, both by the square of how far off the stalls
  * are. It starts at what is in use.
  */
-#define SENPAI_PARAMETERS(X)                                                                       \
-	X(pressure_us, 10000, 1, 1e9, "of memory stalls an interval that are aimed at")            \
-	X(interval_s, 6, 1, 3600, "between two tightenings")                                       \
-	X(max_probe, 0.01, 0, 0.5, "share of the limit that one tightening takes at most")         \
-	X(max_backoff, 1, 0, 10, "share of the limit that one backing off adds at most")           \
-	X(coeff_probe, 10, 1, 1000, "under 1/n of the target a tightening is the largest")         \
-	X(coeff_backoff, 20, 1, 1000, "at n times the target backing off is the largest")          \
-	X(least_mib, 100, 0, 1e6, "lowest limit")
 
 struct senpai_parameters {
-	SENPAI_PARAMETERS(RULE_FIELD)
+	RULE_PARAMETERS_senpai(RULE_FIELD)
 };
-static const struct rule_parameter senpai_table[] = {SENPAI_PARAMETERS(RULE_ROW)};
 
 struct senpai_state {
 	double stalled_us; /* since the last change, of one container */
@@ -53,7 +44,7 @@ static bool senpai_decide(const struct rule_config *config, void *state, double 
 	const struct sample *sample, const struct objective *objective, uint32_t replicas,
 	struct plan *plan, uint32_t *replicas_wanted)
 {
-	const struct senpai_parameters *p = RULE_PARAMETERS(struct senpai_parameters, config);
+	const struct senpai_parameters *p = RULE_VALUES(struct senpai_parameters, config);
 	struct senpai_state *s = state;
 	double off;
 
@@ -77,11 +68,11 @@ static bool senpai_decide(const struct rule_config *config, void *state, double 
 static void senpai_explain(
 	const struct rule_config *config, const void *state, char *out, size_t size)
 {
-	const struct senpai_parameters *p = RULE_PARAMETERS(struct senpai_parameters, config);
+	const struct senpai_parameters *p = RULE_VALUES(struct senpai_parameters, config);
 	const struct senpai_state *s = state;
 
 	snprintf(out, size, "stalled %.1f ms of %.1f: memory %+.2f %%", s->shown_us / 1000,
 		p->pressure_us / 1000, s->change * 100);
 }
 
-RULE_DEFINE(senpai, senpai_table, sizeof(struct senpai_state), senpai_decide, senpai_explain);
+RULE_DEFINE(senpai, sizeof(struct senpai_state), senpai_decide, senpai_explain);

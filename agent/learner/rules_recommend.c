@@ -17,23 +17,9 @@
 
 /* --- Vertical Pod Autoscaler (kubernetes/autoscaler, recommender) --- */
 
-#define VPA_PARAMETERS(X)                                                                          \
-	X(compression, 1, 1, 1e5, "seconds of the rule's that one second stands for")              \
-	X(period_s, 60, 1, 86400, "of one CPU sample, and between two recommendations")            \
-	X(half_life_s, 86400, 1, 1e8, "of a sample's weight")                                      \
-	X(cpu_percentile, 90, 1, 100, "of use, that the limit is taken from")                      \
-	X(memory_percentile, 90, 1, 100, "of peaks, that the limit is taken from")                 \
-	X(memory_interval_s, 86400, 1, 1e8, "of which memory's peak is one sample")                \
-	X(margin, 0.15, 0, 10, "share of what comes out, on top of it")                            \
-	X(oom_ratio, 1.2, 1, 100, "times the memory after an OOM kill")                            \
-	X(oom_least_mib, 100, 0, 1e6, "more memory after an OOM kill, at least")                   \
-	X(cpu_least_millicores, 25, 0, 1e6, "lowest CPU recommendation")                           \
-	X(memory_least_mib, 250, 0, 1e6, "lowest memory recommendation")
-
 struct vpa_parameters {
-	VPA_PARAMETERS(RULE_FIELD)
+	RULE_PARAMETERS_vpa(RULE_FIELD)
 };
-static const struct rule_parameter vpa_table[] = {VPA_PARAMETERS(RULE_ROW)};
 
 struct vpa_state {
 	struct rule_histogram cpu;    /* millicores */
@@ -93,7 +79,7 @@ static bool vpa_decide(const struct rule_config *config, void *state, double now
 	const struct sample *sample, const struct objective *objective, uint32_t replicas,
 	struct plan *plan, uint32_t *replicas_wanted)
 {
-	const struct vpa_parameters *p = RULE_PARAMETERS(struct vpa_parameters, config);
+	const struct vpa_parameters *p = RULE_VALUES(struct vpa_parameters, config);
 	struct vpa_state *s = state;
 	double cpu, memory;
 
@@ -120,7 +106,7 @@ static bool vpa_decide(const struct rule_config *config, void *state, double now
 
 static void vpa_explain(const struct rule_config *config, const void *state, char *out, size_t size)
 {
-	const struct vpa_parameters *p = RULE_PARAMETERS(struct vpa_parameters, config);
+	const struct vpa_parameters *p = RULE_VALUES(struct vpa_parameters, config);
 	const struct vpa_state *s = state;
 
 	snprintf(out, size, "use p%g %.0fm, memory p%g %.0f MiB, and %g %%", p->cpu_percentile,
@@ -130,7 +116,7 @@ static void vpa_explain(const struct rule_config *config, const void *state, cha
 		p->margin * 100);
 }
 
-RULE_DEFINE(vpa, vpa_table, sizeof(struct vpa_state), vpa_decide, vpa_explain);
+RULE_DEFINE(vpa, sizeof(struct vpa_state), vpa_decide, vpa_explain);
 
 /*
  * --- Autopilot's moving-window recommender (Rzadca et al., EuroSys 2020, section 3.2.2) ---
@@ -141,20 +127,9 @@ RULE_DEFINE(vpa, vpa_table, sizeof(struct vpa_state), vpa_decide, vpa_explain);
  * buckets, these grow by 5 %.
  */
 
-#define AUTOPILOT_PARAMETERS(X)                                                                    \
-	X(compression, 1, 1, 1e5, "seconds of the rule's that one second stands for")              \
-	X(aggregation_s, 300, 1, 86400, "of one window, and between two recommendations")          \
-	X(cpu_half_life_s, 43200, 1, 1e8, "of a CPU window's weight")                              \
-	X(memory_half_life_s, 172800, 1, 1e8, "of a memory window's weight")                       \
-	X(cpu_percentile, 95, 1, 100, "of the load, that the CPU limit is taken from")             \
-	X(memory_percentile, 98, 1, 100, "of the load, that the memory limit is taken from")       \
-	X(margin, 0.15, 0, 10, "share of what comes out, on top of it")                            \
-	X(hold_s, 3600, 0, 1e6, "of which the largest recommendation counts")
-
 struct autopilot_parameters {
-	AUTOPILOT_PARAMETERS(RULE_FIELD)
+	RULE_PARAMETERS_autopilot(RULE_FIELD)
 };
-static const struct rule_parameter autopilot_table[] = {AUTOPILOT_PARAMETERS(RULE_ROW)};
 
 struct autopilot_state {
 	struct rule_histogram cpu;    /* millicores */
@@ -169,7 +144,7 @@ static bool autopilot_decide(const struct rule_config *config, void *state, doub
 	const struct sample *sample, const struct objective *objective, uint32_t replicas,
 	struct plan *plan, uint32_t *replicas_wanted)
 {
-	const struct autopilot_parameters *p = RULE_PARAMETERS(struct autopilot_parameters, config);
+	const struct autopilot_parameters *p = RULE_VALUES(struct autopilot_parameters, config);
 	struct autopilot_state *s = state;
 	const double aggregation_s = p->aggregation_s / p->compression;
 	const double cpu_half_life_s = p->cpu_half_life_s / p->compression;
@@ -208,7 +183,7 @@ static bool autopilot_decide(const struct rule_config *config, void *state, doub
 static void autopilot_explain(
 	const struct rule_config *config, const void *state, char *out, size_t size)
 {
-	const struct autopilot_parameters *p = RULE_PARAMETERS(struct autopilot_parameters, config);
+	const struct autopilot_parameters *p = RULE_VALUES(struct autopilot_parameters, config);
 	const struct autopilot_state *s = state;
 
 	snprintf(out, size, "load p%g %.0fm, memory p%g %.0f MiB, and %g %%, largest of %g s",
@@ -219,5 +194,4 @@ static void autopilot_explain(
 		p->margin * 100, p->hold_s / p->compression);
 }
 
-RULE_DEFINE(autopilot, autopilot_table, sizeof(struct autopilot_state), autopilot_decide,
-	autopilot_explain);
+RULE_DEFINE(autopilot, sizeof(struct autopilot_state), autopilot_decide, autopilot_explain);

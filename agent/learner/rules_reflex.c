@@ -7,15 +7,9 @@
 
 #include <stdio.h>
 
-#define REFLEX_PARAMETERS(X)                                                                       \
-	X(trigger_age_share, 0.4, 0.01, 10, "age of the oldest request, of the latency target")    \
-	X(refills_per_period, 8, 0, 1000, "of the quota, at most, in a CFS period")                \
-	X(ceiling_share, 1, 0.01, 1, "of the upper bound: CPU of a period, refills included")
-
 struct reflex_parameters {
-	REFLEX_PARAMETERS(RULE_FIELD)
+	RULE_PARAMETERS_reflex(RULE_FIELD)
 };
-static const struct rule_parameter reflex_table[] = {REFLEX_PARAMETERS(RULE_ROW)};
 
 static struct allowance reflex_allowance(
 	const struct reflex_parameters *p, const struct objective *objective)
@@ -34,31 +28,27 @@ static bool reflex_decide(const struct rule_config *config, void *state, double 
 	if (objective->cpu_max_millicores <= 0)
 		return false;
 	plan->allowance =
-		reflex_allowance(RULE_PARAMETERS(struct reflex_parameters, config), objective);
+		reflex_allowance(RULE_VALUES(struct reflex_parameters, config), objective);
 	return true;
 }
 
 static void reflex_explain(
 	const struct rule_config *config, const void *state, char *out, size_t size)
 {
-	const struct reflex_parameters *p = RULE_PARAMETERS(struct reflex_parameters, config);
+	const struct reflex_parameters *p = RULE_VALUES(struct reflex_parameters, config);
 
 	(void)state;
 	snprintf(out, size, "from %g of the target, %g refills", p->trigger_age_share,
 		p->refills_per_period);
 }
 
-RULE_DEFINE(reflex, reflex_table, 0, reflex_decide, reflex_explain);
+RULE_DEFINE(reflex, 0, reflex_decide, reflex_explain);
 
 /* --- burst: unused quota may be used later --- */
 
-#define BURST_PARAMETERS(X)                                                                        \
-	X(quota_share, 1, 0, 1, "of the quota of a period; the kernel takes no more than all")
-
 struct burst_parameters {
-	BURST_PARAMETERS(RULE_FIELD)
+	RULE_PARAMETERS_burst(RULE_FIELD)
 };
-static const struct rule_parameter burst_table[] = {BURST_PARAMETERS(RULE_ROW)};
 
 static uint64_t burst_of(double share, const struct plan *plan)
 {
@@ -70,7 +60,7 @@ static bool burst_decide(const struct rule_config *config, void *state, double n
 	const struct sample *sample, const struct objective *objective, uint32_t replicas,
 	struct plan *plan, uint32_t *replicas_wanted)
 {
-	const struct burst_parameters *p = RULE_PARAMETERS(struct burst_parameters, config);
+	const struct burst_parameters *p = RULE_VALUES(struct burst_parameters, config);
 
 	(void)state, (void)now_s, (void)sample, (void)objective, (void)replicas;
 	(void)replicas_wanted;
@@ -81,28 +71,19 @@ static bool burst_decide(const struct rule_config *config, void *state, double n
 static void burst_explain(
 	const struct rule_config *config, const void *state, char *out, size_t size)
 {
-	const struct burst_parameters *p = RULE_PARAMETERS(struct burst_parameters, config);
+	const struct burst_parameters *p = RULE_VALUES(struct burst_parameters, config);
 
 	(void)state;
 	snprintf(out, size, "%g of the quota", p->quota_share);
 }
 
-RULE_DEFINE(burst, burst_table, 0, burst_decide, burst_explain);
+RULE_DEFINE(burst, 0, burst_decide, burst_explain);
 
 /* --- reflex-fixed: the limit follows the demand of the last seconds, the reflex does the rest --- */
 
-#define REFLEX_FIXED_PARAMETERS(X)                                                                 \
-	REFLEX_PARAMETERS(X)                                                                       \
-	X(factor, 1, 0.1, 10, "times the mean use")                                                \
-	X(window_s, 2, 0.1, 600, "that the mean use is taken over")                                \
-	X(burst_share, 0, 0, 1, "CFS burst, of the quota")                                         \
-	X(no_reflex_factor, 2, 1, 100,                                                             \
-		"times the limit when a tick was late, throttled, and had no refill")
-
 struct reflex_fixed_parameters {
-	REFLEX_FIXED_PARAMETERS(RULE_FIELD)
+	RULE_PARAMETERS_reflex_fixed(RULE_FIELD)
 };
-static const struct rule_parameter reflex_fixed_table[] = {REFLEX_FIXED_PARAMETERS(RULE_ROW)};
 
 struct reflex_fixed_state {
 	struct rule_ring usage; /* millicores of each tick */
@@ -115,7 +96,7 @@ static bool reflex_fixed_decide(const struct rule_config *config, void *state, d
 	struct plan *plan, uint32_t *replicas_wanted)
 {
 	const struct reflex_fixed_parameters *p =
-		RULE_PARAMETERS(struct reflex_fixed_parameters, config);
+		RULE_VALUES(struct reflex_fixed_parameters, config);
 	struct reflex_fixed_state *s = state;
 	double in_force = plan->cpu_millicores;
 
@@ -133,9 +114,9 @@ static bool reflex_fixed_decide(const struct rule_config *config, void *state, d
 		   sample_violates(sample, objective);
 	if (s->alone)
 		plan->cpu_millicores = fmax(plan->cpu_millicores, in_force * p->no_reflex_factor);
-	/* The first fields are those of the reflex. */
-	plan->allowance =
-		reflex_allowance((const struct reflex_parameters *)(const void *)p, objective);
+	/* The last fields are those of the reflex. */
+	plan->allowance = reflex_allowance(
+		(const struct reflex_parameters *)(const void *)&p->trigger_age_share, objective);
 	plan->burst_us = burst_of(p->burst_share, plan);
 	return true;
 }
@@ -144,7 +125,7 @@ static void reflex_fixed_explain(
 	const struct rule_config *config, const void *state, char *out, size_t size)
 {
 	const struct reflex_fixed_parameters *p =
-		RULE_PARAMETERS(struct reflex_fixed_parameters, config);
+		RULE_VALUES(struct reflex_fixed_parameters, config);
 	const struct reflex_fixed_state *s = state;
 
 	if (s->alone)
@@ -155,5 +136,5 @@ static void reflex_fixed_explain(
 			p->factor, p->window_s, s->mean_millicores, p->trigger_age_share);
 }
 
-RULE_DEFINE(reflex_fixed, reflex_fixed_table, sizeof(struct reflex_fixed_state),
-	reflex_fixed_decide, reflex_fixed_explain);
+RULE_DEFINE(
+	reflex_fixed, sizeof(struct reflex_fixed_state), reflex_fixed_decide, reflex_fixed_explain);

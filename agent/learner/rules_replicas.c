@@ -24,25 +24,9 @@ static double clamp_replicas(double wanted, const struct objective *objective)
  * caller's, but what is remembered of an own step is the step that they leave.
  */
 
-#define HPA_PARAMETERS(X)                                                                          \
-	X(period_s, 15, 0.1, 3600, "between two decisions, each on the mean use of a period")      \
-	X(target, 0.5, 0.01, 1, "utilisation of the declared CPU")                                 \
-	X(tolerance, 0.1, 0, 1, "of the ratio to the target, within which nothing is done")        \
-	X(up_stabilisation_s, 0, 0, 3600, "of wishes of which the lowest counts, going up")        \
-	X(up_percent, 100, 0, 1e6, "of the replicas added in a policy period; 0: not a policy")    \
-	X(up_pods, 4, 0, 1e6, "replicas added in a policy period; 0: not a policy")                \
-	X(up_period_s, 15, 0.1, 1800, "policy period going up")                                    \
-	X(up_select_most, 1, 0, 1, "1: the policy that allows more, 0: the one that allows less")  \
-	X(down_stabilisation_s, 300, 0, 3600, "of wishes of which the highest counts, going down") \
-	X(down_percent, 100, 0, 100, "of the replicas taken in a policy period; 0: not a policy")  \
-	X(down_pods, 0, 0, 1e6, "replicas taken in a policy period; 0: not a policy")              \
-	X(down_period_s, 15, 0.1, 1800, "policy period going down")                                \
-	X(down_select_most, 1, 0, 1, "1: the policy that allows more, 0: the one that allows less")
-
 struct hpa_parameters {
-	HPA_PARAMETERS(RULE_FIELD)
+	RULE_PARAMETERS_hpa(RULE_FIELD)
 };
-static const struct rule_parameter hpa_table[] = {HPA_PARAMETERS(RULE_ROW)};
 
 #define HPA_STEPS 32
 
@@ -140,7 +124,7 @@ static bool hpa_decide(const struct rule_config *config, void *state, double now
 	const struct sample *sample, const struct objective *objective, uint32_t replicas,
 	struct plan *plan, uint32_t *replicas_wanted)
 {
-	const struct hpa_parameters *p = RULE_PARAMETERS(struct hpa_parameters, config);
+	const struct hpa_parameters *p = RULE_VALUES(struct hpa_parameters, config);
 	struct hpa_state *s = state;
 	const double declared = objective->cpu_max_millicores > 0 ? objective->cpu_max_millicores
 								  : sample->cpu_limit_millicores;
@@ -169,14 +153,14 @@ static bool hpa_decide(const struct rule_config *config, void *state, double now
 
 static void hpa_explain(const struct rule_config *config, const void *state, char *out, size_t size)
 {
-	const struct hpa_parameters *p = RULE_PARAMETERS(struct hpa_parameters, config);
+	const struct hpa_parameters *p = RULE_VALUES(struct hpa_parameters, config);
 	const struct hpa_state *s = state;
 
 	snprintf(
 		out, size, "utilisation %.2f of %g, wish %.0f", s->utilisation, p->target, s->wish);
 }
 
-RULE_DEFINE(hpa, hpa_table, sizeof(struct hpa_state), hpa_decide, hpa_explain);
+RULE_DEFINE(hpa, sizeof(struct hpa_state), hpa_decide, hpa_explain);
 
 /*
  * --- Knative Pod Autoscaler (knative/serving, pkg/autoscaler) ---
@@ -185,23 +169,9 @@ RULE_DEFINE(hpa, hpa_table, sizeof(struct hpa_state), hpa_decide, hpa_explain);
  * that is a bound here (replicas of at least 1).
  */
 
-#define KPA_PARAMETERS(X)                                                                          \
-	X(target, 100, 0.01, 1e6, "requests in flight that one replica is to have")                \
-	X(utilisation_percent, 70, 1, 100, "of the target that is aimed at")                       \
-	X(period_s, 2, 0.1, 3600, "between two decisions")                                         \
-	X(stable_window_s, 60, 6, 3600, "of concurrency that the stable mode takes the mean of")   \
-	X(panic_window_percent, 10, 1, 100, "of the stable window: that of the panic mode")        \
-	X(panic_threshold_percent, 200, 110, 1000,                                                 \
-		"of the replicas, wished for in panic's window, begins it")                        \
-	X(max_scale_up_rate, 1000, 1.01, 1e6, "times the replicas, in one decision, at most")      \
-	X(max_scale_down_rate, 2, 1.01, 1e6,                                                       \
-		"part of the replicas left, in one decision, at least")                            \
-	X(scale_down_delay_s, 0, 0, 3600, "that a lower wish must last")
-
 struct kpa_parameters {
-	KPA_PARAMETERS(RULE_FIELD)
+	RULE_PARAMETERS_kpa(RULE_FIELD)
 };
-static const struct rule_parameter kpa_table[] = {KPA_PARAMETERS(RULE_ROW)};
 
 struct kpa_state {
 	struct rule_slots concurrency;
@@ -249,7 +219,7 @@ static bool kpa_decide(const struct rule_config *config, void *state, double now
 	const struct sample *sample, const struct objective *objective, uint32_t replicas,
 	struct plan *plan, uint32_t *replicas_wanted)
 {
-	const struct kpa_parameters *p = RULE_PARAMETERS(struct kpa_parameters, config);
+	const struct kpa_parameters *p = RULE_VALUES(struct kpa_parameters, config);
 	struct kpa_state *s = state;
 	const double target = p->target * p->utilisation_percent / 100;
 	const double panic_slots = fmax(1, round(RULE_SLOTS * p->panic_window_percent / 100));
@@ -282,7 +252,7 @@ static bool kpa_decide(const struct rule_config *config, void *state, double now
 
 static void kpa_explain(const struct rule_config *config, const void *state, char *out, size_t size)
 {
-	const struct kpa_parameters *p = RULE_PARAMETERS(struct kpa_parameters, config);
+	const struct kpa_parameters *p = RULE_VALUES(struct kpa_parameters, config);
 	const struct kpa_state *s = state;
 
 	snprintf(out, size, "%s, concurrency %.1f, in panic's window %.1f, target %g",
@@ -290,4 +260,4 @@ static void kpa_explain(const struct rule_config *config, const void *state, cha
 		p->target * p->utilisation_percent / 100);
 }
 
-RULE_DEFINE(kpa, kpa_table, sizeof(struct kpa_state), kpa_decide, kpa_explain);
+RULE_DEFINE(kpa, sizeof(struct kpa_state), kpa_decide, kpa_explain);

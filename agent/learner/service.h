@@ -88,7 +88,9 @@ struct service {
 	char policy_name[POLICY_NAME_MAX]; /* of that */
 	struct rule_team rules;		   /* the same, with the service's states */
 	double urgent_s;		   /* when cuts were last taken back for another unit */
-	uint32_t wanted;		   /* replicas to be asked for; 0: none */
+	struct rule_configs rule_configs;  /* the learner's, changed by objective.rule_parameters */
+	char rule_parameters[OBJECTIVE_PARAMETERS_MAX]; /* of those; empty: they are not made */
+	uint32_t wanted;				/* replicas to be asked for; 0: none */
 	char wanted_why[192];
 
 	/* For the objective's status. */

@@ -174,6 +174,11 @@ static void test_bad_objects_are_refused_with_field_and_value(void **state)
 		{REST("\"policy\": \"hpa+kpa\""), "spec.policy: \"hpa+kpa\": hpa and kpa both "
 						  "decide replicas (leave one out)"},
 		{REST("\"policy\": 5"), "spec.policy: 5 is not a string"},
+		{REST("\"ruleParameters\": \"hpa.target=0.6, k8s-cpu.target=2\""),
+			"spec.ruleParameters: k8s-cpu.target: \"2\" is not a number from 0.01 to 1"},
+		{REST("\"ruleParameters\": \"hpa\""),
+			"spec.ruleParameters: \"hpa\" is not RULE.PARAMETER=VALUE"},
+		{REST("\"ruleParameters\": {}"), "spec.ruleParameters: {} is not a string"},
 		{REST("\"frozen\": 1"), "spec.frozen: 1 is not true or false"},
 		{REST("\"bound\": {}"),
 			"spec.bound: no such field (see docs/kubernetes.md for the list)"},
@@ -236,6 +241,9 @@ static void test_fields_are_set_and_shown_by_name(void **state)
 		{"mode", "observe\n", "observe"},
 		{"policy", "static", "static"},
 		{"policy", "k8s-cpu+hpa+reflex\n", "k8s-cpu+hpa+reflex"},
+		{"rule_parameters", "hpa.target=0.6, k8s-cpu.window_s=60\n",
+			"hpa.target=0.6, k8s-cpu.window_s=60"},
+		{"rule_parameters", "", ""},
 		{"frozen", "1", "1"},
 		{"frozen", "false", "0"},
 		{"cpu_max_millicores", "1500.5", "1500.5"},
@@ -247,7 +255,7 @@ static void test_fields_are_set_and_shown_by_name(void **state)
 		{"replicas_min", "3", "3"},
 	};
 	struct objective objective;
-	char out[32];
+	char out[64];
 
 	(void)state;
 	objective_init(&objective);
@@ -285,6 +293,9 @@ static void test_a_bad_write_has_its_errno_and_changes_nothing(void **state)
 		{"policy", "a/b", -EINVAL},
 		{"policy", "best", -EINVAL},
 		{"policy", "hpa+kpa", -EINVAL},
+		{"rule_parameters", "hpa.target=", -EINVAL},
+		{"rule_parameters", "hpa.target=0.6;kpa.target=7", -EINVAL},
+		{"rule_parameters", "hpa.goal=0.6", -EINVAL},
 		{"frozen", "2", -EINVAL},
 		{"cpu_min_millicores", "9", -ERANGE},
 		{"cpu_min_millicores", "600", -ERANGE},
@@ -328,7 +339,7 @@ static void test_every_listed_field_can_be_shown_and_set_back(void **state)
 			objective_show(&objective, objective_fields[count], out, sizeof(out)), 0);
 		assert_int_equal(objective_set(&objective, objective_fields[count], out), 0);
 	}
-	assert_int_equal(count, 12);
+	assert_int_equal(count, 13);
 }
 
 static void test_what_is_written_as_json_reads_back_the_same(void **state)
@@ -349,6 +360,8 @@ static void test_what_is_written_as_json_reads_back_the_same(void **state)
 	objective.cpu_min_millicores = 62.5;
 	objective.memory_max_bytes = 1000000001;
 	objective.replicas_max = 9;
+	strcpy(objective.policy, "k8s-cpu+hpa");
+	strcpy(objective.rule_parameters, "hpa.target=0.6, k8s-cpu.target=0.7");
 	objective.mode = OBJECTIVE_OBSERVE;
 	object = objective_to_json(&objective, false);
 	assert_int_equal(objective_parse(object, &again, error, sizeof(error)), 0);

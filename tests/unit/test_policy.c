@@ -173,6 +173,27 @@ static void test_a_rule_runs_on_what_the_unit_used(void **state)
 	assert_true(fabs(decide(f).plan.cpu_millicores - 750) < 1e-9);
 }
 
+static void test_an_objective_has_its_own_parameters_of_a_rule(void **state)
+{
+	struct fixture *f = *state;
+
+	policy_set(f, "k8s-cpu-fast+hpa");
+	f->unit->sample.cpu_used_us = 200000;
+	strcpy(f->service->objective.rule_parameters, "k8s-cpu-fast.target=0.4 hpa.target=0.01");
+	assert_true(fabs(decide(f).plan.cpu_millicores - 500) < 1e-9);
+	f->unit->sample.tick_s = 15;
+	/* 13m of 3 x 800m are 0.56 %: two are enough for 1 %, for 50 % one would be. */
+	assert_int_equal(decide_replicas(f).replicas, 2);
+	/* Changed, with what the rule remembers; and back to the learner's. */
+	f->unit->sample.tick_s = 1;
+	f->context.now_s = 1;
+	strcpy(f->service->objective.rule_parameters, "k8s-cpu-fast.target=0.25");
+	assert_true(fabs(decide(f).plan.cpu_millicores - 800) < 1e-9);
+	f->service->objective.rule_parameters[0] = '\0';
+	f->context.now_s = 2;
+	assert_true(fabs(decide(f).plan.cpu_millicores - 400) < 1e-9);
+}
+
 static void test_between_two_periods_a_rule_holds(void **state)
 {
 	struct fixture *f = *state;
@@ -778,6 +799,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_static_is_the_upper_bounds),
 		TEST(test_a_rule_runs_on_what_the_unit_used),
+		TEST(test_an_objective_has_its_own_parameters_of_a_rule),
 		TEST(test_between_two_periods_a_rule_holds),
 		TEST(test_a_rule_stays_inside_the_bounds),
 		TEST(test_a_rules_move_is_the_nearest_action_of_the_table),

@@ -29,19 +29,19 @@ static void test_every_parameter_is_named_and_its_default_in_range(void **state)
 
 		if (!rule)
 			continue;
-		assert_in_range(rule->parameter_count, 1, RULE_PARAMETERS_MAX);
-		for (uint32_t i = 0; i < rule->parameter_count; i++) {
-			const struct rule_parameter *p = &rule->parameters[i];
+		assert_in_range(rule->parameters->count, 1, RULE_PARAMETERS_MAX);
+		for (uint32_t i = 0; i < rule->parameters->count; i++) {
+			const struct rule_parameter *p = &rule->parameters->list[i];
 
 			if (!(p->lowest <= p->standard && p->standard <= p->highest))
 				fail_msg("%s.%s: default %g is not in %g to %g", rule->info->name,
 					p->name, p->standard, p->lowest, p->highest);
 			assert_true(p->text[0] != '\0');
-			assert_int_equal(rule_parameter_index(rule, p->name), i);
+			assert_int_equal(rule_parameter_index((enum policy_id)id, p->name), i);
 			for (const char *c = p->name; *c; c++)
 				assert_true(islower(*c) || isdigit(*c) || *c == '_');
 		}
-		assert_int_equal(rule_parameter_index(rule, "no_such"), -1);
+		assert_int_equal(rule_parameter_index((enum policy_id)id, "no_such"), -1);
 	}
 }
 
@@ -56,8 +56,8 @@ static void test_a_parameter_stays_in_its_range(void **state)
 		if (!rule)
 			continue;
 		rule_config_init(&config, rule);
-		for (uint32_t i = 0; i < rule->parameter_count; i++) {
-			const struct rule_parameter *p = &rule->parameters[i];
+		for (uint32_t i = 0; i < rule->parameters->count; i++) {
+			const struct rule_parameter *p = &rule->parameters->list[i];
 
 			assert_true(config.values[i] == p->standard);
 			assert_int_equal(rule_config_set(&config, p->name, p->highest), 0);
@@ -73,7 +73,7 @@ static void test_a_parameter_stays_in_its_range(void **state)
 	}
 }
 
-static void test_an_assignment_sets_one_rules_parameter(void **state)
+static void test_assignments_set_their_rules_parameters(void **state)
 {
 	struct rule_configs configs, untouched;
 	char error[512] = "";
@@ -85,6 +85,15 @@ static void test_an_assignment_sets_one_rules_parameter(void **state)
 	assert_int_equal(rule_configs_set(&configs, "hpa.period_s=4", error, sizeof(error)), 0);
 	assert_true(configs.of[POLICY_k8s_cpu].values[2] == 0.6);
 	assert_true(configs.of[POLICY_hpa].values[0] == 4);
+	/* Several at once, and none. */
+	assert_int_equal(
+		rule_configs_set(&configs, " hpa.target=0.7,k8s-cpu.window_s=60 vpa.margin=0 ",
+			error, sizeof(error)),
+		0);
+	assert_int_equal(rule_configs_set(&configs, "", error, sizeof(error)), 0);
+	assert_true(configs.of[POLICY_hpa].values[1] == 0.7);
+	assert_true(configs.of[POLICY_k8s_cpu].values[1] == 60);
+	assert_true(configs.of[POLICY_vpa].values[6] == 0);
 	/* The fast one has the same parameters and its own values. */
 	assert_memory_equal(&configs.of[POLICY_k8s_cpu_fast], &untouched.of[POLICY_k8s_cpu_fast],
 		sizeof(struct rule_config));
@@ -96,7 +105,7 @@ static void test_a_wrong_assignment_is_named(void **state)
 		const char *assignment;
 		const char *error;
 	} cases[] = {
-		{"", "\"\" is not RULE.PARAMETER=VALUE"},
+		{"hpa.target=0.7, k8s-cpu", "\"k8s-cpu\" is not RULE.PARAMETER=VALUE"},
 		{"k8s-cpu", "\"k8s-cpu\" is not RULE.PARAMETER=VALUE"},
 		{"k8s-cpu.target", "\"k8s-cpu.target\" is not RULE.PARAMETER=VALUE"},
 		{"k8s-cpu=0.5", "\"k8s-cpu=0.5\" is not RULE.PARAMETER=VALUE"},
@@ -327,7 +336,7 @@ int main(void)
 		cmocka_unit_test(test_every_policy_but_the_learnt_has_a_rule),
 		cmocka_unit_test(test_every_parameter_is_named_and_its_default_in_range),
 		cmocka_unit_test(test_a_parameter_stays_in_its_range),
-		cmocka_unit_test(test_an_assignment_sets_one_rules_parameter),
+		cmocka_unit_test(test_assignments_set_their_rules_parameters),
 		cmocka_unit_test(test_a_wrong_assignment_is_named),
 		cmocka_unit_test(test_a_team_decides_what_its_rules_decide),
 		cmocka_unit_test(test_a_team_remembers_until_it_is_another),

@@ -227,9 +227,17 @@ static void test_captain_takes_back_a_cut_that_throttles(void **state)
 	/* The fourth of ten is over 0.3, before the period ends: 2 x 1000m - 605.687m. */
 	captain_tick(&run, 600, true);
 	assert_near(run.plan.cpu_millicores, 1394.313, 1e-3);
-	/* Once: it is no cut any more, and the count begins anew. */
-	captain_tick(&run, 600, true);
+	/*
+	 * Once: it is no cut any more. And the count begins anew: three more of ten do not raise
+	 * it, and the margin is 2.9 + (0.4 - 0.1) + (0.3 - 0.1), too much for a cut.
+	 */
+	for (int tick = 4; tick < 10; tick++)
+		captain_tick(&run, 600, tick < 7);
 	assert_near(run.plan.cpu_millicores, 1394.313, 1e-3);
+	/* Ten usages of 100m or 300m and twenty of 600m deviate by 200.574m; the margin is 3.3. */
+	run.plan.cpu_millicores = 1500;
+	captain_second(&run, 600, 600, 0);
+	assert_near(run.plan.cpu_millicores, 600 + 3.3 * 200.574, 0.01);
 	run_end(&run);
 }
 
@@ -246,6 +254,10 @@ static void test_captain_needs_no_more_than_a_tick_a_period(void **state)
 	run.sample.throttled_periods = 8;
 	assert_true(run_used(&run, 200));
 	assert_near(run.plan.cpu_millicores, 1500, 1e-6);
+	/* The next second is a period of its own. */
+	run.sample.throttled_periods = 5;
+	assert_true(run_used(&run, 200));
+	assert_near(run.plan.cpu_millicores, 1800, 1e-6);
 	run_end(&run);
 }
 

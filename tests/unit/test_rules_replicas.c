@@ -152,6 +152,18 @@ static void test_hpa_counts_its_steps_over_the_policy_period(void **state)
 		run.replicas = run.wanted;
 	}
 	run_end(&run);
+	/* And down: 4 of 22 a minute. */
+	hpa_start(&run, 22);
+	run_set(&run, "down_stabilisation_s", 0);
+	run_set(&run, "down_percent", 0);
+	run_set(&run, "down_pods", 4);
+	run_set(&run, "down_period_s", 60);
+	for (int period = 0; period < 9; period++) {
+		hpa_period(&run, 1.0 / run.replicas);
+		assert_int_equal(run.wanted, period < 4 ? 18 : period < 8 ? 14 : 10);
+		run.replicas = run.wanted;
+	}
+	run_end(&run);
 }
 
 static void test_hpa_shrinks_as_in_the_documentations_example(void **state)
@@ -341,6 +353,10 @@ static void test_kpa_gives_nothing_up_while_it_panics(void **state)
 	run.replicas = 2;
 	kpa_look(&run, 0);
 	assert_int_equal(run.wanted, 1);
+	run.replicas = 1;
+	/* The next panic knows nothing of the ten. */
+	kpa_looks(&run, 3, 21);
+	assert_int_equal(run.wanted, 3);
 	run_end(&run);
 }
 
