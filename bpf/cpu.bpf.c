@@ -10,20 +10,6 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* What ran on this CPU since its last switch. */
-struct running {
-	__u64 task;
-	__u64 sum_exec_ns;
-	__u64 run_delay_ns;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct running);
-} running SEC(".maps");
-
 /* First switch of a cgroup after the units changed: find its slot and the kernel's own records. */
 static __noinline __u32 slot_resolve(__u64 cgroups, __u64 key, __u32 generation)
 {
@@ -52,15 +38,15 @@ static __noinline __u32 slot_resolve(__u64 cgroups, __u64 key, __u32 generation)
 	return found.slot;
 }
 
-static __always_inline struct slot *slot_of(__u64 cgroups, __u64 id)
+static __always_inline __u32 slot_index_of(__u64 cgroups, __u64 id)
 {
 	__u64 key = SLOT_KEY(cpu_hierarchy, id);
 	__u32 generation = slot_generation();
 	struct slot_cached *cached = bpf_map_lookup_elem(&slot_cache, &key);
 
 	if (cached && cached->generation == generation)
-		return slot_at(cached->slot);
-	return slot_at(slot_resolve(cgroups, key, generation));
+		return cached->slot;
+	return slot_resolve(cgroups, key, generation);
 }
 
 /* A task that leaves the CPU though it could go on: its slice was over, or another came first. */
@@ -71,7 +57,7 @@ static __always_inline bool task_is_runnable(struct task_struct *task)
 	return BPF_CORE_READ((struct task_struct___before_5_14 *)task, state) == 0;
 }
 
-static __always_inline struct slot *slot_of_switched(struct task_struct *task)
+static __always_inline __u32 slot_of_switched(struct task_struct *task)
 {
 	struct cgroup *cgroup =
 		task->cgroups->subsys[bpf_core_enum_value(enum cgroup_subsys_id, cpu_cgrp_id)]
@@ -79,14 +65,52 @@ static __always_inline struct slot *slot_of_switched(struct task_struct *task)
 
 	/* Kernel threads and everything else in the root belong to no unit. */
 	if (cgroup->level == 0)
-		return 0;
-	return slot_of((__u64)task->cgroups, cgroup->kn->id);
+		return SLOT_NONE;
+	return slot_index_of((__u64)task->cgroups, cgroup->kn->id);
+}
+
+static __always_inline bool group_is_throttled(struct task_group *group)
+{
+	struct list_head *list =
+		__builtin_preserve_access_index(&group->cfs_bandwidth.throttled_cfs_rq);
+
+	return list->next != list;
+}
+
+/*
+ * Whether the quota of @task's container holds it back: its own group is throttled, or the one
+ * above, for a container with groups inside and for the limit of its pod.
+ */
+static __always_inline bool task_is_throttled(struct task_struct *task)
+{
+	struct task_group *group = task->sched_task_group, *parent;
+
+	if (!group)
+		return false;
+	parent = group->parent;
+	return group_is_throttled(group) || (parent && group_is_throttled(parent));
+}
+
+/* Keep the slot's mark; a container that is throttled with requests in flight wakes the reflex. */
+static __always_inline void note_throttling(
+	struct slot *slot, __u32 index, struct task_struct *task)
+{
+	if (task_is_throttled(task)) {
+		if (slot->throttled_since_ns)
+			return;
+		slot->throttled_since_ns = bpf_ktime_get_ns();
+		if (slot->in_flight > 0)
+			throttle_tell(slot, index);
+	} else if (slot->throttled_since_ns) {
+		slot->throttled_since_ns = 0;
+	}
 }
 
 static __always_inline void account(struct running *last, struct task_struct *task)
 {
-	struct slot *slot = slot_of_switched(task);
-	__u64 delay_ns = 0;
+	__u32 index = slot_of_switched(task);
+	struct slot *slot = slot_at(index);
+	__u64 delay_ns = 0, faults;
 
 	if (!slot)
 		return;
@@ -97,7 +121,11 @@ static __always_inline void account(struct running *last, struct task_struct *ta
 	__sync_fetch_and_add(&slot->switches, 1);
 	if (task_is_runnable(task))
 		__sync_fetch_and_add(&slot->involuntary_switches, 1);
+	faults = task->maj_flt - last->major_faults;
+	if (faults)
+		__sync_fetch_and_add(&slot->major_faults, faults);
 	slot_histogram_add(slot->run_queue, delay_ns);
+	note_throttling(slot, index, task);
 }
 
 /*
@@ -109,13 +137,71 @@ static __always_inline void account_unseen(struct task_struct *task)
 {
 	__u32 zero = 0;
 	struct slot_control *control = bpf_map_lookup_elem(&slot_control, &zero);
-	struct slot *slot = slot_of_switched(task);
+	struct slot *slot = slot_at(slot_of_switched(task));
 
 	if (control)
 		__sync_fetch_and_add(&control->switches_lost, 1);
 	if (slot)
 		__sync_fetch_and_add(&slot->cpu_used_ns,
 			task->se.sum_exec_runtime - task->se.prev_sum_exec_runtime);
+}
+
+/* How long @task's groups have been throttled so far, all CPUs added up. */
+static __always_inline __u64 groups_throttled_ns(struct task_struct *task)
+{
+	struct task_group *group = task->sched_task_group, *parent;
+	__u64 total_ns = 0;
+
+	if (!group)
+		return 0;
+	parent = group->parent;
+	total_ns = group->cfs_bandwidth.throttled_time;
+	if (parent)
+		total_ns += parent->cfs_bandwidth.throttled_time;
+	return total_ns;
+}
+
+/* Where a task that serves requests stands, from the record that it keeps between its switches. */
+static __always_inline struct followed_task *followed_of(struct task_struct *task)
+{
+	/* Before 5.11 there is no such record, and socket.bpf.c, which makes it, is not loaded. */
+	if (!bpf_core_field_exists(task->bpf_storage) || !task->bpf_storage)
+		return 0;
+	return bpf_task_storage_get(&followed, task, 0, 0);
+}
+
+static __always_inline void followed_leaves(struct running *last, struct task_struct *task)
+{
+	struct followed_task *record = followed_of(task);
+
+	if (!record)
+		return;
+	record->off_cpu_ns = last->off_cpu_ns;
+	record->throttled_ns = last->throttled_ns;
+	record->left_ns = task->se.cfs_rq->rq->clock;
+	record->group_throttled_ns = groups_throttled_ns(task);
+}
+
+static __always_inline void followed_comes(struct running *last, struct task_struct *task)
+{
+	struct followed_task *record = followed_of(task);
+	__u64 off_ns, throttled_ns;
+
+	last->is_followed = 0;
+	if (!record)
+		return;
+	last->is_followed = 1;
+	last->off_cpu_ns = record->off_cpu_ns;
+	last->throttled_ns = record->throttled_ns;
+	if (!record->left_ns)
+		return;
+	off_ns = task->se.cfs_rq->rq->clock - record->left_ns;
+	/* Another CPU's clock may be a little behind. */
+	if ((__s64)off_ns < 0)
+		return;
+	throttled_ns = groups_throttled_ns(task) - record->group_throttled_ns;
+	last->off_cpu_ns += off_ns;
+	last->throttled_ns += throttled_ns < off_ns ? throttled_ns : off_ns;
 }
 
 SEC("tp_btf/sched_switch")
@@ -126,15 +212,20 @@ int BPF_PROG(cpu_switch, bool preempt, struct task_struct *prev, struct task_str
 
 	if (!last)
 		return 0;
-	if (last->task == (__u64)prev)
+	if (last->task == (__u64)prev) {
 		account(last, prev);
-	else if (last->task)
+		if (last->is_followed)
+			followed_leaves(last, prev);
+	} else if (last->task) {
 		account_unseen(prev);
+	}
 	last->task = (__u64)next;
 	last->sum_exec_ns = next->se.sum_exec_runtime;
+	last->major_faults = next->maj_flt;
 	/* The wait that ends now is added only after this point, so it counts at switch-out. */
 	if (bpf_core_field_exists(next->sched_info.run_delay))
 		last->run_delay_ns = next->sched_info.run_delay;
+	followed_comes(last, next);
 	return 0;
 }
 
@@ -158,7 +249,7 @@ int cpu_settle(void *ctx)
 	cgroup = BPF_CORE_READ((struct css_set *)cgroups,
 		subsys[bpf_core_enum_value(enum cgroup_subsys_id, cpu_cgrp_id)], cgroup);
 	sum_exec_ns = BPF_CORE_READ(task, se.sum_exec_runtime);
-	slot = slot_of(cgroups, BPF_CORE_READ(cgroup, kn, id));
+	slot = slot_at(slot_index_of(cgroups, BPF_CORE_READ(cgroup, kn, id)));
 	if (slot)
 		__sync_fetch_and_add(&slot->cpu_used_ns, sum_exec_ns - last->sum_exec_ns);
 	last->sum_exec_ns = sum_exec_ns;
@@ -196,4 +287,33 @@ int cpu_snapshot(__u64 *ctx)
 						  << page_shift;
 	}
 	return 0;
+}
+
+/*
+ * Run by the agent for one slot, when the reflex is to act: whether its container is throttled at
+ * this moment, and what is left of its quota.
+ */
+SEC("raw_tp")
+int cpu_look(__u64 *ctx)
+{
+	struct slot *slot = slot_at((__u32)ctx[0]);
+	struct task_group *group;
+	__u64 list;
+
+	if (!slot)
+		return -1;
+	group = (void *)slot->task_group;
+	if (!group || BPF_CORE_READ(group, css.cgroup, kn, id) != slot->cpu_id)
+		return -1;
+	slot->quota_left_ns = BPF_CORE_READ(group, cfs_bandwidth.runtime);
+	slot->throttled_ns = BPF_CORE_READ(group, cfs_bandwidth.throttled_time);
+	list = (__u64)BPF_CORE_READ(group, cfs_bandwidth.throttled_cfs_rq.next);
+	if (list ==
+		(__u64)__builtin_preserve_access_index(&group->cfs_bandwidth.throttled_cfs_rq)) {
+		slot->throttled_since_ns = 0;
+		return 0;
+	}
+	if (!slot->throttled_since_ns)
+		slot->throttled_since_ns = bpf_ktime_get_ns();
+	return 1;
 }

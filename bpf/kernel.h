@@ -22,6 +22,8 @@ typedef __u64 __be64;
 typedef __u32 __wsum;
 typedef __u16 __sum16;
 typedef _Bool bool;
+#define true 1
+#define false 0
 
 /* From the kernel's user API; numbers never change. */
 enum bpf_map_type {
@@ -31,6 +33,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
 
 enum {
@@ -39,6 +42,7 @@ enum {
 	BPF_F_NO_PREALLOC = 1U << 0,
 	BPF_F_MMAPABLE = 1U << 10,
 	BPF_SK_STORAGE_GET_F_CREATE = 1U << 0,
+	BPF_LOCAL_STORAGE_GET_F_CREATE = 1U << 0,
 	BPF_RB_NO_WAKEUP = 1U << 0,
 };
 #define BPF_F_CURRENT_NETNS (-1L)
@@ -157,7 +161,16 @@ enum cgroup_subsys_id {
 	memory_cgrp_id
 };
 
+struct rq {
+	__u64 clock; /* ns, refreshed at every switch */
+} KERNEL_TYPE;
+
+struct cfs_rq {
+	struct rq *rq;
+} KERNEL_TYPE;
+
 struct sched_entity {
+	struct cfs_rq *cfs_rq;
 	__u64 sum_exec_runtime;
 	__u64 prev_sum_exec_runtime; /* its value when the task was last picked to run */
 } KERNEL_TYPE;
@@ -166,11 +179,17 @@ struct sched_info {
 	unsigned long long run_delay; /* needs CONFIG_SCHED_INFO: schedstats or taskstats */
 } KERNEL_TYPE;
 
+struct bpf_local_storage;
+
 struct task_struct {
 	int pid;
 	int tgid;
+	unsigned long maj_flt;
+	char comm[16];
 	struct sched_entity se;
 	struct sched_info sched_info;
+	struct task_group *sched_task_group;
+	struct bpf_local_storage *bpf_storage; /* since 5.11 */
 	struct css_set *cgroups;
 	unsigned int __state; /* 0: runnable; since 5.14 */
 } KERNEL_TYPE;
@@ -180,7 +199,14 @@ struct task_struct___before_5_14 {
 	long state;
 } KERNEL_TYPE;
 
+struct list_head {
+	struct list_head *next;
+} KERNEL_TYPE;
+
 struct cfs_bandwidth {
+	__u64 quota;   /* ns a period; all ones: none */
+	__u64 runtime; /* left in the present period, not yet handed to a CPU */
+	struct list_head throttled_cfs_rq;
 	int nr_periods;
 	int nr_throttled;
 	__u64 throttled_time;
@@ -188,6 +214,7 @@ struct cfs_bandwidth {
 
 struct task_group {
 	struct cgroup_subsys_state css;
+	struct task_group *parent;
 	struct cfs_bandwidth cfs_bandwidth;
 } KERNEL_TYPE;
 
@@ -204,8 +231,30 @@ struct mem_cgroup {
 	struct page_counter memory;
 } KERNEL_TYPE;
 
+struct in6_addr {
+	union {
+		__be32 u6_addr32[4];
+	} in6_u;
+} KERNEL_TYPE;
+
+struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num; /* local port, host byte order */
+	unsigned short skc_family;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+} KERNEL_TYPE;
+
 struct sock {
+	struct sock_common __sk_common;
 	__u16 sk_protocol;
+} KERNEL_TYPE;
+
+struct tcp_sock {
+	__u32 write_seq;
+	__u32 snd_nxt;
 } KERNEL_TYPE;
 
 #endif

@@ -115,12 +115,28 @@ int BPF_PROG(memory_direct_end)
 	return reclaim_end();
 }
 
-static __always_inline int count_victim(struct task_struct *victim)
+static __always_inline int count_victim(struct task_struct *victim, __u32 process)
 {
 	struct slot *slot = slot_of_memory(victim);
+	struct oom_event *event;
 
-	if (slot)
-		__sync_fetch_and_add(&slot->oom_kills, 1);
+	if (!slot)
+		return 0;
+	__sync_fetch_and_add(&slot->oom_kills, 1);
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event) {
+		CONTROL_COUNT(events_lost);
+		return 0;
+	}
+	event->kind = EVENT_OOM;
+	event->slot = slot->index;
+	event->process = process;
+	event->reserved = 0;
+	event->command[0] = 0;
+	/* Before 6.9 only the victim's pid is known here; the agent may still find its name. */
+	if ((__u32)BPF_CORE_READ(victim, tgid) == process)
+		BPF_CORE_READ_STR_INTO(&event->command, victim, comm);
+	bpf_ringbuf_submit(event, 0);
 	return 0;
 }
 
@@ -128,12 +144,12 @@ static __always_inline int count_victim(struct task_struct *victim)
 SEC("tp_btf/mark_victim")
 int BPF_PROG(memory_oom_task, struct task_struct *victim)
 {
-	return count_victim(victim);
+	return count_victim(victim, (__u32)victim->tgid);
 }
 
 /* Before that only its pid is; a memory cgroup's OOM is raised by one of its own tasks. */
 SEC("tp_btf/mark_victim")
-int BPF_PROG(memory_oom_current)
+int BPF_PROG(memory_oom_current, int process)
 {
-	return count_victim((void *)bpf_get_current_task());
+	return count_victim((void *)bpf_get_current_task(), (__u32)process);
 }

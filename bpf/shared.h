@@ -53,6 +53,14 @@ static inline ebb_u64 hist_lower_us(ebb_u32 bucket)
 	return (ebb_u64)(bucket - HIST_LINEAR * shift) << shift;
 }
 
+/* A fourth of the resolution, for what is looked at and not controlled by: 8 buckets an octave. */
+#define HIST_COARSE		 (HIST_BUCKETS / 4)
+#define HIST_COARSE_BUCKET(us)	 (hist_bucket(us) / 4)
+#define HIST_COARSE_LOWER_US(at) hist_lower_us((at)*4)
+
+/* Requests in flight by the time they came, so that the oldest one can be found without a list. */
+#define AGE_BUCKETS 128
+
 /*
  * A slot is one container's cgroup: its counters, cumulative since the slot was given out.
  * The array of slots is mapped into the agent, so reading costs no system call.
@@ -63,6 +71,7 @@ struct slot {
 	ebb_u64 run_queue_ns;
 	ebb_u64 switches;
 	ebb_u64 involuntary_switches;
+	ebb_u64 major_faults;
 	/* Written by the snapshot program from the kernel's own structures. */
 	ebb_u64 throttled_ns;
 	ebb_u64 periods;
@@ -72,21 +81,46 @@ struct slot {
 	ebb_u64 memory_peak_bytes; /* the agent resets it every tick */
 	ebb_u64 reclaim_ns;
 	ebb_u64 oom_kills;
-	/* request.bpf.c */
+	/* request.bpf.c: what the container served */
 	ebb_u64 requests;
-	ebb_u64 requests_over; /* over objective_ns */
-	ebb_u64 requests_failed;
+	ebb_u64 requests_over;	 /* over objective_ns */
+	ebb_u64 requests_failed; /* reset, or closed without an answer */
+	ebb_u64 client_errors;	 /* HTTP 4xx */
+	ebb_u64 server_errors;	 /* HTTP 5xx, gRPC status other than 0 */
+	ebb_u64 breakdowns;	 /* requests in the histograms of where the time went */
+	/* and what it asked of others */
+	ebb_u64 calls;
+	ebb_u64 calls_failed;
+	ebb_u64 calls_errors; /* HTTP 5xx, gRPC status other than 0 */
+	/* For control: read them without a lock, at any time. */
 	ebb_s64 in_flight;
+	ebb_u64 throttled_since_ns; /* 0: not throttled; a hint, probes_look() is sure */
+	ebb_u64 quota_left_ns;	    /* of the present period, by probes_look() */
 	/* Set by the agent. */
 	ebb_u64 objective_ns;	    /* 0: none */
 	ebb_u64 trace_threshold_ns; /* requests at least this slow become events; 0: none */
+	ebb_u64 trace_mask;	    /* and one in mask + 1 whatever its latency; 0: none */
+	ebb_u64 exemplars_due;	    /* bit k: and the next one of octave k */
+	ebb_u64 detail_mask;	    /* one request in mask + 1 is followed in detail */
 	ebb_u64 cpu_id;		    /* cgroup ids, to know a stale pointer from a live one */
 	ebb_u64 memory_id;
+	ebb_u32 index; /* its own */
+	ebb_u32 reserved;
+	ebb_u32 epoch;	   /* raised when the slot is given out: an old socket's state is void */
+	ebb_u32 age_shift; /* an age bucket is 2^shift ns wide */
 	/* Kernel addresses, found by cpu.bpf.c on a task's first switch; never read in user space. */
 	ebb_u64 task_group;
 	ebb_u64 mem_cgroup;
+	ebb_u32 ages[AGE_BUCKETS];
 	ebb_u32 latency[HIST_BUCKETS];	 /* TTFB */
-	ebb_u32 run_queue[HIST_BUCKETS]; /* delay from runnable to running */
+	ebb_u32 run_queue[HIST_BUCKETS]; /* delay from runnable to running, throttling included */
+	/* Of requests followed in detail. */
+	ebb_u32 socket_queue[HIST_COARSE];
+	ebb_u32 waiting_cpu[HIST_COARSE]; /* on a run queue */
+	ebb_u32 on_cpu[HIST_COARSE];
+	ebb_u32 throttled[HIST_COARSE];
+	ebb_u32 service_time[HIST_COARSE]; /* to the last byte: HTTP/2 streams */
+	ebb_u32 call_latency[HIST_COARSE];
 };
 
 /* Which hierarchy a cgroup id belongs to: ids are unique within one only. */
@@ -107,28 +141,98 @@ struct slot_cached {
 struct slot_control {
 	ebb_u32 generation;
 	ebb_u32 reserved;
-	ebb_u64 events_lost;   /* no room in the ring buffer */
-	ebb_u64 switches_lost; /* tasks that left a CPU without having been seen to come */
+	ebb_u64 events_lost;	    /* no room in the ring buffer */
+	ebb_u64 switches_lost;	    /* tasks that left a CPU without having been seen to come */
+	ebb_u64 connections_lost;   /* whose framing had to be found anew */
+	ebb_u64 requests_untracked; /* more in flight on a connection than can be told apart */
 };
 
 /* A power of two: the bound is applied as a mask. */
 #define REQUEST_HEAD_BYTES 128
 
-/* A slow request, through the ring buffer. */
+enum event_kind {
+	EVENT_REQUEST = 1,
+	EVENT_OOM = 2,
+};
+
+enum request_protocol {
+	PROTOCOL_UNKNOWN,
+	PROTOCOL_TCP, /* by turn-taking */
+	PROTOCOL_HTTP1,
+	PROTOCOL_HTTP2,
+	PROTOCOL_TLS,	 /* by turn-taking of application data */
+	PROTOCOL_OPAQUE, /* upgraded to something that is no request and response */
+	PROTOCOL_LOST,	 /* framing lost: to be found anew */
+};
+
+enum request_side {
+	SIDE_SERVER = 1,
+	SIDE_CLIENT = 2,
+	SIDE_NONE = 3,
+};
+
+enum request_reason {
+	REASON_SLOW = 1,
+	REASON_ERROR = 2,
+	REASON_SAMPLED = 4,
+	REASON_EXEMPLAR = 8,
+};
+
+enum request_outcome {
+	OUTCOME_ANSWERED,
+	OUTCOME_FAILED, /* reset, or closed without an answer */
+};
+
+#define GRPC_STATUS_NONE 255
+
+/* A request worth telling of, through the ring buffer. The breakdown's parts add up to latency_ns. */
 struct request_event {
-	ebb_u64 start_ns;   /* CLOCK_MONOTONIC of the first byte of the request */
-	ebb_u64 latency_ns; /* to the first byte of the response */
+	ebb_u32 kind; /* EVENT_REQUEST */
 	ebb_u32 slot;
-	ebb_u32 head_bytes;	/* of head[] that are valid */
+	ebb_u64 start_ns;   /* CLOCK_MONOTONIC of the first byte of the request */
+	ebb_u64 latency_ns; /* to the first byte of the response, or to the failure */
+	ebb_u64 socket_queue_ns;
+	ebb_u64 waiting_cpu_ns;
+	ebb_u64 on_cpu_ns;
+	ebb_u64 throttled_ns;
+	ebb_u64 blocked_ns;
+	ebb_u64 sending_ns;
+	ebb_u32 process;	/* that read the request; 0: not known */
 	ebb_u32 response_bytes; /* in the first segment of the response */
-	ebb_u16 family;		/* AF_INET, AF_INET6 */
-	ebb_u16 local_port;	/* host byte order */
+	ebb_u32 request_bytes;	/* in the first segment of the request */
+	ebb_u32 head_bytes;	/* of head[] that are valid */
+	ebb_u32 local_ip4;	/* network byte order, valid for AF_INET */
+	ebb_u32 remote_ip4;
+	ebb_u32 local_ip6[4]; /* network byte order, valid for AF_INET6 */
+	ebb_u32 remote_ip6[4];
+	ebb_u16 family;	    /* AF_INET, AF_INET6 */
+	ebb_u16 local_port; /* host byte order */
 	ebb_u16 remote_port;
-	ebb_u16 status;	       /* HTTP status, 0 if the response is not HTTP/1 */
-	ebb_u32 remote_ip4;    /* network byte order, valid for AF_INET */
-	ebb_u32 remote_ip6[4]; /* network byte order, valid for AF_INET6 */
+	ebb_u16 status; /* HTTP status, 0 if not HTTP or not readable */
+	ebb_u8 protocol;
+	ebb_u8 side;
+	ebb_u8 reasons;
+	ebb_u8 outcome;
+	ebb_u8 has_breakdown;
+	ebb_u8 grpc_status;
+	ebb_u8 reserved[2];
+	char command[16];
+	ebb_u8 head[REQUEST_HEAD_BYTES]; /* first bytes; of HTTP/2, of the header block */
+};
+
+struct oom_event {
+	ebb_u32 kind; /* EVENT_OOM */
+	ebb_u32 slot;
+	ebb_u32 process; /* the victim */
 	ebb_u32 reserved;
-	ebb_u8 head[REQUEST_HEAD_BYTES]; /* first bytes of the request */
+	char command[16];
+};
+
+/* A throttled container with requests in flight, through a ring buffer of its own. */
+struct throttle_event {
+	ebb_u32 slot;
+	ebb_u32 epoch;
+	ebb_u64 since_ns;
 };
 
 #endif

@@ -51,6 +51,77 @@ struct {
 	__type(value, struct slot_control);
 } slot_control SEC(".maps");
 
+/* What runs on each CPU, and what it has waited for so far: cpu.bpf.c writes it at every switch. */
+struct running {
+	__u64 task;
+	__u64 sum_exec_ns;  /* at its switch-in */
+	__u64 run_delay_ns; /* at its switch-in, without the wait that ended then */
+	__u64 major_faults;
+	/* Of a task that serves requests, since it was first seen to. */
+	__u64 off_cpu_ns;
+	__u64 throttled_ns;
+	__u32 is_followed;
+	__u32 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct running);
+} running SEC(".maps");
+
+/* A task that serves requests, between its switches. */
+struct followed_task {
+	__u64 off_cpu_ns; /* in all, since it was first seen to serve */
+	__u64 throttled_ns;
+	__u64 left_ns;		  /* the scheduler's clock at its newest switch-out */
+	__u64 group_throttled_ns; /* of its groups, then */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct followed_task);
+} followed SEC(".maps");
+
+/* To the agent: what is worth telling of one by one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1024 * 1024);
+} events SEC(".maps");
+
+/* To the reflex: containers throttled with requests in flight. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+} throttles SEC(".maps");
+
+static __always_inline void control_count(__u32 offset)
+{
+	__u32 zero = 0;
+	struct slot_control *control = bpf_map_lookup_elem(&slot_control, &zero);
+
+	if (control)
+		__sync_fetch_and_add((__u64 *)((char *)control + offset), 1);
+}
+
+#define CONTROL_COUNT(field) control_count(__builtin_offsetof(struct slot_control, field))
+
+static __always_inline void throttle_tell(struct slot *slot, __u32 index)
+{
+	struct throttle_event *event = bpf_ringbuf_reserve(&throttles, sizeof(*event), 0);
+
+	/* No room: the agent has others to see to, and looks again at the next period. */
+	if (!event)
+		return;
+	event->slot = index;
+	event->epoch = slot->epoch;
+	event->since_ns = slot->throttled_since_ns;
+	bpf_ringbuf_submit(event, 0);
+}
+
 /* A container's own sub-cgroups (systemd or a nested runtime inside) lie at most this deep. */
 #define SLOT_DEPTH 8
 
@@ -66,6 +137,15 @@ static __always_inline void slot_histogram_add(__u32 *buckets, __u64 ns)
 	/* The compiler knows the bound and drops the check; the verifier needs to see it. */
 	asm volatile("" : "+r"(bucket));
 	if (bucket < HIST_BUCKETS)
+		__sync_fetch_and_add(&buckets[bucket], 1);
+}
+
+static __always_inline void slot_coarse_add(__u32 *buckets, __u64 ns)
+{
+	__u32 bucket = HIST_COARSE_BUCKET(ns / 1000);
+
+	asm volatile("" : "+r"(bucket));
+	if (bucket < HIST_COARSE)
 		__sync_fetch_and_add(&buckets[bucket], 1);
 }
 

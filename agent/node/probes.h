@@ -20,10 +20,20 @@ struct probes;
 struct probes_program {
 	const char *name;
 	bool attached;
-	char reason[160]; /* why it is left out; empty when attached */
+	/* Another program that does its work on this kernel; then its being off is no loss. */
+	const char *replaced_by;
+	char reason[160]; /* why it cannot be had; empty when attached or only not needed */
 };
 
-typedef void (*probes_event_handler)(const struct request_event *event, void *context);
+/* What comes through the ring buffer; kind tells which. */
+union probes_event {
+	uint32_t kind;
+	struct request_event request;
+	struct oom_event oom;
+};
+
+typedef void (*probes_event_handler)(const union probes_event *event, void *context);
+typedef void (*probes_throttle_handler)(const struct throttle_event *event, void *context);
 
 /*
  * Load and attach. -EPERM, -ENOSYS and so on when the floor is missing (see docs/kernels.md), with
@@ -37,12 +47,14 @@ void probes_close(struct probes *probes);
 /* Every program, for status and metrics. */
 const struct probes_program *probes_programs(const struct probes *probes, size_t *count);
 
+#define PROBES_LINKS 3
+
 /* What a container's cgroup is attached by. */
 struct probes_attachment {
 	uint32_t slot;
 	uint64_t keys[3];
 	size_t key_count;
-	void *links[2];
+	void *links[PROBES_LINKS];
 };
 
 /* Give @path a slot and attach the request programs to it. -ENOSPC when all slots are taken. */
@@ -55,6 +67,17 @@ struct slot *probes_slot(struct probes *probes, uint32_t slot);
 /* A slot the kernel side has tied to its task group, so that throttled_ns and so on are true. */
 bool probes_slot_is_tied(const struct slot *slot);
 
+/*
+ * Look at one container now: 1 throttled, 0 not, -ESTALE before its first switch. Its slot's
+ * throttled_since_ns, throttled_ns and quota_left_ns are then of this moment. Any thread.
+ */
+int probes_look(struct probes *probes, uint32_t slot);
+
+/* An age bucket of 2^20 ns (1 ms) until the objective is known: 134 ms in all. */
+#define AGE_SHIFT_DEFAULT 20
+/* Age of the oldest request in flight, to one bucket's width; 0: none, or too young to tell. */
+uint64_t slot_oldest_age_ns(const struct slot *slot, uint64_t now_ns);
+
 /* Whether requests are counted at all on this kernel: without them there is no objective to hold. */
 bool probes_sees_requests(const struct probes *probes);
 
@@ -62,6 +85,11 @@ bool probes_sees_requests(const struct probes *probes);
 int probes_event_fd(const struct probes *probes);
 void probes_set_handler(struct probes *probes, probes_event_handler handler, void *context);
 int probes_consume(struct probes *probes);
+/* The same for the reflex, on a ring and a thread of its own. */
+int probes_throttle_fd(const struct probes *probes);
+void probes_set_throttle_handler(
+	struct probes *probes, probes_throttle_handler handler, void *context);
+int probes_consume_throttles(struct probes *probes);
 uint64_t probes_events_lost(const struct probes *probes);
 /* Tasks that left a CPU without having been seen to come: their CPU time counts, their wait does not. */
 uint64_t probes_switches_lost(const struct probes *probes);

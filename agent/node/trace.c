@@ -103,8 +103,9 @@ static void line_format(const struct request_event *event, const struct unit *un
 		peer, event->remote_port, event->local_port);
 }
 
-void trace_event(const struct request_event *event, void *context)
+void trace_event(const union probes_event *received, void *context)
 {
+	const struct request_event *event = &received->request;
 	struct agent *agent = context;
 	struct trace *trace = agent->trace;
 	const struct container *container;
@@ -112,6 +113,8 @@ void trace_event(const struct request_event *event, void *context)
 	/* The event's clock is the monotonic one; people want the wall's. */
 	uint64_t time_us = unix_us() - monotonic_us() + event->start_ns / 1000;
 
+	if (received->kind != EVENT_REQUEST)
+		return;
 	pthread_mutex_lock(&agent->lock);
 	container = slot_owner(agent, event->slot, &unit);
 	if (container) {

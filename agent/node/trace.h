@@ -11,7 +11,7 @@
 int trace_open(struct agent *agent);
 void trace_close(struct agent *agent);
 /* The ring buffer's handler; takes the agent's lock. */
-void trace_event(const struct request_event *event, void *agent);
+void trace_event(const union probes_event *event, void *agent);
 /*
  * Lines of one service after *cursor into @out, whole lines only; returns bytes, advances *cursor.
  * A cursor of 0 starts at the oldest kept.

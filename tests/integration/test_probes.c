@@ -41,6 +41,8 @@ struct fixture {
 };
 
 static struct fixture fixture;
+/* Loading takes the verifier a while, above all on an emulated processor: once for all tests. */
+static struct probes *loaded;
 
 static void sleep_ms(long ms)
 {
@@ -50,12 +52,14 @@ static void sleep_ms(long ms)
 		;
 }
 
-static void on_event(const struct request_event *event, void *context)
+static void on_event(const union probes_event *event, void *context)
 {
 	struct fixture *f = context;
 
+	if (event->kind != EVENT_REQUEST)
+		return;
 	f->events++;
-	f->last = *event;
+	f->last = event->request;
 }
 
 static int setup(void **state)
@@ -68,8 +72,9 @@ static int setup(void **state)
 	assert_int_equal(cgroup_driver_detect(&fixture.driver, "/sys/fs/cgroup"), 0);
 	snprintf(fixture.path, sizeof(fixture.path), "%s/%d-%d", GROUP, getpid(), number++);
 	assert_int_equal(cgroup_create(&fixture.driver, fixture.path), 0);
-	if (probes_open(&fixture.probes, &fixture.driver, 64, error, sizeof(error)))
+	if (!loaded && probes_open(&loaded, &fixture.driver, 64, error, sizeof(error)))
 		fail_msg("%s", error);
+	fixture.probes = loaded;
 	probes_set_handler(fixture.probes, on_event, &fixture);
 	assert_int_equal(probes_attach(fixture.probes, fixture.path, &fixture.attachment), 0);
 	return 0;
@@ -80,12 +85,24 @@ static int teardown(void **state)
 	struct fixture *f = *state;
 
 	probes_detach(f->probes, &f->attachment);
-	probes_close(f->probes);
 	for (int i = 0; i < 50 && cgroup_remove(&f->driver, f->path) == -EBUSY; i++)
 		sleep_ms(20);
 	(void)cgroup_remove(&f->driver, GROUP);
 	(void)cgroup_remove(&f->driver, "/ebbtide");
 	return 0;
+}
+
+static bool program_is_on(struct fixture *f, const char *name)
+{
+	const struct probes_program *programs;
+	size_t count;
+
+	programs = probes_programs(f->probes, &count);
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(programs[i].name, name) == 0)
+			return programs[i].attached;
+	fail_msg("no program is called %s", name);
+	return false;
 }
 
 static struct slot *slot_of(struct fixture *f)
@@ -141,6 +158,20 @@ static void fork_and_spin(void *argument)
 	}
 }
 
+/* Until the group has used so much CPU by the kernel's own file: other work may have the CPUs. */
+static uint64_t wait_used_us(struct fixture *f, uint64_t used_us)
+{
+	struct cgroup_usage usage = {0};
+
+	for (int i = 0; i < 1000; i++) {
+		assert_int_equal(cgroup_read_usage(&f->driver, f->path, &usage), 0);
+		if (usage.cpu_used_us >= used_us)
+			break;
+		sleep_ms(20);
+	}
+	return usage.cpu_used_us;
+}
+
 static void assert_cpu_matches(struct fixture *f)
 {
 	struct cgroup_usage usage;
@@ -164,7 +195,7 @@ static void test_cpu_time_is_that_of_cpu_stat(void **state)
 	struct fixture *f = *state;
 	pid_t pid = child_start(f, f->path, spin, NULL);
 
-	sleep_ms(1000);
+	wait_used_us(f, 500000);
 	child_end(pid);
 	assert_cpu_matches(f);
 }
@@ -174,7 +205,7 @@ static void test_cpu_time_of_processes_that_fork_is_counted(void **state)
 	struct fixture *f = *state;
 	pid_t pid = child_start(f, f->path, fork_and_spin, NULL);
 
-	sleep_ms(1000);
+	wait_used_us(f, 500000);
 	child_end(pid);
 	assert_cpu_matches(f);
 }
@@ -185,14 +216,12 @@ static void test_cpu_time_of_a_running_task_is_settled_at_the_tick(void **state)
 	pid_t pid = child_start(f, f->path, spin, NULL);
 	uint64_t first, second;
 
-	sleep_ms(200);
-	first = slot_of(f)->cpu_used_ns;
-	sleep_ms(300);
-	second = slot_of(f)->cpu_used_ns;
-	child_end(pid);
 	/* It never sleeps: without settling nothing would have been seen for long. */
-	assert_true(first > 50000000);
-	assert_true(second > first + 50000000);
+	first = wait_used_us(f, 100000);
+	assert_true(slot_of(f)->cpu_used_ns / 1000 + 20000 > first);
+	second = wait_used_us(f, first + 100000);
+	assert_true(slot_of(f)->cpu_used_ns / 1000 + 20000 > second);
+	child_end(pid);
 }
 
 static void test_cpu_time_of_a_sub_cgroup_belongs_to_the_unit(void **state)
@@ -204,7 +233,7 @@ static void test_cpu_time_of_a_sub_cgroup_belongs_to_the_unit(void **state)
 	snprintf(inner, sizeof(inner), "%s/inner", f->path);
 	assert_int_equal(cgroup_create(&f->driver, inner), 0);
 	pid = child_start(f, inner, spin, NULL);
-	sleep_ms(500);
+	wait_used_us(f, 300000);
 	child_end(pid);
 	assert_cpu_matches(f);
 }
@@ -218,12 +247,12 @@ static void test_throttled_time_is_exactly_that_of_cpu_stat(void **state)
 
 	assert_int_equal(cgroup_write_cpu_quota(&f->driver, f->path, 20000, 100000), 0);
 	pid = child_start(f, f->path, spin, NULL);
-	sleep_ms(1500);
+	wait_used_us(f, 200000);
 	child_end(pid);
 	sleep_ms(300);
 	slot = slot_of(f);
 	assert_int_equal(cgroup_read_usage(&f->driver, f->path, &usage), 0);
-	assert_true(usage.throttled_us > 500000);
+	assert_true(usage.throttled_us > 100000);
 	assert_int_equal(slot->throttled_ns / 1000, usage.throttled_us);
 	assert_int_equal(slot->throttled_periods, usage.throttled_periods);
 	assert_int_equal(slot->periods, usage.periods);
@@ -243,7 +272,7 @@ static void test_waiting_for_a_cpu_is_run_queue_delay(void **state)
 		CPU_SET(0, &one);
 		sched_setaffinity(pids[i], sizeof(one), &one);
 	}
-	sleep_ms(1500);
+	wait_used_us(f, 400000);
 	slot = slot_of(f);
 	/* Four on one CPU: each waits three times as long as it runs. */
 	assert_true(slot->run_queue_ns > slot->cpu_used_ns);
@@ -560,7 +589,9 @@ static void test_a_connection_closed_without_an_answer_is_a_failure(void **state
 	assert_int_equal(slot_of(f)->in_flight, 1);
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	close(fd);
-	sleep_ms(50);
+	/* Before 5.11 the server's own close is what is seen, a moment later. */
+	for (int i = 0; i < 200 && slot_of(f)->in_flight; i++)
+		sleep_ms(20);
 	assert_int_equal(slot_of(f)->in_flight, 0);
 	assert_int_equal(slot_of(f)->requests_failed, 1);
 	assert_int_equal(slot_of(f)->requests, 0);
@@ -578,7 +609,8 @@ static void test_in_flight_returns_to_zero_when_the_server_is_killed(void **stat
 	sleep_ms(50);
 	assert_int_equal(slot_of(f)->in_flight, 1);
 	child_end(pid);
-	sleep_ms(100);
+	for (int i = 0; i < 200 && slot_of(f)->in_flight; i++)
+		sleep_ms(20);
 	assert_int_equal(slot_of(f)->in_flight, 0);
 	close(fd);
 }
@@ -620,9 +652,21 @@ static void test_every_program_is_attached_or_says_why(void **state)
 
 	programs = probes_programs(f->probes, &count);
 	assert_true(count >= 10);
-	for (size_t i = 0; i < count; i++)
-		if (!programs[i].attached && programs[i].reason[0] == '\0')
-			fail_msg("%s is off without a reason", programs[i].name);
+	for (size_t i = 0; i < count; i++) {
+		const struct probes_program *program = &programs[i];
+
+		/* Read by tests/vm/run, which compares it with docs/kernels.md. */
+		print_message("# program %s: %s%s%s%s\n", program->name,
+			program->attached      ? "on"
+			: program->replaced_by ? "replaced by "
+					       : "off",
+			program->replaced_by ? program->replaced_by : "",
+			program->reason[0] ? ": " : "", program->reason);
+		if (!program->attached && !program->replaced_by && program->reason[0] == '\0')
+			fail_msg("%s is off without a reason", program->name);
+		if (program->replaced_by)
+			assert_true(program_is_on(f, program->replaced_by));
+	}
 }
 
 static void test_slots_run_out_with_an_error_and_come_back(void **state)
@@ -673,12 +717,21 @@ static void test_closing_leaves_no_program_in_the_kernel(void **state)
 	assert_true(with >= 1);
 	probes_detach(f->probes, &f->attachment);
 	probes_close(f->probes);
+	loaded = NULL;
 	/* The kernel frees after a grace period. */
 	for (int i = 0; i < 100 && programs_named("request_ingress") >= with; i++)
 		sleep_ms(20);
 	assert_int_equal(programs_named("request_ingress"), with - 1);
-	assert_int_equal(probes_open(&f->probes, &f->driver, 64, error, sizeof(error)), 0);
+	assert_int_equal(probes_open(&loaded, &f->driver, 64, error, sizeof(error)), 0);
+	f->probes = loaded;
 	assert_int_equal(probes_attach(f->probes, f->path, &f->attachment), 0);
+}
+
+static int close_loaded(void **state)
+{
+	(void)state;
+	probes_close(loaded);
+	return 0;
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -713,5 +766,5 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	if (getenv("EBBTIDE_DEBUG"))
 		log_init("test_probes", LOG_LEVEL_DEBUG);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, NULL, close_loaded);
 }

@@ -115,26 +115,27 @@ static int agent_teardown(void **state)
 	return 0;
 }
 
-static struct request_event event_make(void)
+static union probes_event event_make(void)
 {
-	struct request_event event = {.latency_ns = 61500000,
-		.slot = 7,
-		.head_bytes = 24,
-		.family = 2,
-		.local_port = 8080,
-		.remote_port = 40000,
-		.status = 200};
+	union probes_event event = {.request = {.kind = EVENT_REQUEST,
+					    .latency_ns = 61500000,
+					    .slot = 7,
+					    .head_bytes = 24,
+					    .family = 2,
+					    .local_port = 8080,
+					    .remote_port = 40000,
+					    .status = 200}};
 
-	memcpy(event.head, "GET /fib?n=30 HTTP/1.1\r\n", 24);
-	event.start_ns = monotonic_us() * 1000;
-	event.remote_ip4 = 0x0100007f;
+	memcpy(event.request.head, "GET /fib?n=30 HTTP/1.1\r\n", 24);
+	event.request.start_ns = monotonic_us() * 1000;
+	event.request.remote_ip4 = 0x0100007f;
 	return event;
 }
 
 static void test_an_event_is_one_json_line_of_its_service(void **state)
 {
 	struct agent *agent = *state;
-	struct request_event event = event_make();
+	union probes_event event = event_make();
 	char text[4096];
 	uint64_t cursor = 0;
 	json_t *line;
@@ -162,9 +163,9 @@ static void test_an_event_is_one_json_line_of_its_service(void **state)
 static void test_an_event_of_no_container_is_dropped(void **state)
 {
 	struct agent *agent = *state;
-	struct request_event event = event_make();
+	union probes_event event = event_make();
 
-	event.slot = 8;
+	event.request.slot = 8;
 	trace_event(&event, agent);
 	assert_true(trace_newest(agent->trace) == 0);
 }
@@ -172,10 +173,10 @@ static void test_an_event_of_no_container_is_dropped(void **state)
 static void test_a_head_size_beyond_the_head_is_not_believed(void **state)
 {
 	struct agent *agent = *state;
-	struct request_event event = event_make();
+	union probes_event event = event_make();
 
-	memset(event.head + 4, 'x', sizeof(event.head) - 4);
-	event.head_bytes = UINT32_MAX;
+	memset(event.request.head + 4, 'x', sizeof(event.request.head) - 4);
+	event.request.head_bytes = UINT32_MAX;
 	trace_event(&event, agent);
 	assert_true(trace_newest(agent->trace) == 1);
 }
@@ -183,7 +184,7 @@ static void test_a_head_size_beyond_the_head_is_not_believed(void **state)
 static void test_a_slow_reader_is_told_what_it_missed(void **state)
 {
 	struct agent *agent = *state;
-	struct request_event event = event_make();
+	union probes_event event = event_make();
 	char text[4096];
 	uint64_t cursor = 0;
 	size_t size;
@@ -199,7 +200,7 @@ static void test_a_slow_reader_is_told_what_it_missed(void **state)
 static void test_a_small_buffer_gets_whole_lines_and_then_the_rest(void **state)
 {
 	struct agent *agent = *state;
-	struct request_event event = event_make();
+	union probes_event event = event_make();
 	uint64_t cursor = 0;
 	char text[400];
 	int lines = 0;
