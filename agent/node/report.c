@@ -16,7 +16,7 @@
 /* How many spooled reports go out with one tick, so that a long outage does not delay actions. */
 #define SPOOL_BURST 32
 /* A body that small is sent as it is. */
-#define DEFLATE_BYTES_LEAST 1024
+#define DEFLATE_BYTES_LEAST 256
 /* The fastest: reports are floats, which nothing makes much smaller. */
 #define DEFLATE_LEVEL	  1
 #define RETRY_AFTER_MAX_S 60
@@ -260,6 +260,8 @@ static int post(struct reporter *reporter, const uint8_t *bytes, size_t size, ch
 		return -EAGAIN;
 	}
 	deflated = body_deflate(reporter, bytes, &size);
+	/* What it does not say again it does not offer any more. */
+	reporter->learner_inflates = false;
 	if (deflated)
 		bytes = deflated;
 	curl_easy_setopt(reporter->curl, CURLOPT_HTTPHEADER,
@@ -282,6 +284,9 @@ static int post(struct reporter *reporter, const uint8_t *bytes, size_t size, ch
 	for (char *c = reason; *c; c++)
 		if (*c == '\n' || *c == '"')
 			*c = ' ';
+	/* Another learner took over that does not take it: the next time it is sent plain. */
+	if (status == 415 && deflated && reporter->agent->config.report_encoding == REPORT_AUTO)
+		return -EAGAIN;
 	/* Refused for what it says: sending it again would be refused again. */
 	return status >= 400 && status < 500 && status != 429 ? -EINVAL : -EAGAIN;
 }
