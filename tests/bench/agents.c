@@ -7,6 +7,7 @@
  * agent_reports.h), so that the client costs little next to the learner.
  */
 #include "agent_reports.h"
+#include "agent_wire.h"
 #include "load_histogram.h"
 
 #include <arpa/inet.h>
@@ -36,6 +37,7 @@ struct options {
 	double warmup_s;
 	bool saturate;
 	bool deflate;
+	bool poll;
 	struct agent_reports_options reports;
 };
 
@@ -61,6 +63,13 @@ struct agent {
 	size_t partial_size;
 };
 
+/* An agent's other connection, held open for actions between reports. */
+struct poll {
+	int fd;
+	uint64_t learner;
+	uint64_t number;
+};
+
 struct counts {
 	uint64_t sent;
 	uint64_t answers;
@@ -70,12 +79,15 @@ struct counts {
 	uint64_t errors;
 	uint64_t late; /* ticks that came while the last answer was still out */
 	uint64_t reconnects;
+	uint64_t polled; /* polls answered */
+	uint64_t pushed; /* actions in them */
 };
 
 struct client {
 	struct options options;
 	struct agent_reports reports;
 	struct agent *agents;
+	struct poll *polls; /* NULL: none */
 	int epoll;
 	uint64_t incarnation;
 	struct counts counts;
@@ -112,89 +124,36 @@ static void note_error(struct client *client, const char *what, const char *deta
 			*c = ' ';
 }
 
-/* --- protobuf, as much as a head and a count of actions need --- */
-
-static size_t put_varint(uint8_t *out, uint64_t value)
-{
-	size_t used = 0;
-
-	for (; value >= 0x80; value >>= 7)
-		out[used++] = (uint8_t)(value | 0x80);
-	out[used++] = (uint8_t)value;
-	return used;
-}
-
-static size_t put_field(uint8_t *out, uint32_t field, uint64_t value)
-{
-	size_t used = put_varint(out, (uint64_t)field << 3);
-
-	return used + put_varint(out + used, value);
-}
-
-static int get_varint(const uint8_t **at, const uint8_t *end, uint64_t *value)
-{
-	*value = 0;
-	for (int shift = 0; shift < 64; shift += 7) {
-		if (*at == end)
-			return -EINVAL;
-		*value |= (uint64_t)(**at & 0x7f) << shift;
-		if (!(*(*at)++ & 0x80))
-			return 0;
-	}
-	return -EINVAL;
-}
-
-/* Sequence and number of actions of an Answer. */
-static int answer_read(const uint8_t *bytes, size_t size, uint64_t *sequence, uint64_t *actions)
-{
-	const uint8_t *at = bytes, *end = bytes + size;
-
-	*sequence = *actions = 0;
-	while (at < end) {
-		uint64_t tag, value;
-
-		if (get_varint(&at, end, &tag) || get_varint(&at, end, &value))
-			return -EINVAL;
-		if ((tag & 7) == 2) {
-			if (value > (uint64_t)(end - at))
-				return -EINVAL;
-			at += value;
-			*actions += tag >> 3 == 2;
-		} else if (tag == 1 << 3) {
-			*sequence = value;
-		} else if ((tag & 7) != 0) {
-			return -EINVAL;
-		}
-	}
-	return 0;
-}
-
 /* --- connections --- */
 
-static int agent_connect(struct client *client, struct agent *agent)
+/* A connection that @owner's events are about; or -errno. */
+static int connect_for(struct client *client, void *owner)
 {
 	struct sockaddr_in address = {
 		.sin_family = AF_INET, .sin_port = htons(client->options.port)};
-	struct epoll_event event = {.events = EPOLLIN, .data.ptr = agent};
-	int one = 1;
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = owner};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1, err = 0;
 
+	if (fd < 0)
+		return -errno;
 	inet_pton(AF_INET, client->options.host, &address.sin_addr);
-	agent->state = AGENT_IDLE;
-	agent->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (agent->fd < 0)
-		return -errno;
 	/* Blocking for the connect only: loopback answers at once, and order is kept. */
-	if (connect(agent->fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
-		int err = -errno;
-
-		close(agent->fd);
-		agent->fd = -1;
-		return err;
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0 ||
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0 ||
+		epoll_ctl(client->epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
+		err = -errno;
+		close(fd);
 	}
-	setsockopt(agent->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (epoll_ctl(client->epoll, EPOLL_CTL_ADD, agent->fd, &event) != 0)
-		return -errno;
-	return 0;
+	return err ? err : fd;
+}
+
+static int agent_connect(struct client *client, struct agent *agent)
+{
+	int fd = connect_for(client, agent);
+
+	agent->state = AGENT_IDLE;
+	agent->fd = fd < 0 ? -1 : fd;
+	return fd < 0 ? fd : 0;
 }
 
 static void agent_drop(struct client *client, struct agent *agent, const char *why)
@@ -240,14 +199,14 @@ static void agent_prepare(struct client *client, struct agent *agent)
 	clock_gettime(CLOCK_REALTIME, &now);
 	agent->sequence++;
 	length = (size_t)snprintf(name, sizeof(name), "node-%u", index);
-	used += put_field(head, 1, STATE_SCHEMA);
+	used += agent_wire_put_field(head, 1, STATE_SCHEMA);
 	head[used++] = 2 << 3 | 2;
 	head[used++] = (uint8_t)length;
 	memcpy(head + used, name, length);
 	used += length;
-	used += put_field(head + used, 3, client->incarnation);
-	used += put_field(head + used, 4, agent->sequence);
-	used += put_field(
+	used += agent_wire_put_field(head + used, 3, client->incarnation);
+	used += agent_wire_put_field(head + used, 4, agent->sequence);
+	used += agent_wire_put_field(
 		head + used, 5, (uint64_t)now.tv_sec * 1000000U + (uint64_t)now.tv_nsec / 1000U);
 	agent->body = body->bytes;
 	agent->body_size = body->size;
@@ -328,16 +287,18 @@ static const char *header_find(const char *head, const char *name)
 static void answer_take(struct client *client, struct agent *agent, int status, const char *head,
 	const uint8_t *body, size_t size)
 {
-	uint64_t sequence, actions, now = now_ns();
+	struct answer_head answer;
+	uint64_t now = now_ns();
 	const char *after;
 
 	if (status == 200) {
-		if (answer_read(body, size, &sequence, &actions) || sequence != agent->sequence) {
+		if (agent_wire_answer_read(body, size, &answer) ||
+			answer.numbers[1] != agent->sequence) {
 			note_error(client, "answer", "not the report's");
 			return;
 		}
 		client->counts.answers++;
-		client->counts.actions += actions;
+		client->counts.actions += answer.actions;
 		client->counts.experiences +=
 			client->options.reports.experience ? client->reports.units : 0;
 		load_histogram_record(&client->latency, now - agent->sent_ns);
@@ -413,6 +374,79 @@ static void agent_read(struct client *client, struct agent *agent)
 	}
 }
 
+/* --- polls --- */
+
+static void poll_ask(struct client *client, struct poll *poll)
+{
+	uint32_t index = (uint32_t)(poll - client->polls) + client->options.first;
+	char request[256];
+	int length = snprintf(request, sizeof(request),
+		"GET /v1/actions?agent=node-%u&learner=%llu&after=%llu HTTP/1.1\r\n"
+		"Host: %s:%u\r\n\r\n",
+		index, (unsigned long long)poll->learner, (unsigned long long)poll->number,
+		client->options.host, client->options.port);
+
+	if (send(poll->fd, request, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL) != length)
+		note_error(client, "poll", "not sent");
+}
+
+/* Answers to polls are small here: one read has all of it. */
+static void poll_read(struct client *client, struct poll *poll)
+{
+	ssize_t got = recv(poll->fd, client->scratch, ANSWER_BYTES_MAX, MSG_DONTWAIT);
+	uint8_t *body;
+	struct answer_head answer;
+	int status;
+
+	if (got < 0 && errno == EAGAIN)
+		return;
+	client->scratch[got > 0 ? got : 0] = '\0';
+	body = memmem(client->scratch, got > 0 ? (size_t)got : 0, "\r\n\r\n", 4);
+	if (!body || sscanf((char *)client->scratch, "HTTP/1.1 %d", &status) != 1 ||
+		(status != 200 && status != 204)) {
+		note_error(client, "poll", got > 0 ? (char *)client->scratch : "closed");
+		close(poll->fd);
+		poll->fd = -1;
+		return;
+	}
+	body += 4;
+	client->counts.polled++;
+	if (status == 200 && agent_wire_answer_read(
+				     body, (size_t)(client->scratch + got - body), &answer) == 0) {
+		poll->number = answer.numbers[3];
+		poll->learner = answer.numbers[4];
+		client->counts.pushed += answer.actions;
+	}
+	poll_ask(client, poll);
+}
+
+static int polls_open(struct client *client)
+{
+	uint32_t count = client->options.agents;
+
+	client->polls = calloc(count, sizeof(*client->polls));
+	if (!client->polls)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < count && !interrupted; i++) {
+		client->polls[i].fd = connect_for(client, &client->polls[i]);
+		if (client->polls[i].fd < 0)
+			return client->polls[i].fd;
+		poll_ask(client, &client->polls[i]);
+	}
+	return 0;
+}
+
+/* The poll whose event it is, or NULL: an agent's. */
+static struct poll *poll_of(const struct client *client, const void *owner)
+{
+	const struct poll *poll = owner;
+
+	return client->polls && poll >= client->polls &&
+			       poll < client->polls + client->options.agents
+		       ? (struct poll *)owner
+		       : NULL;
+}
+
 static void events_handle(struct client *client, uint64_t timeout_ns)
 {
 	struct epoll_event events[EVENTS];
@@ -421,8 +455,14 @@ static void events_handle(struct client *client, uint64_t timeout_ns)
 	int count = epoll_pwait2(client->epoll, events, EVENTS, &timeout, NULL);
 
 	for (int i = 0; i < count; i++) {
+		struct poll *poll = poll_of(client, events[i].data.ptr);
 		struct agent *agent = events[i].data.ptr;
 
+		if (poll) {
+			if (poll->fd >= 0)
+				poll_read(client, poll);
+			continue;
+		}
 		if (agent->fd >= 0 && agent->state == AGENT_SENDING &&
 			(events[i].events & EPOLLOUT))
 			agent_write(client, agent);
@@ -503,12 +543,13 @@ static void print_result(const struct client *client, double seconds, double cpu
 
 	printf("{\"seconds\": %.3f, \"agents\": %u, \"units\": %u, \"sent\": %llu, \"answers\": %llu, "
 	       "\"actions\": %llu, \"experiences\": %llu, \"retry_later\": %llu, \"errors\": %llu, "
-	       "\"late\": %llu, \"reconnects\": %llu, ",
+	       "\"late\": %llu, \"reconnects\": %llu, \"polled\": %llu, \"pushed\": %llu, ",
 		seconds, client->options.agents, client->reports.units, (unsigned long long)c->sent,
 		(unsigned long long)c->answers, (unsigned long long)c->actions,
 		(unsigned long long)c->experiences, (unsigned long long)c->retry_later,
 		(unsigned long long)c->errors, (unsigned long long)c->late,
-		(unsigned long long)c->reconnects);
+		(unsigned long long)c->reconnects, (unsigned long long)c->polled,
+		(unsigned long long)c->pushed);
 	printf("\"answers_per_s\": %.1f, \"experiences_per_s\": %.1f, \"actions_per_s\": %.1f, "
 	       "\"report_bytes\": %zu, \"client_cpu\": %.3f, ",
 		(double)c->answers / seconds, (double)c->experiences / seconds,
@@ -557,6 +598,15 @@ static int client_run(struct client *client)
 			return err;
 		}
 	}
+	if (options->poll) {
+		int err = polls_open(client);
+
+		if (err) {
+			fprintf(stderr, "agents: polls at %s:%u: %s\n", options->host,
+				options->port, strerror(-err));
+			return err;
+		}
+	}
 	if (options->warmup_s > 0)
 		run(client, options->warmup_s);
 	counts_reset(client);
@@ -579,6 +629,7 @@ static const char usage[] =
 	"  --no-decide     do not ask for actions, as a spooled report does not\n"
 	"  --no-experience states only\n"
 	"  --deflate       compressed bodies\n"
+	"  --poll          each also holds a poll open\n"
 	"  --duration S    (default 10), after --warmup S (default 1)\n"
 	"  --seed N        of what the units measured (default 1)\n"
 	"  --help\n\n"
@@ -609,7 +660,7 @@ static int options_parse(struct options *options, int argc, char **argv)
 		NUMBERS = sizeof(numbers) / sizeof(numbers[0])
 	};
 	static const char *const flags[] = {
-		"saturate", "no-decide", "no-experience", "deflate", "help"};
+		"saturate", "no-decide", "no-experience", "deflate", "poll", "help"};
 	enum {
 		FLAGS = sizeof(flags) / sizeof(flags[0])
 	};
@@ -636,7 +687,7 @@ static int options_parse(struct options *options, int argc, char **argv)
 				 &values[i]))
 			return -EINVAL;
 	}
-	if (given[4]) {
+	if (given[5]) {
 		fputs(usage, stdout);
 		exit(EXIT_SUCCESS);
 	}
@@ -655,6 +706,7 @@ static int options_parse(struct options *options, int argc, char **argv)
 		.warmup_s = values[6],
 		.saturate = given[0],
 		.deflate = given[3],
+		.poll = given[4],
 		.reports = {.units = (uint32_t)values[2],
 			.services = (uint32_t)values[3],
 			.seed = (uint64_t)values[7],
@@ -675,7 +727,7 @@ int main(int argc, char **argv)
 	signal(SIGTERM, on_signal);
 	clock_gettime(CLOCK_REALTIME, &now);
 	client.incarnation = (uint64_t)now.tv_sec * 1000000U + (uint64_t)now.tv_nsec / 1000U;
-	err = files_raise(client.options.agents + 64);
+	err = files_raise((client.options.poll ? 2 : 1) * client.options.agents + 64);
 	if (err)
 		return 1;
 	client.epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -693,7 +745,11 @@ int main(int argc, char **argv)
 		free(client.agents[i].partial);
 		free(client.agents[i].deflated);
 	}
+	for (uint32_t i = 0; client.polls && i < client.options.agents; i++)
+		if (client.polls[i].fd > 0)
+			close(client.polls[i].fd);
 	agent_reports_free(&client.reports);
+	free(client.polls);
 	free(client.agents);
 	free(client.scratch);
 	close(client.epoll);
