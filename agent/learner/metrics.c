@@ -34,6 +34,9 @@
 	X("ebbtide_learner_decision_us_total", "counter",                                          \
 		"Time spent on reports, microseconds, from parsed to decided.",                    \
 		counts->decision_us_sum)                                                           \
+	X("ebbtide_learner_decisions_dropped_total", "counter",                                    \
+		"Lines of the decisions file that were left out.",                                 \
+		journal_dropped(learner->journal))                                                 \
 	X("ebbtide_learner_scale_requests_total", "counter", "Replica counts asked for.",          \
 		counts->scale_requests)                                                            \
 	X("ebbtide_learner_scale_failures_total", "counter", "Of these, refused by the API.",      \

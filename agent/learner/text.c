@@ -66,6 +66,37 @@ void text_add_fixed(struct text *text, double value, unsigned int decimals)
 	add_bytes(text, at, (size_t)(digits + DIGITS_MAX - at));
 }
 
+void text_add_count(struct text *text, uint64_t value)
+{
+	char digits[DIGITS_MAX], *at = digits + DIGITS_MAX;
+
+	do {
+		*--at = (char)('0' + value % 10);
+		value /= 10;
+	} while (value);
+	add_bytes(text, at, (size_t)(digits + DIGITS_MAX - at));
+}
+
+void text_add_quoted(struct text *text, const char *string)
+{
+	add_bytes(text, "\"", 1);
+	while (*string) {
+		size_t plain = 0;
+		char escaped[8];
+
+		while ((unsigned char)string[plain] >= ' ' && string[plain] != '"' &&
+			string[plain] != '\\')
+			plain++;
+		add_bytes(text, string, plain);
+		string += plain;
+		if (!*string)
+			break;
+		snprintf(escaped, sizeof(escaped), "\\u%04x", (unsigned char)*string++);
+		text_add(text, escaped);
+	}
+	add_bytes(text, "\"", 1);
+}
+
 void text_add_short(struct text *text, double value)
 {
 	char *start = text->at, *dot;

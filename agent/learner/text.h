@@ -9,6 +9,7 @@
 #define EBBTIDE_TEXT_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 struct text {
 	char *at;  /* where the terminating zero is */
@@ -20,6 +21,9 @@ void text_begin(struct text *text, char *out, size_t size);
 void text_add(struct text *text, const char *string);
 /* @decimals 0 to 6 of them, rounded; from 1e9 on, and what is no number, as printf's %g. */
 void text_add_fixed(struct text *text, double value, unsigned int decimals);
+void text_add_count(struct text *text, uint64_t value);
+/* In quotes, as JSON wants a string. */
+void text_add_quoted(struct text *text, const char *string);
 /* As many of three decimals as are not zero at the end: 99, 99.9. */
 void text_add_short(struct text *text, double value);
 

@@ -78,6 +78,23 @@ static void test_numbers_at_the_edges(void **state)
 	assert_string_equal(shortened(1e13), "1e+13");
 }
 
+static void test_counts_and_strings(void **state)
+{
+	char out[128];
+	struct text text;
+
+	(void)state;
+	text_begin(&text, out, sizeof(out));
+	text_add_count(&text, 0);
+	text_add(&text, " ");
+	text_add_count(&text, UINT64_MAX);
+	assert_string_equal(out, "0 18446744073709551615");
+	text_begin(&text, out, sizeof(out));
+	text_add_quoted(&text, "");
+	text_add_quoted(&text, "a\"b\\c\nd\x7f");
+	assert_string_equal(out, "\"\"\"a\\u0022b\\u005cc\\u000ad\x7f\"");
+}
+
 static void test_what_does_not_fit_is_cut(void **state)
 {
 	char out[8], longer[32];
@@ -107,6 +124,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_numbers_are_those_of_printf),
 		cmocka_unit_test(test_numbers_at_the_edges),
+		cmocka_unit_test(test_counts_and_strings),
 		cmocka_unit_test(test_what_does_not_fit_is_cut),
 	};
 
