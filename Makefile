@@ -14,7 +14,7 @@ Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-8s%s\n' '$(1)' '$(2)';)
 
 PKG_common  := libcurl jansson libprotobuf-c yaml-0.1
-PKG_node    := $(PKG_common) libbpf fuse3 libmicrohttpd
+PKG_node    := $(PKG_common) libbpf fuse3 libmicrohttpd zlib
 PKG_learner := $(PKG_common) libmicrohttpd openblas zlib
 PKG_local   := $(PKG_common) libmicrohttpd
 PKG_ctl     := jansson
@@ -48,7 +48,7 @@ FUZZ  := $(patsubst tests/fuzz/%.c,$(O)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(patsubst tests/bench/%.c,$(O)/tests/%,$(wildcard tests/bench/*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: help all deps demo check check-vm lint format bench bench-main bench-dqn bench-rules install uninstall clean tests
+.PHONY: help all deps demo check check-vm lint format bench bench-main bench-dqn bench-ingest bench-learner bench-rules install uninstall clean tests
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -83,7 +83,7 @@ lint: ## clang-format, clang-tidy, cppcheck, shellcheck; warnings are errors
 format: ## rewrite the sources in the house's format
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-bench: bench-main bench-dqn bench-rules ## run every bench; each prints lines 'figure NAME VALUE UNIT'
+bench: bench-main bench-dqn bench-ingest bench-learner bench-rules ## run every bench; each prints lines 'figure NAME VALUE UNIT'
 
 bench-main: all tests ## request latency against a client, the agent's cost, state-to-write latency
 	@tests/bench/bench-main $(O)
@@ -91,6 +91,12 @@ bench-main: all tests ## request latency against a client, the agent's cost, sta
 bench-dqn: all tests ## the learner's core on CartPole, Acrobot, MountainCar; updates per second
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(O)/tests/bench-dqn
 	@tests/bench/torch_compare.py $(O)
+
+bench-learner: all tests ## the learner killed 200 times under load; a start from a million experiences
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE tests/bench/bench-learner $(O)
+
+bench-ingest: all tests ## experiences a second on one core; answers to 10,000 agents
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE tests/bench/bench-ingest $(O)
 
 bench-rules: tests ## what a tick of each rule costs, and how much it remembers
 	@$(O)/tests/bench-rules

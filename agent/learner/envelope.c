@@ -15,6 +15,7 @@ const char *envelope_rule_name(enum envelope_rule rule)
 		[RULE_REVERT] = "revert",
 		[RULE_FROZEN] = "frozen",
 		[RULE_UNLIMITED] = "no-limit-set",
+		[RULE_DIVERGED] = "diverged",
 	};
 
 	return rule < RULE_COUNT ? names[rule] : "";

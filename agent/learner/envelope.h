@@ -21,6 +21,7 @@ enum envelope_rule {
 	RULE_REVERT,	     /* the objective broke right after a cut: the cut is taken back */
 	RULE_FROZEN,	     /* the operator's freeze */
 	RULE_UNLIMITED,	     /* the owner set no such limit: none is added */
+	RULE_DIVERGED,	     /* the network is not to be used: a rule decides in its place */
 	RULE_COUNT,
 };
 const char *envelope_rule_name(enum envelope_rule rule);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "learner/policy.h"
 
+#include "learner/text.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,6 +11,9 @@
 void policy_config_init(struct policy_config *config)
 {
 	*config = (struct policy_config){
+		.explore_schedule = EXPLORE_DECAY,
+		.explore_apex_base = 0.4,
+		.explore_apex_alpha = 7,
 		.explore_start = 0.9,
 		.explore_end = 0.02,
 		.explore_decisions = 120,
@@ -46,18 +51,6 @@ uint32_t policy_nearest_action(const struct plan *from, const struct plan *to)
 				     : (uint32_t)(cpu * ACTION_MEMORY_STEPS + memory);
 }
 
-/* The objective's policy taken apart, once a change. */
-static const struct policy_set *service_policy(struct service *service)
-{
-	if (strcmp(service->policy_name, service->objective.policy) != 0) {
-		snprintf(service->policy_name, sizeof(service->policy_name), "%s",
-			service->objective.policy);
-		if (policy_parse(service->policy_name, &service->policy, NULL, 0))
-			service->policy.count = service->policy.decides = 0;
-	}
-	return &service->policy;
-}
-
 /* The learner's parameters of the rules, or those with the objective's own. */
 static const struct rule_configs *service_rules(
 	const struct policy_context *context, struct service *service)
@@ -86,6 +79,50 @@ static uint32_t decided_by(const struct policy_set *set, bool learnt)
 	return decides;
 }
 
+bool policy_learns(const char *name)
+{
+	struct policy_set set;
+
+	return policy_parse(name, &set, NULL, 0) == 0 && decided_by(&set, true) != 0;
+}
+
+/* The same policy with rules for what its network decides. Parts stay in the table's order. */
+static void fallback_make(struct policy_set *fallback, const struct policy_set *set)
+{
+	static const enum policy_id rules[] = {POLICY_k8s_cpu, POLICY_hpa};
+	enum policy_id id;
+
+	memset(fallback, 0, sizeof(*fallback));
+	if (!decided_by(set, true))
+		return;
+	for (id = 0; id < POLICY_COUNT; id++) {
+		bool in = false;
+
+		for (uint32_t i = 0; i < set->count; i++)
+			in = in || set->parts[i] == id;
+		in = in && id != POLICY_dqn;
+		for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
+			in = in || id == rules[i];
+		if (!in)
+			continue;
+		fallback->parts[fallback->count++] = id;
+		fallback->decides |= policy_infos[id].decides;
+	}
+}
+
+/* The objective's policy taken apart, once a change. */
+static const struct policy_set *service_policy(struct service *service)
+{
+	if (strcmp(service->policy_name, service->objective.policy) != 0) {
+		snprintf(service->policy_name, sizeof(service->policy_name), "%s",
+			service->objective.policy);
+		if (policy_parse(service->policy_name, &service->policy, NULL, 0))
+			service->policy.count = service->policy.decides = 0;
+		fallback_make(&service->fallback, &service->policy);
+	}
+	return &service->policy;
+}
+
 static void __attribute__((format(printf, 3, 4)))
 add_why(char *why, size_t size, const char *format, ...)
 {
@@ -99,17 +136,22 @@ add_why(char *why, size_t size, const char *format, ...)
 	va_end(args);
 }
 
-/* Exploration falls with what the service has taught; none without headroom or outside auto. */
-static double explore_share(const struct policy_config *config, const struct service *service,
-	const struct sample *sample)
+/* None without headroom or outside auto. @index of @actors: which unit, or which service. */
+static double explore_share(const struct policy_config *config, struct service *service,
+	const struct sample *sample, size_t index, size_t actors)
 {
-	if (service->objective.mode != OBJECTIVE_AUTO)
-		return 0;
-	if (sample_violates(sample, &service->objective))
-		return 0;
-	return config->explore_end +
-	       (config->explore_start - config->explore_end) *
-		       exp(-(double)service->counts.experiences / config->explore_decisions);
+	double epsilon = 0;
+
+	if (service->objective.mode == OBJECTIVE_AUTO &&
+		!sample_violates(sample, &service->objective))
+		epsilon = config->explore_schedule == EXPLORE_APEX
+				  ? epsilon_apex((uint32_t)index, (uint32_t)actors,
+					    config->explore_apex_base, config->explore_apex_alpha)
+				  : config->explore_end +
+					    (config->explore_start - config->explore_end) *
+						    exp(-(double)service->counts.experiences /
+							    config->explore_decisions);
+	return epsilon;
 }
 
 /*
@@ -189,17 +231,46 @@ static bool revert_cut(struct service_unit *unit, const struct envelope_unit *bo
 	return true;
 }
 
-static void decide_dqn(const struct policy_context *context, struct service *service,
+static void explain_dqn(const struct service *service, const struct sample *sample,
+	struct vertical_decision *decision)
+{
+	struct text why;
+
+	text_begin(&why, decision->why, sizeof(decision->why));
+	text_add(&why, action_vertical_name(decision->action));
+	text_add(&why, decision->explored ? " (explored): CPU " : ": CPU ");
+	text_add_fixed(&why, sample->cpu_limit_millicores, 0);
+	text_add(&why, "m -> ");
+	text_add_fixed(&why, decision->plan.cpu_millicores, 0);
+	text_add(&why, "m, p");
+	text_add_short(&why, service->objective.latency_percentile);
+	text_add(&why, " ");
+	text_add_fixed(&why, sample->latency_objective_us / 1000, 1);
+	text_add(&why, " ms of ");
+	text_add_fixed(&why, service->objective.latency_target_us / 1000, 0);
+	text_add(&why, " ms, Q ");
+	text_add_fixed(&why, (double)decision->q[decision->action], 3);
+	text_add(&why, ", hold ");
+	text_add_fixed(&why, (double)decision->q[ACTION_VERTICAL_HOLD], 3);
+}
+
+/* False, and nothing decided, when the network has diverged and is not to be used. */
+static bool decide_dqn(const struct policy_context *context, struct service *service,
 	struct service_unit *unit, const struct envelope_unit *bounds,
 	struct vertical_decision *decision)
 {
 	enum envelope_rule rules[ACTION_VERTICAL];
 	const struct sample *sample = bounds->sample;
-	double epsilon = explore_share(context->config, service, sample);
+	double epsilon = explore_share(
+		context->config, service, sample, unit->index, service->owner->unit_count);
 	int wanted;
 
+	if (context->vertical_q)
+		memcpy(decision->q, context->vertical_q, sizeof(decision->q));
+	else if (brain_evaluate(context->vertical, unit->state, 1, decision->q))
+		return false;
+	service->counts.epsilon_mean = service_mean(service->counts.epsilon_mean, epsilon);
 	decision->mask = envelope_vertical_mask(bounds, rules);
-	brain_evaluate(context->vertical, unit->state, decision->q);
 	decision->has_q = true;
 	wanted = network_best_action(decision->q, ACTION_VERTICAL, NETWORK_ALL_ACTIONS);
 	decision->explored = random_uniform(context->random) < epsilon;
@@ -219,28 +290,23 @@ static void decide_dqn(const struct policy_context *context, struct service *ser
 	}
 	envelope_vertical_limits(bounds, decision->action, &decision->plan.cpu_millicores,
 		&decision->plan.memory_bytes);
-	snprintf(decision->why, sizeof(decision->why),
-		"%s%s: CPU %.0fm -> %.0fm, p%g %.1f ms of %.0f ms, Q %.3f, hold %.3f",
-		action_vertical_name(decision->action), decision->explored ? " (explored)" : "",
-		sample->cpu_limit_millicores, decision->plan.cpu_millicores,
-		service->objective.latency_percentile, sample->latency_objective_us / 1000,
-		service->objective.latency_target_us / 1000, (double)decision->q[decision->action],
-		(double)decision->q[ACTION_VERTICAL_HOLD]);
+	explain_dqn(service, sample, decision);
+	return true;
 }
 
-/* What the rules among the policy's parts decide, inside the envelope. */
-static void decide_rules(const struct policy_context *context, struct service *service,
+/* What the rules in @set decide, inside the envelope. */
+static void decide_rules(const struct policy_context *context, const struct policy_set *set,
 	struct service_unit *unit, const struct envelope_unit *bounds,
 	struct vertical_decision *decision)
 {
 	/* A rule sees the bounds that hold: the owner's own limits are among them. */
 	struct objective objective = *bounds->objective;
-	const struct rule_configs *configs = service_rules(context, service);
+	const struct rule_configs *configs = service_rules(context, unit->service);
 	struct plan before = decision->plan, *plan = &decision->plan;
 	uint32_t decided, replicas = bounds->sample->containers;
 	char text[160];
 
-	if (rule_team_form(&unit->rules, &service->policy)) {
+	if (rule_team_form(&unit->rules, set)) {
 		add_why(decision->why, sizeof(decision->why), "out of memory: the limits stay");
 		return;
 	}
@@ -261,7 +327,45 @@ static void decide_rules(const struct policy_context *context, struct service *s
 		add_why(decision->why, sizeof(decision->why), "%s", text);
 	else
 		add_why(decision->why, sizeof(decision->why), "%s: holds until its next period",
-			service->policy_name);
+			unit->service->policy_name);
+}
+
+static double rule_value(const struct policy_context *context, struct service *service,
+	enum policy_id id, const char *parameter)
+{
+	int index = rule_parameter_index(id, parameter);
+
+	return index < 0 ? 0 : service_rules(context, service)->of[id].values[index];
+}
+
+/*
+ * The network has diverged and there are no good weights: k8s-cpu decides. It knows neither the
+ * objective nor, at first, what was used before, so it cuts nothing until it has seen its window,
+ * and nothing while the objective is broken.
+ */
+static void decide_fallback(const struct policy_context *context, struct service *service,
+	struct service_unit *unit, const struct envelope_unit *bounds,
+	struct vertical_decision *decision)
+{
+	struct plan before = decision->plan, *plan = &decision->plan;
+	bool cuts;
+
+	if (unit->fallen_since_s <= 0)
+		unit->fallen_since_s = context->now_s;
+	snprintf(decision->why, sizeof(decision->why), "network diverged");
+	decide_rules(context, &service->fallback, unit, bounds, decision);
+	cuts = plan->cpu_millicores < before.cpu_millicores ||
+	       plan->memory_bytes < before.memory_bytes;
+	if (cuts && (sample_violates(bounds->sample, bounds->objective) ||
+			    context->now_s - unit->fallen_since_s <
+				    rule_value(context, service, POLICY_k8s_cpu, "window_s"))) {
+		plan->cpu_millicores = fmax(plan->cpu_millicores, before.cpu_millicores);
+		if (plan->memory_bytes < before.memory_bytes)
+			plan->memory_bytes = before.memory_bytes;
+		decision->action = policy_nearest_action(&before, plan);
+		add_why(decision->why, sizeof(decision->why), "no cut yet");
+	}
+	decision->rule = RULE_DIVERGED;
 }
 
 /* The operator's freeze stands above every policy, which still sees what it needs to go on. */
@@ -288,6 +392,7 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 	const struct policy_set *set = service_policy(service);
 	double limit = bounds->sample->cpu_limit_millicores;
 	enum envelope_rule allowed;
+	bool fallen = false;
 
 	memset(decision, 0, sizeof(*decision));
 	decision->action = ACTION_VERTICAL_HOLD;
@@ -301,14 +406,18 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 		decision->plan.burst_us = 0;
 	decision->mask = 1ULL << ACTION_VERTICAL_HOLD;
 	if (decided_by(set, true) & DECIDES_PLAN && !revert_cut(unit, bounds, decision)) {
-		decide_dqn(context, service, unit, bounds, decision);
+		fallen = !decide_dqn(context, service, unit, bounds, decision);
+		if (fallen)
+			decide_fallback(context, service, unit, bounds, decision);
+		else
+			unit->fallen_since_s = 0;
 		if (decision->plan.cpu_millicores < limit * 0.999) {
 			unit->cut_from = limit;
 			unit->cut_remaining = context->config->revert_ticks;
 		}
 	}
-	if (decided_by(set, false) & DECIDES_PLAN)
-		decide_rules(context, service, unit, bounds, decision);
+	if (decided_by(set, false) & DECIDES_PLAN && !fallen)
+		decide_rules(context, set, unit, bounds, decision);
 	if (!(set->decides & DECIDES_PLAN))
 		snprintf(decision->why, sizeof(decision->why), "%s: the limits stay",
 			service->policy_name);
@@ -347,17 +456,20 @@ static uint32_t guided_horizontal(const struct service *service,
 	return want > bounds->replicas ? 2 : 1;
 }
 
-static void horizontal_dqn(const struct policy_context *context, struct service *service,
+/* False as decide_dqn(). */
+static bool horizontal_dqn(const struct policy_context *context, struct service *service,
 	const struct envelope_service *bounds, double declared_millicores,
 	struct horizontal_decision *decision)
 {
 	enum envelope_rule rules[ACTION_HORIZONTAL];
-	double epsilon = explore_share(context->config, service, bounds->sample);
+	double epsilon = explore_share(
+		context->config, service, bounds->sample, service->index, service->owner->count);
 	uint32_t guided;
 	int wanted, best;
 
+	if (brain_evaluate(context->horizontal, service->state, 1, decision->q))
+		return false;
 	decision->mask = envelope_horizontal_mask(bounds, rules);
-	brain_evaluate(context->horizontal, service->state, decision->q);
 	decision->has_q = true;
 	wanted = network_best_action(decision->q, ACTION_HORIZONTAL, NETWORK_ALL_ACTIONS);
 	best = network_best_action(decision->q, ACTION_HORIZONTAL, decision->mask);
@@ -379,11 +491,12 @@ static void horizontal_dqn(const struct policy_context *context, struct service 
 		bounds->sample->latency_objective_us / 1000,
 		service->objective.latency_target_us / 1000, (double)decision->q[decision->action],
 		(double)decision->q[ACTION_HORIZONTAL_HOLD]);
+	return true;
 }
 
 /* They know bounds and their own stabilisation, not the objective. */
-static void horizontal_rules(const struct policy_context *context, struct service *service,
-	const struct envelope_service *bounds, double declared_millicores,
+static void horizontal_rules(const struct policy_context *context, const struct policy_set *set,
+	struct service *service, const struct envelope_service *bounds, double declared_millicores,
 	struct horizontal_decision *decision)
 {
 	struct objective objective = *bounds->objective;
@@ -391,7 +504,7 @@ static void horizontal_rules(const struct policy_context *context, struct servic
 	uint32_t wanted = bounds->replicas;
 	char text[128];
 
-	if (rule_team_form(&service->rules, &service->policy)) {
+	if (rule_team_form(&service->rules, set)) {
 		snprintf(decision->why, sizeof(decision->why), "out of memory: as deployed");
 		return;
 	}
@@ -419,6 +532,27 @@ static void horizontal_rules(const struct policy_context *context, struct servic
 		decision->replicas, text);
 }
 
+/* As decide_fallback(): the HPA decides, and takes no replica away at first. */
+static void horizontal_fallback(const struct policy_context *context, struct service *service,
+	const struct envelope_service *bounds, double declared_millicores,
+	struct horizontal_decision *decision)
+{
+	if (service->fallen_since_s <= 0)
+		service->fallen_since_s = context->now_s;
+	horizontal_rules(
+		context, &service->fallback, service, bounds, declared_millicores, decision);
+	if (decision->replicas < bounds->replicas &&
+		(sample_violates(bounds->sample, bounds->objective) ||
+			context->now_s - service->fallen_since_s <
+				rule_value(context, service, POLICY_hpa, "down_stabilisation_s"))) {
+		decision->replicas = bounds->replicas;
+		decision->action = ACTION_HORIZONTAL_HOLD;
+		snprintf(decision->why, sizeof(decision->why),
+			"network diverged: the replicas stay at first");
+	}
+	decision->rule = RULE_DIVERGED;
+}
+
 void policy_decide_horizontal(const struct policy_context *context, struct service *service,
 	const struct envelope_service *bounds, double declared_millicores,
 	struct horizontal_decision *decision)
@@ -429,13 +563,18 @@ void policy_decide_horizontal(const struct policy_context *context, struct servi
 	decision->action = ACTION_HORIZONTAL_HOLD;
 	decision->replicas = bounds->replicas;
 	decision->mask = 1ULL << ACTION_HORIZONTAL_HOLD;
-	if (decided_by(set, true) & DECIDES_REPLICAS)
-		horizontal_dqn(context, service, bounds, declared_millicores, decision);
-	else if (decided_by(set, false) & DECIDES_REPLICAS)
-		horizontal_rules(context, service, bounds, declared_millicores, decision);
-	else
+	if (decided_by(set, true) & DECIDES_REPLICAS) {
+		if (horizontal_dqn(context, service, bounds, declared_millicores, decision))
+			service->fallen_since_s = 0;
+		else
+			horizontal_fallback(
+				context, service, bounds, declared_millicores, decision);
+	} else if (decided_by(set, false) & DECIDES_REPLICAS) {
+		horizontal_rules(context, set, service, bounds, declared_millicores, decision);
+	} else {
 		snprintf(decision->why, sizeof(decision->why), "%s: as deployed",
 			service->policy_name);
+	}
 	if (bounds->objective->frozen && decision->replicas != bounds->replicas) {
 		decision->action = ACTION_HORIZONTAL_HOLD;
 		decision->replicas = bounds->replicas;

@@ -13,9 +13,17 @@
 /* A rule's move that is too far from all of the table's for the network to learn from. */
 #define POLICY_NO_ACTION UINT32_MAX
 
+enum explore_schedule {
+	EXPLORE_DECAY, /* a service's epsilon falls with what it has taught */
+	EXPLORE_APEX,  /* each unit has its own, always: actors of Ape-X (Horgan et al. 2018) */
+};
+
 struct policy_config {
 	struct rule_configs rules;
-	double explore_start; /* epsilon of a service's first decisions */
+	enum explore_schedule explore_schedule;
+	double explore_apex_base;  /* epsilon of the first unit */
+	double explore_apex_alpha; /* the last one's is base^(1 + alpha) */
+	double explore_start;	   /* decay: epsilon of a service's first decisions */
 	double explore_end;
 	double explore_decisions; /* e-folding of epsilon, in decisions of the service */
 	double explore_guided;	  /* share of explored actions that follow the rules' direction */
@@ -24,12 +32,17 @@ struct policy_config {
 };
 void policy_config_init(struct policy_config *config);
 
+/* Whether the networks are among the parts of the policy of this name. */
+bool policy_learns(const char *name);
+
 struct policy_context {
 	const struct policy_config *config;
 	struct brain *vertical;
 	struct brain *horizontal;
 	struct random_state *random;
 	double now_s; /* monotonic */
+	/* Q values of the unit's state, evaluated together with others'; NULL: evaluate here. */
+	const float *vertical_q;
 };
 
 struct vertical_decision {

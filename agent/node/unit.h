@@ -72,7 +72,9 @@ struct unit {
 
 	/* In force since the last answer. */
 	uint32_t action;
-	bool acted; /* action was carried out: the tick makes an experience */
+	bool acted;		 /* action was carried out: the tick makes an experience */
+	uint64_t action_number;	 /* of the newest action that came */
+	uint64_t action_learner; /* whose number that is */
 	char rule[64];
 	char policy[POLICY_NAME_MAX];
 	char why[192];

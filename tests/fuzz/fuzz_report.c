@@ -3,7 +3,7 @@
 #include "driver.h"
 
 #include "learner/learner.h"
-#include "wire.pb-c.h"
+#include "report_agree.h"
 
 #include <errno.h>
 
@@ -84,11 +84,7 @@ static void answer_check(const uint8_t *bytes, size_t size)
 static void learner_forget(struct learner *learner)
 {
 	services_free(&learner->services);
-	for (size_t i = 0; i < learner->agent_count; i++)
-		free(learner->agents[i]);
-	free(learner->agents);
-	learner->agents = NULL;
-	learner->agent_count = 0;
+	sequences_free(&learner->sequences);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -98,13 +94,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t *answer = NULL;
 	static size_t handled;
 	size_t answer_size = 0;
+	struct report_error reason;
+	bool refused;
 	int err;
 
+	/* What is taken means the same to protobuf-c. */
+	if (report_agree(data, size, &refused, &reason))
+		abort();
 	objective_give(learner);
 	err = report_handle(learner, data, size, &answer, &answer_size, error, sizeof(error));
 
 	/* A refusal says what it refuses. */
-	if (err == -EINVAL && !error[0])
+	if ((err == -EINVAL) != refused || (refused && !error[0]))
 		abort();
 	if (!err)
 		answer_check(answer, answer_size);

@@ -2,10 +2,12 @@
 /* What each policy decides, with real networks, and that no policy leaves the envelope. */
 #include "learner/policy.h"
 
+#include <errno.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -381,7 +383,7 @@ static void test_the_network_takes_its_best_allowed_action(void **state)
 			f->unit->state[k] = 4 * random_uniform(&f->random) - 2;
 		f->unit->sample.requests_over = i % 2 ? 500 : 0;
 		f->unit->cut_remaining = 0;
-		brain_evaluate(f->context.vertical, f->unit->state, q);
+		assert_int_equal(brain_evaluate(f->context.vertical, f->unit->state, 1, q), 0);
 		decision = decide(f);
 		assert_true(decision.has_q);
 		assert_memory_equal(decision.q, q, sizeof(q));
@@ -635,6 +637,162 @@ static void test_replicas_move_by_one_inside_the_envelope(void **state)
 	}
 }
 
+/* --- divergence --- */
+
+/* A value out of range, and no good weights to fall back to. */
+static void diverge(struct brain *brain)
+{
+	float state[STATE_SIZE] = {1e30F}, q[ACTION_VERTICAL];
+
+	assert_int_equal(brain_evaluate(brain, state, 1, q), -ERANGE);
+	brain_train_due(brain, 0);
+	assert_int_equal(brain_health(brain), BRAIN_UNUSABLE);
+}
+
+static void test_a_rule_decides_for_a_network_that_diverged(void **state)
+{
+	struct fixture *f = *state;
+	struct vertical_decision decision;
+
+	explore_set(f, 1, 0);
+	diverge(f->context.vertical);
+	/* The limit that k8s-cpu sets, after its period of 15 s, is twice the use. */
+	f->unit->sample.cpu_used_us = 350000;
+	for (int second = 0; second < 20; second++) {
+		f->context.now_s = 1000 + second;
+		decision = decide(f);
+		if (fabs(decision.plan.cpu_millicores - 500) > 1)
+			break;
+	}
+	assert_false(decision.explored);
+	assert_false(decision.has_q);
+	assert_int_equal(decision.rule, RULE_DIVERGED);
+	assert_true(fabs(decision.plan.cpu_millicores - 700) < 1);
+	assert_true(decision.plan.memory_bytes == 128 * MIB);
+	assert_non_null(strstr(decision.why, "network diverged"));
+	assert_int_equal(
+		f->service->counts.interventions[RULE_DIVERGED], f->service->counts.decisions);
+	assert_int_equal(f->service->counts.explored, 0);
+}
+
+static void test_the_rule_in_its_place_cuts_nothing_it_does_not_know(void **state)
+{
+	struct fixture *f = *state;
+	double least = INFINITY;
+
+	diverge(f->context.vertical);
+	f->unit->sample.cpu_used_us = 100000;
+	/* Its window is 300 s: until then it cannot know what was used before. */
+	for (int second = 0; second < 300; second++) {
+		f->context.now_s = 1000 + second;
+		assert_true(decide(f).plan.cpu_millicores >= 500);
+	}
+	f->unit->sample.requests_over = 500;
+	for (int second = 300; second < 340; second++) {
+		f->context.now_s = 1000 + second;
+		assert_true(decide(f).plan.cpu_millicores >= 500);
+	}
+	f->unit->sample.requests_over = 0;
+	for (int second = 340; second < 356; second++) {
+		f->context.now_s = 1000 + second;
+		least = fmin(least, decide(f).plan.cpu_millicores);
+	}
+	assert_true(least < 500);
+}
+
+static void test_the_network_decides_again_when_it_is_sound(void **state)
+{
+	struct fixture *f = *state;
+	float *weights;
+	uint64_t steps;
+	size_t count;
+
+	explore_set(f, 0, 0);
+	assert_int_equal(brain_copy_weights(f->context.vertical, &weights, &count, &steps), 0);
+	diverge(f->context.vertical);
+	assert_int_equal(decide(f).rule, RULE_DIVERGED);
+	assert_int_equal(brain_adopt_weights(f->context.vertical, weights, count), 0);
+	free(weights);
+	assert_true(decide(f).has_q);
+	/* The next time begins with a window of its own. */
+	assert_true(f->unit->fallen_since_s <= 0);
+}
+
+static void test_a_policys_other_parts_go_on_without_the_network(void **state)
+{
+	struct fixture *f = *state;
+	struct vertical_decision decision;
+
+	policy_set(f, "dqn+reflex");
+	diverge(f->context.vertical);
+	decision = decide(f);
+	assert_int_equal(decision.rule, RULE_DIVERGED);
+	assert_true(decision.plan.allowance.trigger_age_share > 0);
+}
+
+static void test_replicas_stay_or_grow_without_the_network(void **state)
+{
+	struct fixture *f = *state;
+	struct horizontal_decision decision;
+	uint32_t most = 0, least = UINT32_MAX;
+
+	diverge(f->context.horizontal);
+	/* All of what three replicas declare: more are asked for. */
+	f->unit->sample.cpu_used_us = 2400000;
+	for (int second = 0; second < 20; second++) {
+		f->context.now_s = 1000 + second;
+		decision = decide_replicas(f);
+		assert_int_equal(decision.rule, RULE_DIVERGED);
+		most = decision.replicas > most ? decision.replicas : most;
+	}
+	assert_true(most > 3);
+	f->unit->sample.cpu_used_us = 1000;
+	for (int second = 20; second < 300; second++) {
+		f->context.now_s = 1000 + second;
+		assert_true(decide_replicas(f).replicas >= 3);
+	}
+	for (int second = 300; second < 700; second++) {
+		f->context.now_s = 1000 + second;
+		decision = decide_replicas(f);
+		least = decision.replicas < least ? decision.replicas : least;
+	}
+	assert_true(least < 3);
+}
+
+static void test_ape_x_gives_each_unit_an_exploration_of_its_own(void **state)
+{
+	enum {
+		UNITS = 5,
+		ROUNDS = 4000
+	};
+	struct fixture *f = *state;
+	uint64_t explored[UNITS];
+
+	f->config.explore_schedule = EXPLORE_APEX;
+	for (int i = 1; i < UNITS; i++) {
+		char node[16];
+
+		snprintf(node, sizeof(node), "node-%d", i);
+		assert_non_null(service_get_unit(
+			f->service, node, brain_train_config(f->context.vertical)));
+	}
+	/* Experience does not lower it. */
+	f->service->counts.experiences = 1000000;
+	for (int i = 0; i < UNITS; i++) {
+		uint64_t before = f->service->counts.explored;
+		struct vertical_decision decision;
+		double expected = pow(0.4, 1 + 7.0 * i / (UNITS - 1)) * ROUNDS;
+
+		for (int round = 0; round < ROUNDS; round++)
+			policy_decide_vertical(&f->context, f->service, f->services.units[i],
+				&f->bounds, &decision);
+		explored[i] = f->service->counts.explored - before;
+		/* Five standard deviations. */
+		assert_true(fabs((double)explored[i] - expected) < 5 * sqrt(expected) + 1);
+		assert_true(i == 0 || explored[i] < explored[i - 1]);
+	}
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -660,6 +818,12 @@ int main(void)
 		TEST(test_a_freeze_holds_whatever_the_policy),
 		TEST(test_no_rule_leaves_the_envelope),
 		TEST(test_replicas_move_by_one_inside_the_envelope),
+		TEST(test_a_rule_decides_for_a_network_that_diverged),
+		TEST(test_the_rule_in_its_place_cuts_nothing_it_does_not_know),
+		TEST(test_the_network_decides_again_when_it_is_sound),
+		TEST(test_a_policys_other_parts_go_on_without_the_network),
+		TEST(test_replicas_stay_or_grow_without_the_network),
+		TEST(test_ape_x_gives_each_unit_an_exploration_of_its_own),
 	};
 #undef TEST
 
