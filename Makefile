@@ -48,7 +48,7 @@ FUZZ  := $(patsubst tests/fuzz/%.c,$(O)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(patsubst tests/bench/%.c,$(O)/tests/%,$(wildcard tests/bench/*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: help all deps demo check check-vm lint format bench bench-main bench-dqn install uninstall clean tests
+.PHONY: help all deps demo check check-vm lint format bench bench-main bench-dqn bench-simulator install uninstall clean tests
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -83,7 +83,7 @@ lint: ## clang-format, clang-tidy, cppcheck, shellcheck; warnings are errors
 format: ## rewrite the sources in the house's format
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-bench: bench-main bench-dqn ## run every bench; each prints lines 'figure NAME VALUE UNIT'
+bench: bench-main bench-dqn bench-simulator ## run every bench; each prints lines 'figure NAME VALUE UNIT'
 
 bench-main: all tests ## request latency against a client, the agent's cost, state-to-write latency
 	@tests/bench/bench-main $(O)
@@ -91,6 +91,9 @@ bench-main: all tests ## request latency against a client, the agent's cost, sta
 bench-dqn: all tests ## the learner's core on CartPole, Acrobot, MountainCar; updates per second
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(O)/tests/bench-dqn
 	@tests/bench/torch_compare.py $(O)
+
+bench-simulator: $(O)/tests/bench-simulator ## how many seconds of a service a millisecond simulates
+	@$(O)/tests/bench-simulator
 
 install: all ## install programs, completion, units and manuals below DESTDIR/PREFIX
 	$(call say,INSTALL,$(DESTDIR)$(PREFIX)/bin)
@@ -162,6 +165,9 @@ $(O)/gen/%.skel.h: $(O)/bpf/%.bpf.o
 	$(call say,SKEL,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)PATH=$$PATH:/usr/sbin bpftool gen skeleton $< name $* > $@
+
+# The simulator: all of its speed is the compiler's, and one seed is to give one result everywhere.
+$(O)/agent/learner/simulate%.o: CFLAGS += -O3 -ffp-contract=off
 
 $(O)/agent/%.o: agent/%.c | $(WIRE).h $(BPF_SKEL)
 	$(call say,CC,$@)
