@@ -57,7 +57,9 @@
 	X(startup_us, 0, 6e8, 1e6, 0, "from a replica's creation to its start")                    \
 	X(startup_work_us, 0, 1e8, 0, 0, "CPU time it then needs before it is ready")              \
 	X(reaction_us, 0, 1e5, 1000, 0, "from the reflex's trigger to its write")                  \
-	X(period_phases, 0, 1, 1, 1, "1: each replica's CFS periods begin at a time of their own") \
+	X(scheduler_tick_us, 0, 1e5, 4000, 0, "a dry quota is seen at these ticks; 0: at once")    \
+	X(idle_quota_us, 0, 1e5, 1000, 0, "unused quota that an idle CPU keeps over a period")     \
+	X(period_phases, 0, 1, 1, 1, "1: a replica's CFS periods and ticks begin at random times") \
 	X(memory_base_bytes, 0, 1e12, 20971520, 1, "memory a replica cannot do without")           \
 	X(memory_hot_bytes, 0, 1e12, 4194304, 1, "pages it uses that can be reclaimed, at a cost") \
 	X(memory_cold_bytes, 0, 1e12, 2097152, 1, "pages that can be reclaimed for nothing")       \

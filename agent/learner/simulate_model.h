@@ -57,7 +57,7 @@ enum replica_phase {
 struct replica {
 	struct line running;
 	double charged_us; /* virtual time up to which left_us and used_us are right */
-	double left_us;	   /* of the quota; infinite without one */
+	double left_us;	   /* of the quota; infinite without one; below 0 a debt */
 	double used_us;	   /* of CPU, in this period */
 	double slowdown;   /* time over CPU time: what reclaim adds; at least 1 */
 	uint32_t busy;	   /* workers that are: running, waiting or calling */
@@ -65,23 +65,27 @@ struct replica {
 	uint32_t queue_first;
 	uint32_t in_flight_peak; /* of the period */
 	bool throttled;
+	bool overrun;	       /* the quota is used up, the tick that sees it is still to come */
 	struct waiting *queue; /* ring of the tier's queue_room */
 
 	/* What changes at most a few times a period. */
 	enum replica_phase phase;
 	uint32_t incarnation;
-	double frozen_us;
+	double frozen_us;    /* virtual time at which it was throttled */
+	double frozen_at_us; /* and time */
 	double throttled_us; /* time up to which its throttling is accounted */
 	double quota_us;     /* infinite: none */
 	double burst_us;
 	double highest_us; /* quota in force in this period; 0: none */
 	double period_from_us;
 	double period_end_us;
-	double used_seen_us; /* of used_us, in the sample */
-	double allocated_us; /* of this period, in the sample */
-	double reflex_us;    /* when the reflex writes; infinite: it does not */
-	double ready_us;     /* end of its start-up, or infinite */
-	uint32_t refills;    /* in this period */
+	double used_seen_us;  /* of used_us, in the sample */
+	double allocated_us;  /* of this period, in the sample */
+	double reflex_us;     /* when the reflex writes; infinite: it does not */
+	double overrun_us;    /* when the tick sees the dry quota, or infinite */
+	double tick_phase_us; /* of the scheduler's ticks */
+	double ready_us;      /* end of its start-up, or infinite */
+	uint32_t refills;     /* in this period */
 	double born_us;
 	double memory_used;
 	double memory_working_set;
@@ -214,7 +218,7 @@ static inline void tier_renew(
 							   replica->slowdown;
 
 		next = running->at[running->first].until_us;
-		next = dry < next ? dry : next;
+		next = dry < next && !replica->overrun ? dry : next;
 	}
 	tier->cpu_at_us[index] = next;
 	best = tier->cpu_at_us[0];
@@ -273,6 +277,8 @@ void replica_start(struct simulation *simulation, struct tier *tier, uint32_t in
 void replica_fail_all(struct simulation *simulation, struct tier *tier, uint32_t index);
 
 /* simulate_quota.c: CFS bandwidth and the reflex */
+void replica_run_dry(struct simulation *simulation, struct tier *tier, uint32_t index);
+void replica_see_dry(struct simulation *simulation, struct tier *tier, uint32_t index);
 void replica_throttle(struct simulation *simulation, struct tier *tier, uint32_t index);
 void replica_account_throttled(struct tier *tier, struct replica *replica);
 void replica_settle(struct tier *tier, struct replica *replica);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * CFS bandwidth control as the kernel does it: a period's refill, and the one that a write of the
- * quota is, add the quota to what is left, up to quota and burst. And the reflex, which writes.
+ * quota is, add the quota to what is left, up to quota and burst. A quota that runs dry is seen at
+ * the scheduler's next tick; what was used until then is a debt, which a period's refill pays and a
+ * write forgives. And the reflex, which writes.
  */
 #include "learner/simulate_model.h"
 
@@ -52,22 +54,54 @@ static double replica_grant_us(const struct tier *tier, const struct replica *re
 	return fmin(replica->quota_us, room_us);
 }
 
-static void replica_set_reflex(struct tier *tier, uint32_t index)
+/* When the reflex writes if all stays as it is; infinite: it may not. */
+static double replica_reflex_due_us(const struct tier *tier, const struct replica *replica)
 {
 	const struct allowance *allowance = &tier->plan.allowance;
+	double old_us;
+
+	if (!replica->throttled || allowance->trigger_age_share <= 0 ||
+		replica->refills >= allowance->refills_per_period ||
+		replica_grant_us(tier, replica) < QUOTA_LEAST_US || replica->phase < REPLICA_READY)
+		return INFINITY;
+	old_us = replica_oldest_us(tier, replica) + allowance->trigger_age_share * tier->target_us;
+	return fmax(old_us, replica->frozen_at_us) + tier->service.reaction_us;
+}
+
+static void replica_set_reflex(struct tier *tier, uint32_t index)
+{
 	struct replica *replica = &tier->replica[index];
 
-	replica->reflex_us = INFINITY;
-	if (replica->throttled && allowance->trigger_age_share > 0 &&
-		replica->refills < allowance->refills_per_period &&
-		replica_grant_us(tier, replica) >= QUOTA_LEAST_US &&
-		replica->phase >= REPLICA_READY) {
-		double due_us = replica_oldest_us(tier, replica) +
-				allowance->trigger_age_share * tier->target_us;
-
-		replica->reflex_us = fmax(due_us, tier->now_us) + tier->service.reaction_us;
-	}
+	replica->reflex_us = replica_reflex_due_us(tier, replica);
 	tier_set_timer(tier, index);
+}
+
+void replica_run_dry(struct simulation *simulation, struct tier *tier, uint32_t index)
+{
+	struct replica *replica = &tier->replica[index];
+	double tick_us = tier->service.scheduler_tick_us;
+	double ticks;
+
+	if (tick_us <= 0) {
+		replica_throttle(simulation, tier, index);
+		return;
+	}
+	ticks = floor((tier->now_us - replica->tick_phase_us) / tick_us) + 1;
+	replica->overrun = true;
+	replica->overrun_us = replica->tick_phase_us + ticks * tick_us;
+	tier_renew(simulation, tier, index);
+	tier_set_timer(tier, index);
+}
+
+void replica_see_dry(struct simulation *simulation, struct tier *tier, uint32_t index)
+{
+	struct replica *replica = &tier->replica[index];
+
+	replica->overrun = false;
+	replica->overrun_us = INFINITY;
+	/* Idle: who comes next finds it dry. */
+	if (replica->running.count)
+		replica_throttle(simulation, tier, index);
 }
 
 void replica_throttle(struct simulation *simulation, struct tier *tier, uint32_t index)
@@ -75,9 +109,12 @@ void replica_throttle(struct simulation *simulation, struct tier *tier, uint32_t
 	struct replica *replica = &tier->replica[index];
 
 	replica_charge(tier, replica);
-	replica->left_us = 0;
+	replica->left_us = fmin(replica->left_us, 0);
+	replica->overrun = false;
+	replica->overrun_us = INFINITY;
 	replica->throttled = true;
 	replica->frozen_us = tier->virtual_us;
+	replica->frozen_at_us = tier->now_us;
 	replica->throttled_us = tier->now_us;
 	tier->runnable -= replica->running.count;
 	tier_set_rate(simulation, tier);
@@ -101,7 +138,26 @@ static void replica_unthrottle(struct simulation *simulation, struct tier *tier,
 	tier_set_rate(simulation, tier);
 }
 
-static void replica_refill(
+/* @kept_us: what is on the CPUs and not in the pool, and so in no refill's way. */
+static void replica_refill(struct simulation *simulation, struct tier *tier, uint32_t index,
+	double grant_us, double kept_us)
+{
+	struct replica *replica = &tier->replica[index];
+
+	replica->left_us =
+		fmin(replica->left_us - kept_us + grant_us, replica->quota_us + replica->burst_us) +
+		kept_us;
+	if (replica->left_us > 0) {
+		replica->overrun = false;
+		replica->overrun_us = INFINITY;
+		if (replica->throttled)
+			replica_unthrottle(simulation, tier, index);
+	}
+	tier_renew(simulation, tier, index);
+}
+
+/* A write of the quota: what a CPU had is gone, and its debt. */
+static void replica_refill_by_write(
 	struct simulation *simulation, struct tier *tier, uint32_t index, double grant_us)
 {
 	struct replica *replica = &tier->replica[index];
@@ -110,10 +166,18 @@ static void replica_refill(
 	/* Without a quota nothing was left of one. */
 	if (!(replica->left_us > 0 && replica->left_us < INFINITY))
 		replica->left_us = 0;
-	replica->left_us = fmin(replica->left_us + grant_us, replica->quota_us + replica->burst_us);
-	if (replica->throttled)
-		replica_unthrottle(simulation, tier, index);
-	tier_renew(simulation, tier, index);
+	replica_refill(simulation, tier, index, grant_us, 0);
+}
+
+static void replica_refill_by_period(
+	struct simulation *simulation, struct tier *tier, uint32_t index)
+{
+	struct replica *replica = &tier->replica[index];
+	double kept_us = 0;
+
+	if (replica->left_us > 0 && replica->left_us < INFINITY)
+		kept_us = fmin(replica->left_us, tier->service.idle_quota_us);
+	replica_refill(simulation, tier, index, replica->quota_us, kept_us);
 }
 
 /* What was used and set aside since the last time goes into the tick's sums. */
@@ -150,7 +214,7 @@ void replica_write_quota(
 	replica->burst_us = (double)plan->burst_us;
 	if (limited)
 		replica->highest_us = fmax(replica->highest_us, quota_us);
-	replica_refill(simulation, tier, index, replica->quota_us);
+	replica_refill_by_write(simulation, tier, index, replica->quota_us);
 	tier_set_timer(tier, index);
 }
 
@@ -177,9 +241,13 @@ void replica_reflex(struct simulation *simulation, struct tier *tier, uint32_t i
 {
 	struct replica *replica = &tier->replica[index];
 
+	/* The request that was the oldest may have ended: in a wait it needs no CPU. */
+	replica->reflex_us = replica_reflex_due_us(tier, replica);
+	if (replica->reflex_us > tier->now_us)
+		return;
 	replica->refills++;
 	tier->counts.refills++;
-	replica_refill(simulation, tier, index, replica_grant_us(tier, replica));
+	replica_refill_by_write(simulation, tier, index, replica_grant_us(tier, replica));
 }
 
 void replica_turn_period(struct simulation *simulation, struct tier *tier, uint32_t index)
@@ -194,6 +262,6 @@ void replica_turn_period(struct simulation *simulation, struct tier *tier, uint3
 	replica->highest_us = replica->quota_us < INFINITY ? replica->quota_us : 0;
 	replica->period_from_us = replica->period_end_us;
 	replica->period_end_us += PERIOD_US;
-	replica_refill(simulation, tier, index, replica->quota_us);
+	replica_refill_by_period(simulation, tier, index);
 	replica_remember(simulation, tier, index);
 }

@@ -19,6 +19,7 @@ void tier_set_timer(struct tier *tier, uint32_t index)
 	if (replica->phase != REPLICA_NONE) {
 		next_us = fmin(replica->period_end_us, replica->reflex_us);
 		next_us = fmin(next_us, replica->ready_us);
+		next_us = fmin(next_us, replica->overrun_us);
 		if (replica->away.count)
 			next_us = fmin(next_us, replica->away.at[replica->away.first].until_us);
 	}
@@ -40,12 +41,17 @@ void replica_set_ready(struct tier *tier, uint32_t index)
 	tier_list_ready(tier);
 }
 
-static double replica_first_period_us(const struct simulation *simulation, struct tier *tier)
+static void replica_set_phases(struct tier *tier, struct replica *replica)
 {
-	(void)simulation;
-	if (tier->service.period_phases > 0)
-		return tier->now_us + PERIOD_US * (1 - random_uniform_double(&tier->random));
-	return (floor(tier->now_us / PERIOD_US) + 1) * PERIOD_US;
+	replica->period_from_us = tier->now_us;
+	replica->period_end_us = (floor(tier->now_us / PERIOD_US) + 1) * PERIOD_US;
+	replica->tick_phase_us = 0;
+	if (tier->service.period_phases > 0) {
+		replica->period_end_us =
+			tier->now_us + PERIOD_US * (1 - random_uniform_double(&tier->random));
+		replica->tick_phase_us =
+			tier->service.scheduler_tick_us * random_uniform_double(&tier->random);
+	}
 }
 
 static void replica_create(
@@ -61,9 +67,10 @@ static void replica_create(
 	replica->slowdown = 1;
 	replica->busy = replica->queued = replica->queue_first = replica->in_flight_peak = 0;
 	replica->throttled = false;
+	replica->overrun = false;
+	replica->overrun_us = INFINITY;
 	replica->highest_us = 0;
-	replica->period_from_us = tier->now_us;
-	replica->period_end_us = replica_first_period_us(simulation, tier);
+	replica_set_phases(tier, replica);
 	replica->reflex_us = INFINITY;
 	replica->ready_us = tier->now_us + tier->service.startup_us;
 	replica->refills = 0;
@@ -192,6 +199,8 @@ static void replica_run_timers(struct simulation *simulation, struct tier *tier,
 		replica_wake(simulation, tier, index);
 	if (replica->ready_us <= tier->now_us)
 		replica_begin(simulation, tier, index);
+	if (replica->overrun_us <= tier->now_us)
+		replica_see_dry(simulation, tier, index);
 	if (replica->reflex_us <= tier->now_us)
 		replica_reflex(simulation, tier, index);
 	if (replica->period_end_us <= tier->now_us) {

@@ -26,7 +26,11 @@ static inline void replica_run(struct simulation *simulation, struct tier *tier,
 	line_put(&replica->running, flight);
 	tier->runnable++;
 	tier_set_rate(simulation, tier);
-	tier_renew(simulation, tier, index);
+	/* One that wakes up to a dry quota is throttled there and then. */
+	if (replica->left_us <= 0 && replica->running.count == 1)
+		replica_throttle(simulation, tier, index);
+	else
+		tier_renew(simulation, tier, index);
 }
 
 static inline void flight_split(
@@ -268,7 +272,7 @@ static inline void tier_run_cpu(struct simulation *simulation, struct tier *tier
 	double arrived_us = flight->arrived_us;
 
 	if (flight->until_us > tier->virtual_us) {
-		replica_throttle(simulation, tier, index);
+		replica_run_dry(simulation, tier, index);
 		return;
 	}
 	if (!tier->plain || flight->caller != CALLER_CLIENT) {
@@ -420,6 +424,8 @@ void replica_fail_all(struct simulation *simulation, struct tier *tier, uint32_t
 	replica->call_free_count = tier->workers;
 	replica->busy = 0;
 	replica->throttled = false;
+	replica->overrun = false;
+	replica->overrun_us = INFINITY;
 	tier_set_rate(simulation, tier);
 	tier_renew(simulation, tier, index);
 }

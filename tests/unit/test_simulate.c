@@ -35,6 +35,8 @@ static struct simulate_config config_make(const double *rate_per_s)
 	config.trace.rate_per_s = rate_per_s;
 	config.trace.seconds = 1;
 	config.service[0].period_phases = 0;
+	config.service[0].scheduler_tick_us = 0;
+	config.service[0].idle_quota_us = 0;
 	return config;
 }
 
@@ -333,6 +335,67 @@ static void test_burst_carries_unused_quota_over(void **state)
 			sample.cpu_allocated_us, 500000 + (i ? fmin(bursts_us[i], 50000) : 0));
 		simulate_destroy(simulation);
 	}
+}
+
+static void test_a_dry_quota_is_seen_at_the_next_tick(void **state)
+{
+	/* 10 ms a period; what comes at second 1 needs 11 ms. */
+	const double ticks_us[] = {0, 0, 4000, 2000, 10000}, idle_us[] = {0, 1000, 0, 0, 0};
+	const double latency_us[] = {101000, 11000, 11000, 11000, 11000};
+
+	(void)state;
+	for (int i = 0; i < 5; i++) {
+		double rate = 1;
+		struct simulate_config config = config_loop(&rate);
+		struct simulate_input input = {.plan = {.cpu_millicores = 100}, .replicas = 1};
+		struct simulation *simulation;
+		struct sample sample;
+
+		config.service[0].work_us = 11000;
+		config.service[0].scheduler_tick_us = ticks_us[i];
+		config.service[0].idle_quota_us = idle_us[i];
+		simulation = simulation_make(&config, 1);
+		simulate_tick(simulation, &input, &sample);
+		simulate_tick(simulation, &input, &sample);
+		assert_near(sample.latency_p99_us, latency_us[i], 0.017 * latency_us[i]);
+		assert_int_equal(sample.cpu_used_us, 11000);
+		assert_int_equal(sample.throttled_us, i == 0 ? 90000 : 0);
+		simulate_destroy(simulation);
+	}
+}
+
+static void test_what_ran_over_the_quota_is_paid_back(void **state)
+{
+	double rate = 1;
+	struct simulate_config config = config_loop(&rate);
+	struct simulate_input input = {.plan = {.cpu_millicores = 25}, .replicas = 1};
+	struct simulation *simulation;
+	struct sample sample;
+	double used_us = 0;
+
+	(void)state;
+	/* 2.5 ms a period, ticks of 4 ms: each time it runs for longer than it may. */
+	config.service[0].scheduler_tick_us = 4000;
+	simulation = simulation_make(&config, 1);
+	simulate_tick(simulation, &input, &sample);
+	for (int i = 0; i < 60; i++) {
+		simulate_tick(simulation, &input, &sample);
+		used_us += (double)sample.cpu_used_us;
+		assert_int_equal(sample.cpu_allocated_us >= sample.cpu_used_us, 1);
+	}
+	assert_near(used_us, 60 * 25000, 4000);
+	simulate_destroy(simulation);
+	/* A write forgives the debt: 4 ms instead of 2.5 ms for each. */
+	config.tick_us = 1e5;
+	simulation = simulation_make(&config, 1);
+	used_us = 0;
+	for (int i = 0; i < 110; i++) {
+		input.plan.cpu_millicores = i % 2 ? 25 : 25.0001;
+		simulate_tick(simulation, &input, &sample);
+		used_us += i >= 10 ? (double)sample.cpu_used_us : 0;
+	}
+	assert_near(used_us, 100 * 4000, 1);
+	simulate_destroy(simulation);
 }
 
 static void test_without_a_limit_nothing_is_throttled(void **state)
@@ -1127,6 +1190,8 @@ int main(void)
 		cmocka_unit_test(test_a_write_of_the_quota_is_a_refill),
 		cmocka_unit_test(test_an_unchanged_limit_is_not_written),
 		cmocka_unit_test(test_burst_carries_unused_quota_over),
+		cmocka_unit_test(test_a_dry_quota_is_seen_at_the_next_tick),
+		cmocka_unit_test(test_what_ran_over_the_quota_is_paid_back),
 		cmocka_unit_test(test_without_a_limit_nothing_is_throttled),
 		cmocka_unit_test(test_allocation_is_the_highest_limit_of_each_period_or_the_use),
 		cmocka_unit_test(test_the_reflex_refills_within_its_allowance),

@@ -38,6 +38,7 @@ struct plain_replica {
 	double quota_us, left_us, used_us; /* of the period */
 	uint32_t refills;
 	bool throttled;
+	bool ran; /* something ran in the step before */
 	double throttled_since_us;
 };
 
@@ -107,7 +108,18 @@ static uint32_t plain_running(const struct plain *plain, const struct plain_repl
 	return count;
 }
 
-static void plain_refill(struct plain *plain, struct plain_replica *replica, double grant_us)
+/* A period's refill leaves what is on the CPUs, debts as well. */
+static void plain_refill(struct plain *plain, struct plain_replica *replica)
+{
+	double kept_us = fmax(0, fmin(replica->left_us, plain->service.idle_quota_us));
+
+	replica->left_us = kept_us + fmin(replica->left_us - kept_us + replica->quota_us,
+					     replica->quota_us + (double)plain->plan.burst_us);
+	replica->throttled &= replica->left_us <= 0;
+}
+
+/* A write does not. */
+static void plain_write(struct plain *plain, struct plain_replica *replica, double grant_us)
 {
 	replica->left_us = fmin(fmax(replica->left_us, 0) + grant_us,
 		replica->quota_us + (double)plain->plan.burst_us);
@@ -135,12 +147,14 @@ static void plain_reflex(struct plain *plain, struct plain_replica *replica, dou
 		return;
 	replica->refills++;
 	plain->refills++;
-	plain_refill(plain, replica, fmin(room_us, replica->quota_us));
+	plain_write(plain, replica, fmin(room_us, replica->quota_us));
 }
 
 static void plain_run(struct plain *plain, struct plain_replica *replica, double share_us,
 	double now_us, double wait_us)
 {
+	const double tick_us = plain->service.scheduler_tick_us;
+
 	for (uint32_t w = 0; w < (uint32_t)plain->service.workers; w++) {
 		struct plain_request *request = &replica->worker[w];
 		double spare_us = share_us;
@@ -164,8 +178,7 @@ static void plain_run(struct plain *plain, struct plain_replica *replica, double
 			plain_take(plain, replica);
 		}
 	}
-	if (replica->left_us <= 0) {
-		replica->left_us = 0;
+	if (replica->left_us <= 0 && (tick_us == 0 || fmod(now_us, tick_us) < STEP_US / 2)) {
 		replica->throttled = plain_running(plain, replica) > 0;
 		replica->throttled_since_us = now_us;
 	}
@@ -190,11 +203,11 @@ static void plain_step(struct plain *plain, uint32_t step, double now_us)
 			plain->allocated_us += step ? fmax(replica->used_us, replica->quota_us) : 0;
 			replica->used_us = 0;
 			replica->refills = 0;
-			plain_refill(plain, replica, replica->quota_us);
+			plain_refill(plain, replica);
 		}
 		plain_wake(plain, replica, now_us);
 		plain_take(plain, replica);
-		if (replica->left_us <= 0 && !replica->throttled &&
+		if (replica->left_us <= 0 && !replica->throttled && !replica->ran &&
 			plain_running(plain, replica) > 0) {
 			replica->throttled = true;
 			replica->throttled_since_us = now_us;
@@ -214,6 +227,7 @@ static void plain_step(struct plain *plain, uint32_t step, double now_us)
 		else
 			plain_run(
 				plain, replica, share_us, now_us + STEP_US, plain->service.wait_us);
+		replica->ran = plain_running(plain, replica) > 0;
 	}
 }
 
@@ -271,6 +285,8 @@ static void draw_config(struct random_state *random, double *rate, struct simula
 	service->cores = 1 + random_below(random, 4);
 	service->least_connections = random_below(random, 2);
 	service->period_phases = 0;
+	service->scheduler_tick_us = random_below(random, 2) ? 4000 : 0;
+	service->idle_quota_us = random_below(random, 2) ? 1000 : 0;
 	service->latency_target_us = uniform(random, 20000, 60000);
 	input->replicas = 1 + random_below(random, REPLICAS);
 	*rate = uniform(random, 0.2, 0.9) * service->cores * 1e6 / service->work_us;
@@ -368,9 +384,9 @@ static int compare_round(int round, struct random_state *random)
 	wrong += check(
 		"CPU used", (double)sum.cpu_used_us, plain.used_us, 1000 + 0.002 * plain.used_us);
 	wrong += check("throttled", (double)sum.throttled_us, plain.throttled_us,
-		5000 + 0.03 * plain.throttled_us);
+		10000 + 0.05 * plain.throttled_us);
 	wrong += check(
-		"refills", sum.refills, (double)plain.refills, 2 + 0.01 * (double)plain.refills);
+		"refills", sum.refills, (double)plain.refills, 3 + 0.04 * (double)plain.refills);
 	/* The plain one has not closed the last period. */
 	wrong += check("allocated", (double)sum.cpu_allocated_us, plain.allocated_us,
 		0.015 * plain.allocated_us);
