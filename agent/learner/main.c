@@ -2,6 +2,7 @@
 /* ebbtide-learner: one a cluster. Takes experiences, trains, decides. */
 #include "common/log.h"
 #include "learner/blas.h"
+#include "learner/command.h"
 #include "learner/learner.h"
 
 #include <curl/curl.h>
@@ -18,8 +19,16 @@
 
 #define EXIT_USAGE 2
 
+static const struct command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+} commands[] = {
+	{"what-if", what_if_command},
+};
+
 static const char usage[] =
 	"Usage: ebbtide-learner [OPTION]...\n"
+	"       ebbtide-learner what-if [OPTION]...   which limits would hold an objective\n"
 	"Take experiences from agents, train the Q-networks, answer with actions.\n\n"
 	"  --listen HOST:PORT       HTTP for agents, /metrics, /healthz (default 127.0.0.1:9650)\n"
 	"  --server URL             Kubernetes API (default: --kubeconfig, $KUBECONFIG, service account)\n"
@@ -442,6 +451,9 @@ int main(int argc, char **argv)
 	sigset_t signals;
 	int err;
 
+	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (strcmp(commands[i].name, argv[1]) == 0)
+			return commands[i].run(argc - 1, argv + 1);
 	log_init("ebbtide-learner", LOG_LEVEL_INFO);
 	blas_select(argc, argv, blas_line);
 	err = options_parse(&options, argc, argv);
