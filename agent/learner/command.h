@@ -8,6 +8,7 @@
 
 #define COMMAND_EXIT_USAGE 2
 
+int calibrate_command(int argc, char **argv);
 int what_if_command(int argc, char **argv);
 
 #endif

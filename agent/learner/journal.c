@@ -62,6 +62,43 @@ static json_t *line_start(double unix_s, const struct service *service, const ch
 		service->objective.policy);
 }
 
+static json_t *double_to_json(double value)
+{
+	return json_real(value);
+}
+
+static json_t *integer_to_json(uint64_t value)
+{
+	return json_integer((json_int_t)value);
+}
+
+static json_t *sample_to_json(const struct sample *sample)
+{
+	json_t *object = json_object();
+
+#define X(field)                                                                                   \
+	json_object_set_new(object, #field,                                                        \
+		_Generic(sample->field, double                                                     \
+			 : double_to_json, default                                                 \
+			 : integer_to_json)(sample->field));
+	SAMPLE_FIELDS(X)
+#undef X
+	return object;
+}
+
+void journal_sample(struct journal *journal, double unix_s, const struct service *service,
+	const struct service_unit *unit)
+{
+	json_t *line;
+
+	if (!journal)
+		return;
+	line = line_start(unix_s, service, "sample");
+	json_object_set_new(line, "agent", json_string(unit->agent));
+	json_object_set_new(line, "sample", sample_to_json(&unit->sample));
+	write_line(journal, line);
+}
+
 void journal_vertical(struct journal *journal, double unix_s, const struct service *service,
 	const struct service_unit *unit, const struct vertical_decision *decision, bool apply)
 {
@@ -84,6 +121,7 @@ void journal_vertical(struct journal *journal, double unix_s, const struct servi
 			sample->latency_objective_us, "requests", (json_int_t)sample->requests,
 			"requests_over", (json_int_t)sample->requests_over, "cpu_used_us",
 			(double)sample->cpu_used_us, "why", decision->why));
+	json_object_set_new(line, "sample", sample_to_json(sample));
 	if (decision->has_q) {
 		json_object_set_new(line, "q", floats(decision->q, ACTION_VERTICAL));
 		json_object_set_new(line, "mask", json_integer((json_int_t)decision->mask));

@@ -23,11 +23,13 @@ static const struct command {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } commands[] = {
+	{"calibrate", calibrate_command},
 	{"what-if", what_if_command},
 };
 
 static const char usage[] =
 	"Usage: ebbtide-learner [OPTION]...\n"
+	"       ebbtide-learner calibrate [OPTION]... JOURNAL   fit the simulator to a service\n"
 	"       ebbtide-learner what-if [OPTION]...   which limits would hold an objective\n"
 	"Take experiences from agents, train the Q-networks, answer with actions.\n\n"
 	"  --listen HOST:PORT       HTTP for agents, /metrics, /healthz (default 127.0.0.1:9650)\n"

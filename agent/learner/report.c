@@ -204,8 +204,10 @@ static bool unit_handle(struct learner *learner, const char *agent, Ebbtide__Wir
 	unit->updated_s = context.now_s;
 	sample_extend(&service->period, &unit->sample);
 	if (!wire->decide || !service->has_objective ||
-		service->objective.mode == OBJECTIVE_OBSERVE)
+		service->objective.mode == OBJECTIVE_OBSERVE) {
+		journal_sample(learner->journal, learner_unix_s(), service, unit);
 		return false;
+	}
 	policy_decide_vertical(&context, service, unit, &bounds, &out->decision);
 	apply = service->objective.mode == OBJECTIVE_AUTO;
 	journal_vertical(learner->journal, learner_unix_s(), service, unit, &out->decision, apply);

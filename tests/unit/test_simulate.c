@@ -929,7 +929,9 @@ static void test_a_seed_gives_the_same_samples(void **state)
 
 		simulate_tick(one, &input, &a);
 		simulate_tick(other, &input, &b);
-		assert_memory_equal(&a, &b, sizeof(a));
+#define X(field) assert_true(a.field == b.field);
+		SAMPLE_FIELDS(X)
+#undef X
 	}
 	assert_int_equal(simulate_reset(one, &config, 7), 0);
 	assert_int_equal(simulate_reset(other, &config, 8), 0);
