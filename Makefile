@@ -48,12 +48,12 @@ FUZZ  := $(patsubst tests/fuzz/%.c,$(O)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(patsubst tests/bench/%.c,$(O)/tests/%,$(wildcard tests/bench/*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: help all deps demo check check-vm lint format bench bench-main bench-dqn bench-simulator install uninstall clean tests
+.PHONY: help all deps demo check check-vm lint format bench bench-main bench-dqn bench-simulator bench-simulator-live install uninstall clean tests
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 all: $(addprefix $(O)/,$(PROGRAMS)) ## build the four programs
 
@@ -94,6 +94,9 @@ bench-dqn: all tests ## the learner's core on CartPole, Acrobot, MountainCar; up
 
 bench-simulator: $(O)/tests/bench-simulator ## how many seconds of a service a millisecond simulates
 	@$(O)/tests/bench-simulator
+
+bench-simulator-live: all tests ## the simulator's p99 against the real function's; ten minutes
+	@tests/bench/bench-simulator-live $(O)
 
 install: all ## install programs, completion, units and manuals below DESTDIR/PREFIX
 	$(call say,INSTALL,$(DESTDIR)$(PREFIX)/bin)
