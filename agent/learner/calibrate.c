@@ -129,8 +129,10 @@ static int fit_ticks(struct fit *fit, const struct sample *samples, uint32_t cou
 	return compared >= CALIBRATE_TICKS_LEAST ? 0 : -ENODATA;
 }
 
-/* Least squares of CPU over requests where their number varies, else the ratio: a service that
- * idles uses some CPU as well. */
+/*
+ * CPU a request. Where least squares over ticks of different load say that a good part of it is used
+ * without requests, without that part; a small one is what requests cost more when they come alone.
+ */
 static double fit_work_us(const struct sample *samples, uint32_t count)
 {
 	double requests = 0, used = 0, squares = 0, products = 0, slope;
@@ -148,10 +150,8 @@ static double fit_work_us(const struct sample *samples, uint32_t count)
 		products += r * ((double)samples[i].cpu_used_us - used / count);
 	}
 	slope = squares > 0 ? products / squares : 0;
-	/* Ticks in which one ends the other's work tilt the line: take it only where it says that
-	 * a small part is not the requests'. */
-	if (sqrt(squares / count) > 0.2 * requests / count && slope > 0.7 * used / requests &&
-		slope < used / requests)
+	if (sqrt(squares / count) > 0.2 * requests / count && slope > 0.5 * used / requests &&
+		slope < 0.85 * used / requests)
 		return slope;
 	return used / requests;
 }

@@ -7,6 +7,9 @@
  */
 #include "learner/simulate_model.h"
 
+#define GRANT_LEAST_SHARE 0.25	/* of a quota: a smaller refill is not worth a write */
+#define REFILL_SOON_US	  500.0 /* before a period's end none is made */
+
 /* The time that it stands still: throttled time counts each CPU that would run it. */
 void replica_account_throttled(struct tier *tier, struct replica *replica)
 {
@@ -45,27 +48,37 @@ static double replica_oldest_us(const struct tier *tier, const struct replica *r
 	return oldest_us;
 }
 
-/* What the ceiling still lets the reflex add in this period. */
+/*
+ * What the reflex would add now: the quota, or what the ceiling leaves of it in this period. As the
+ * agent: not a small part of a quota, nor less than the burst, which the kernel refuses.
+ */
 static double replica_grant_us(const struct tier *tier, const struct replica *replica)
 {
-	const struct allowance *allowance = &tier->plan.allowance;
-	double room_us = allowance->ceiling_millicores / 1000 * PERIOD_US - replica->used_us;
+	double room_us =
+		tier->plan.allowance.ceiling_millicores / 1000 * PERIOD_US - replica->used_us;
 
-	return fmin(replica->quota_us, room_us);
+	if (room_us >= replica->quota_us)
+		return replica->quota_us;
+	return room_us >= QUOTA_LEAST_US && room_us >= replica->quota_us * GRANT_LEAST_SHARE &&
+			       room_us >= replica->burst_us
+		       ? room_us
+		       : 0;
 }
 
 /* When the reflex writes if all stays as it is; infinite: it may not. */
 static double replica_reflex_due_us(const struct tier *tier, const struct replica *replica)
 {
 	const struct allowance *allowance = &tier->plan.allowance;
-	double old_us;
+	double due_us;
 
 	if (!replica->throttled || allowance->trigger_age_share <= 0 ||
 		replica->refills >= allowance->refills_per_period ||
-		replica_grant_us(tier, replica) < QUOTA_LEAST_US || replica->phase < REPLICA_READY)
+		replica_grant_us(tier, replica) <= 0 || replica->phase < REPLICA_READY)
 		return INFINITY;
-	old_us = replica_oldest_us(tier, replica) + allowance->trigger_age_share * tier->target_us;
-	return fmax(old_us, replica->frozen_at_us) + tier->service.reaction_us;
+	due_us = replica_oldest_us(tier, replica) + allowance->trigger_age_share * tier->target_us;
+	due_us = fmax(due_us, replica->frozen_at_us) + tier->service.reaction_us;
+	/* The period brings its own refill. */
+	return due_us < replica->period_end_us - REFILL_SOON_US ? due_us : INFINITY;
 }
 
 static void replica_set_reflex(struct tier *tier, uint32_t index)

@@ -126,7 +126,8 @@ static void plain_write(struct plain *plain, struct plain_replica *replica, doub
 	replica->throttled = false;
 }
 
-static void plain_reflex(struct plain *plain, struct plain_replica *replica, double now_us)
+static void plain_reflex(
+	struct plain *plain, struct plain_replica *replica, double now_us, double period_end_us)
 {
 	const struct allowance *allowance = &plain->plan.allowance;
 	double oldest_us = INFINITY, room_us;
@@ -135,9 +136,13 @@ static void plain_reflex(struct plain *plain, struct plain_replica *replica, dou
 		if (replica->taken[w])
 			oldest_us = fmin(oldest_us, replica->worker[w].arrived_us);
 	room_us = allowance->ceiling_millicores * 100 - replica->used_us;
-	if (allowance->trigger_age_share <= 0 ||
-		replica->refills >= allowance->refills_per_period ||
-		fmin(room_us, replica->quota_us) < 1000)
+	if (allowance->trigger_age_share <= 0 || replica->refills >= allowance->refills_per_period)
+		return;
+	/* A part of a quota only if it is a fourth, the kernel's least, and no less than the burst. */
+	if (room_us < replica->quota_us && (room_us < 1000 || room_us < replica->quota_us / 4 ||
+						   room_us < (double)plain->plan.burst_us))
+		return;
+	if (now_us >= period_end_us - 500)
 		return;
 	/* Both conditions have held for the time that it takes to react. */
 	if (now_us - plain->service.reaction_us <
@@ -213,7 +218,8 @@ static void plain_step(struct plain *plain, uint32_t step, double now_us)
 			replica->throttled_since_us = now_us;
 		}
 		if (replica->throttled)
-			plain_reflex(plain, replica, now_us);
+			plain_reflex(plain, replica, now_us,
+				(step / STEP_PERIOD + 1) * STEP_PERIOD * STEP_US);
 		if (!replica->throttled)
 			runnable += plain_running(plain, replica);
 	}
