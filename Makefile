@@ -48,7 +48,7 @@ FUZZ  := $(patsubst tests/fuzz/%.c,$(O)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(patsubst tests/bench/%.c,$(O)/tests/%,$(wildcard tests/bench/*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: help all deps demo check check-vm lint format bench bench-main bench-dqn bench-ingest bench-learner bench-rules install uninstall clean tests
+.PHONY: help all deps demo check check-vm lint format bench bench-main bench-dqn bench-ingest bench-learner bench-rules bench-simulator bench-simulator-live install uninstall clean tests
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -83,7 +83,7 @@ lint: ## clang-format, clang-tidy, cppcheck, shellcheck; warnings are errors
 format: ## rewrite the sources in the house's format
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-bench: bench-main bench-dqn bench-ingest bench-learner bench-rules ## run every bench; each prints lines 'figure NAME VALUE UNIT'
+bench: bench-main bench-dqn bench-ingest bench-learner bench-rules bench-simulator ## run every bench; each prints lines 'figure NAME VALUE UNIT'
 
 bench-main: all tests ## request latency against a client, the agent's cost, state-to-write latency
 	@tests/bench/bench-main $(O)
@@ -100,6 +100,12 @@ bench-ingest: all tests ## experiences a second on one core; answers to 10,000 a
 
 bench-rules: tests ## what a tick of each rule costs, and how much it remembers
 	@$(O)/tests/bench-rules
+
+bench-simulator: $(O)/tests/bench-simulator ## how many seconds of a service a millisecond simulates
+	@$(O)/tests/bench-simulator
+
+bench-simulator-live: all tests ## the simulator's p99 against the real function's; ten minutes
+	@tests/bench/bench-simulator-live $(O)
 
 install: all ## install programs, completion, units and manuals below DESTDIR/PREFIX
 	$(call say,INSTALL,$(DESTDIR)$(PREFIX)/bin)

@@ -264,6 +264,34 @@ static void line_end(struct line *line, struct journal *journal)
 	line_put(journal, line->bytes, (size_t)(line->text.at - line->bytes));
 }
 
+static void add_sample(struct line *line, const struct sample *sample)
+{
+	const char *separator = "{\"";
+
+	name(line, "sample");
+#define X(field)                                                                                   \
+	text_add(&line->text, separator);                                                          \
+	text_add(&line->text, #field "\":");                                                       \
+	add_value(line, (double)sample->field);                                                    \
+	separator = ",\"";
+	SAMPLE_FIELDS(X)
+#undef X
+	text_add(&line->text, "}");
+}
+
+void journal_sample(struct journal *journal, double unix_s, const struct service *service,
+	const struct service_unit *unit)
+{
+	struct line line;
+
+	if (!journal)
+		return;
+	line_begin(&line, unix_s, service, "sample");
+	add_string(&line, "agent", unit->agent);
+	add_sample(&line, &unit->sample);
+	line_end(&line, journal);
+}
+
 void journal_vertical(struct journal *journal, double unix_s, const struct service *service,
 	const struct service_unit *unit, const struct vertical_decision *decision, bool apply)
 {
@@ -291,6 +319,7 @@ void journal_vertical(struct journal *journal, double unix_s, const struct servi
 	add_count(&line, "requests_over", sample->requests_over);
 	add_count(&line, "cpu_used_us", sample->cpu_used_us);
 	add_string(&line, "why", decision->why);
+	add_sample(&line, sample);
 	if (allowance->trigger_age_share > 0) {
 		add_number(&line, "trigger_age_share", allowance->trigger_age_share);
 		add_count(&line, "refills_per_period", allowance->refills_per_period);

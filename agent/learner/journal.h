@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The log of every decision: one JSON object a line, for `ebbctl explain` and for people. Written by
+ * The log of every decision, and of what was measured where nothing is decided: one JSON object a
+ * line, for `ebbctl explain`, `ebbtide-learner calibrate` and people. Written by
  * a thread of its own within tens of milliseconds, so that a slow disk delays no decision; lines
  * that a disk cannot take in time are left out and counted. Thread-safe.
  */
@@ -19,7 +20,9 @@ void journal_close(struct journal *journal);
 void journal_flush(struct journal *journal);
 /* Lines that were left out; 0 without a journal. */
 uint64_t journal_dropped(struct journal *journal);
-/* Both do nothing without a journal. */
+/* These do nothing without a journal. Lines of one unit and tick carry its whole sample. */
+void journal_sample(struct journal *journal, double unix_s, const struct service *service,
+	const struct service_unit *unit);
 void journal_vertical(struct journal *journal, double unix_s, const struct service *service,
 	const struct service_unit *unit, const struct vertical_decision *decision, bool apply);
 void journal_horizontal(struct journal *journal, double unix_s, const struct service *service,

@@ -2,6 +2,7 @@
 /* ebbtide-learner: one a cluster. Takes experiences, trains, decides. */
 #include "common/log.h"
 #include "learner/blas.h"
+#include "learner/command.h"
 #include "learner/dump.h"
 #include "learner/learner.h"
 
@@ -23,8 +24,18 @@
 #define FILES_WANTED 65536
 #define TRAIN_NICE   10
 
+static const struct command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+} commands[] = {
+	{"calibrate", calibrate_command},
+	{"what-if", what_if_command},
+};
+
 static const char usage[] =
 	"Usage: ebbtide-learner [OPTION]...\n"
+	"       ebbtide-learner calibrate [OPTION]... JOURNAL   fit the simulator to a service\n"
+	"       ebbtide-learner what-if [OPTION]...   which limits would hold an objective\n"
 	"Take experiences from agents, train the Q-networks, answer with actions.\n\n"
 	"  --listen HOST:PORT       HTTP for agents, /metrics, /healthz (default 127.0.0.1:9650)\n"
 	"  --http-threads N         that serve agents (default: one a core, at most 4;\n"
@@ -638,6 +649,9 @@ int main(int argc, char **argv)
 	sigset_t signals;
 	int err;
 
+	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (strcmp(commands[i].name, argv[1]) == 0)
+			return commands[i].run(argc - 1, argv + 1);
 	log_init("ebbtide-learner", LOG_LEVEL_INFO);
 	err = options_parse(&options, argc, argv);
 	if (err)

@@ -316,6 +316,9 @@ static void chunk_decide(struct work *work)
 		if (wire->decide && unit->service->has_objective &&
 			unit->service->objective.mode != OBJECTIVE_OBSERVE)
 			unit_decide(work, unit, wire, q);
+		else
+			journal_sample(
+				work->learner->journal, learner_unix_s(), unit->service, unit);
 		if (broke)
 			urgent_broken(work->learner, unit, work->now_s);
 	}
