@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "node/trace.h"
 
+#include "node/request_head.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
@@ -39,29 +41,6 @@ void trace_close(struct agent *agent)
 	agent->trace = NULL;
 }
 
-void trace_parse_head(const uint8_t *head, size_t size, char *method, size_t method_size,
-	char *path, size_t path_size)
-{
-	size_t i = 0, used = 0;
-
-	method[0] = path[0] = '\0';
-	while (i < size && head[i] >= 'A' && head[i] <= 'Z' && i + 1 < method_size)
-		i++;
-	if (i < 3 || i >= size || head[i] != ' ')
-		return;
-	memcpy(method, head, i);
-	method[i++] = '\0';
-	/* The query may carry secrets; what is not plain ASCII is shown as a question mark. */
-	for (; i < size && used + 1 < path_size; i++) {
-		uint8_t c = head[i];
-
-		if (c == ' ' || c == '?' || c == '#' || c == '\r' || c == '\n')
-			break;
-		path[used++] = c > 32 && c < 127 && c != '"' && c != '\\' ? (char)c : '?';
-	}
-	path[used] = '\0';
-}
-
 static const struct container *slot_owner(
 	const struct agent *agent, uint32_t slot, const struct unit **unit)
 {
@@ -81,11 +60,12 @@ static const struct container *slot_owner(
 static void line_format(const struct request_event *event, const struct unit *unit,
 	const struct container *container, uint64_t time_us, struct trace_line *line)
 {
-	char method[16], path[REQUEST_HEAD_BYTES + 1], peer[INET6_ADDRSTRLEN] = "";
+	char peer[INET6_ADDRSTRLEN] = "";
+	struct request_head head;
 
-	trace_parse_head(event->head,
+	request_head_http1(event->head,
 		event->head_bytes < REQUEST_HEAD_BYTES ? event->head_bytes : REQUEST_HEAD_BYTES,
-		method, sizeof(method), path, sizeof(path));
+		&head);
 	if (event->family == AF_INET)
 		inet_ntop(AF_INET, &event->remote_ip4, peer, sizeof(peer));
 	else
@@ -99,8 +79,8 @@ static void line_format(const struct request_event *event, const struct unit *un
 		"\"port\":%u}\n",
 		(unsigned long long)time_us, (unsigned long long)event->latency_ns / 1000,
 		unit->namespace, unit->service, container->pod, container->name,
-		method[0] ? "http/1" : "tcp", method, path, event->status, event->response_bytes,
-		peer, event->remote_port, event->local_port);
+		head.method[0] ? "http/1" : "tcp", head.method, head.path, event->status,
+		event->response_bytes, peer, event->remote_port, event->local_port);
 }
 
 void trace_event(const union probes_event *received, void *context)

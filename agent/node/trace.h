@@ -21,8 +21,4 @@ size_t trace_read(struct trace *trace, const char *namespace, const char *servic
 /* Where a reader starts that wants only what comes. */
 uint64_t trace_newest(struct trace *trace);
 
-/* "GET" and "/path" of an HTTP/1 request's first bytes, query string dropped; "" when it is not. */
-void trace_parse_head(const uint8_t *head, size_t size, char *method, size_t method_size,
-	char *path, size_t path_size);
-
 #endif

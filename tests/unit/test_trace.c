@@ -11,74 +11,6 @@
 
 #include <cmocka.h>
 
-static void assert_head(const char *head, const char *method, const char *path)
-{
-	char got_method[16], got_path[64];
-
-	trace_parse_head((const uint8_t *)head, strlen(head), got_method, sizeof(got_method),
-		got_path, sizeof(got_path));
-	assert_string_equal(got_method, method);
-	assert_string_equal(got_path, path);
-}
-
-static void test_method_and_path_of_http_1(void **state)
-{
-	(void)state;
-	assert_head("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET", "/");
-	assert_head("DELETE /a/b.c-d_e~f HTTP/1.0\r\n", "DELETE", "/a/b.c-d_e~f");
-	assert_head("OPTIONS * HTTP/1.1\r\n", "OPTIONS", "*");
-}
-
-static void test_a_query_is_never_shown(void **state)
-{
-	(void)state;
-	assert_head("GET /login?password=secret HTTP/1.1\r\n", "GET", "/login");
-	assert_head("GET /page#part HTTP/1.1\r\n", "GET", "/page");
-}
-
-static void test_a_head_that_was_cut_gives_what_is_there(void **state)
-{
-	(void)state;
-	assert_head("GET /abc", "GET", "/abc");
-	assert_head("GET ", "GET", "");
-	assert_head("GET /a\r\n", "GET", "/a");
-}
-
-static void test_what_is_not_http_has_no_method(void **state)
-{
-	(void)state;
-	assert_head("", "", "");
-	assert_head("GET", "", "");
-	assert_head("GE /", "", "");
-	assert_head("get / HTTP/1.1", "", "");
-	assert_head("*3\r\n$3\r\nSET\r\n", "", "");
-	assert_head("\x16\x03\x01\x02", "", "");
-	assert_head("AVERYLONGMETHODTHATISNONE /", "", "");
-}
-
-static void test_bytes_that_would_break_a_line_are_replaced(void **state)
-{
-	(void)state;
-	assert_head("GET /a\"b\\c HTTP/1.1", "GET", "/a?b?c");
-	assert_head("GET /\x01\x7f\x80\xff\t HTTP/1.1", "GET", "/?????");
-}
-
-static void test_a_long_path_is_cut_to_its_room(void **state)
-{
-	char method[16], path[5];
-	char *exact = strdup("GET /abcdefgh");
-
-	(void)state;
-	assert_non_null(exact);
-	for (size_t size = 0; size <= strlen("GET /abcdefgh"); size++) {
-		trace_parse_head(
-			(const uint8_t *)exact, size, method, sizeof(method), path, sizeof(path));
-		assert_true(strlen(path) < sizeof(path));
-	}
-	assert_string_equal(path, "/abc");
-	free(exact);
-}
-
 #define LINES_KEPT 1024
 
 static int agent_setup(void **state)
@@ -222,12 +154,6 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, agent_setup, agent_teardown)
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_method_and_path_of_http_1),
-		cmocka_unit_test(test_a_query_is_never_shown),
-		cmocka_unit_test(test_a_head_that_was_cut_gives_what_is_there),
-		cmocka_unit_test(test_what_is_not_http_has_no_method),
-		cmocka_unit_test(test_bytes_that_would_break_a_line_are_replaced),
-		cmocka_unit_test(test_a_long_path_is_cut_to_its_room),
 		TEST(test_an_event_is_one_json_line_of_its_service),
 		TEST(test_an_event_of_no_container_is_dropped),
 		TEST(test_a_head_size_beyond_the_head_is_not_believed),
