@@ -43,6 +43,7 @@ static void container_read_files(struct agent *agent, struct container *containe
 static void container_sample(struct agent *agent, struct container *container,
 	struct sample *sample, uint32_t histogram[HIST_BUCKETS])
 {
+	uint64_t requests_before = container->before.requests;
 	struct slot *slot = probes_slot(agent->probes, container->attachment.slot);
 	struct container_before *before = &container->before;
 	uint32_t latency[HIST_BUCKETS];
@@ -64,6 +65,9 @@ static void container_sample(struct agent *agent, struct container *container,
 		container->sampled = true;
 	}
 	sample->requests += TAKE(requests, slot->requests);
+	if (sample->tick_s > 0)
+		container->requests_per_s =
+			(double)(before->requests - requests_before) / sample->tick_s;
 	sample->requests_over += TAKE(requests_over, slot->requests_over);
 	sample->requests_failed += TAKE(requests_failed, slot->requests_failed);
 	sample->in_flight += slot->in_flight > 0 ? (double)slot->in_flight : 0;
