@@ -11,6 +11,7 @@
 #include "common/objective.h"
 #include "common/state.h"
 #include "node/probes.h"
+#include "node/signals.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -44,6 +45,7 @@ struct container {
 	char path[CGROUP_PATH_MAX];
 	struct probes_attachment attachment;
 	struct container_before before;
+	struct signals signals_before;
 	struct cgroup_limits original; /* the owner's, to be restored */
 	struct cgroup_limits current;  /* as last written or read */
 	struct cgroup_limits asked;    /* of the kubelet, by pods/resize; not yet seen */
@@ -80,6 +82,8 @@ struct unit {
 	float state[STATE_SIZE];
 	float previous_state[STATE_SIZE];
 	uint32_t latency[HIST_BUCKETS];
+	struct signals signals;
+	uint64_t oldest_request_us; /* in flight */
 	bool has_state;
 	bool has_previous;
 	float reward;
@@ -99,10 +103,15 @@ struct unit {
 	uint64_t total_failed;
 	uint64_t total_used_us;
 	uint64_t total_allocated_us;
+	uint64_t total_throttled_us;
+	uint64_t total_run_queue_us;
+	uint64_t total_reclaim_us;
 	uint64_t total_oom_kills;
 	uint64_t total_ticks;
 	uint64_t total_violations;
 	uint32_t total_latency[HIST_BUCKETS];
+	struct octaves total_octaves; /* of it, without its wrap */
+	struct signals_total signals_total;
 
 	struct trace_choice trace;	  /* the operator's, for as long as the agent runs */
 	uint64_t trace_lines;		  /* ever written */
@@ -111,6 +120,7 @@ struct unit {
 	/* Of containers that ended since the last tick: counted in the next one. */
 	struct sample ended;
 	uint32_t ended_latency[HIST_BUCKETS];
+	struct signals ended_signals;
 };
 
 struct units {
