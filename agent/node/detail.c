@@ -68,7 +68,7 @@ void detail_apply(struct agent *agent, const struct unit *unit)
 {
 	double target_us = unit->has_objective ? unit->objective.latency_target_us : 0;
 	struct trace_choice wanted = trace_wanted(agent->trace, unit);
-	enum detail_level level = (enum detail_level)agent->detail_level;
+	enum detail_level level = agent->detail_level;
 
 	for (size_t i = 0; i < unit->container_count; i++) {
 		const struct container *container = unit->containers[i];

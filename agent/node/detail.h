@@ -12,13 +12,6 @@
 /* Of a container's requests as many a second are followed in detail; beyond, one in 2^k. */
 #define DETAIL_REQUESTS_PER_S 20000
 
-/* What the budget leaves (budget.h): each step costs less than the one before. */
-enum detail_level {
-	DETAIL_FULL,
-	DETAIL_EIGHTH, /* of what would be followed */
-	DETAIL_SIXTYFOURTH,
-	DETAIL_AGGREGATES, /* counts and latencies only: no breakdown, no event but OOM kills */
-};
 /* "full", "eighth", "sixty-fourth", "aggregates" */
 const char *detail_level_name(enum detail_level level);
 

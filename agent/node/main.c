@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ebbtide-agent: one a node. Sets up, ticks, leaves the node as it found it. */
 #include "common/log.h"
-#include "node/detail.h"
+#include "node/budget.h"
 #include "node/metrics.h"
 #include "node/report.h"
 #include "node/trace.h"
@@ -41,6 +41,10 @@ static const char usage[] =
 	"  --silent-ticks N       ticks without an answer until the owners' limits come back\n"
 	"                         (default 30)\n"
 	"  --max-containers N     containers measured at a time (default 1024)\n"
+	"  --probe-budget-percent P\n"
+	"                         of the node's CPU time for the BPF programs; over it they look\n"
+	"                         less closely; 0 for any (default 2)\n"
+	"  --probe-check-s N      seconds between two looks at what they take (default 30)\n"
 	"  --spool-reports N      reports kept on disk while the learner is away (default 3600)\n"
 	"  --cgroup-mount DIR     where cgroups are mounted (default /sys/fs/cgroup)\n"
 	"  --log-level LEVEL      err, warning, notice, info, debug (default info)\n"
@@ -70,6 +74,20 @@ static int parse_number(
 	return 0;
 }
 
+static int parse_percent(const char *name, const char *text, double *value)
+{
+	char *end;
+	double number = strtod(text, &end);
+
+	if (end == text || *end || !(number >= 0 && number <= 100)) {
+		fprintf(stderr, "ebbtide-agent: --%s: \"%s\" is not a number from 0 to 100\n", name,
+			text);
+		return -EINVAL;
+	}
+	*value = number;
+	return 0;
+}
+
 enum option_id {
 	OPTION_NODE = 256,
 	OPTION_SERVER,
@@ -83,6 +101,8 @@ enum option_id {
 	OPTION_SILENT,
 	OPTION_MAX,
 	OPTION_SPOOL,
+	OPTION_PROBE_BUDGET,
+	OPTION_PROBE_CHECK,
 	OPTION_CGROUP,
 	OPTION_LOG,
 	OPTION_HELP,
@@ -102,6 +122,8 @@ static const struct option long_options[] = {
 	{"silent-ticks", required_argument, NULL, OPTION_SILENT},
 	{"max-containers", required_argument, NULL, OPTION_MAX},
 	{"spool-reports", required_argument, NULL, OPTION_SPOOL},
+	{"probe-budget-percent", required_argument, NULL, OPTION_PROBE_BUDGET},
+	{"probe-check-s", required_argument, NULL, OPTION_PROBE_CHECK},
 	{"cgroup-mount", required_argument, NULL, OPTION_CGROUP},
 	{"log-level", required_argument, NULL, OPTION_LOG},
 	{"help", no_argument, NULL, OPTION_HELP},
@@ -145,6 +167,10 @@ static int option_apply(struct options *options, int id, const char *value)
 		return parse_number("max-containers", value, 1, 65536, &config->max_slots);
 	case OPTION_SPOOL:
 		return parse_number("spool-reports", value, 1, 1000000, &config->spool_reports);
+	case OPTION_PROBE_BUDGET:
+		return parse_percent("probe-budget-percent", value, &config->probe_budget_percent);
+	case OPTION_PROBE_CHECK:
+		return parse_number("probe-check-s", value, 1, 86400, &config->probe_check_s);
 	case OPTION_CGROUP:
 		options->cgroup_mount = value;
 		return 0;
@@ -193,7 +219,9 @@ static int options_parse(struct options *options, int argc, char **argv)
 			.tick_ms = 1000,
 			.max_slots = 1024,
 			.learner_silent_ticks = 30,
-			.spool_reports = 3600},
+			.spool_reports = 3600,
+			.probe_budget_percent = 2,
+			.probe_check_s = 30},
 		.cgroup_mount = "/sys/fs/cgroup",
 	};
 	while ((id = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -271,8 +299,8 @@ static int loop(struct agent *agent, int signal_fd)
 	period.it_interval.tv_nsec = (agent->config.tick_ms % 1000) * 1000000L;
 	period.it_value = period.it_interval;
 	timerfd_settime(timer, 0, &period, NULL);
-	for (int i = 0; i < 3; i++) {
-		int fds[3] = {timer, signal_fd, event_fd};
+	for (int i = 0; i < 4; i++) {
+		int fds[4] = {timer, signal_fd, event_fd, budget_fd(agent->budget)};
 
 		event = (struct epoll_event){.events = EPOLLIN, .data.fd = fds[i]};
 		if (fds[i] >= 0 && epoll_ctl(poll_fd, EPOLL_CTL_ADD, fds[i], &event) != 0)
@@ -295,6 +323,8 @@ static int loop(struct agent *agent, int signal_fd)
 		if (event.data.fd == timer &&
 			read(timer, &expirations, sizeof(expirations)) == sizeof(expirations))
 			tick(agent, expirations, &last_us);
+		else if (event.data.fd == budget_fd(agent->budget))
+			budget_expired(agent->budget);
 		else if (event.data.fd == event_fd) {
 			(void)probes_consume(agent->probes);
 			events_listen(poll_fd, event_fd, false);
@@ -365,7 +395,7 @@ static int agent_open(struct agent *agent, const struct options *options)
 	if (!agent->owners)
 		return -ENOMEM;
 	probes_set_handler(agent->probes, trace_event, agent);
-	return 0;
+	return budget_open(agent, &agent->budget);
 }
 
 static void containers_free(struct agent *agent)
@@ -391,6 +421,7 @@ static void containers_free(struct agent *agent)
 static void agent_close(struct agent *agent)
 {
 	containers_free(agent);
+	budget_close(agent->budget);
 	probes_close(agent->probes);
 	trace_close(agent);
 	kube_config_free(&agent->kube);

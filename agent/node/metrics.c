@@ -2,6 +2,7 @@
 #include "node/metrics.h"
 
 #include "common/listen.h"
+#include "node/budget.h"
 
 #include <errno.h>
 #include <microhttpd.h>
@@ -51,6 +52,21 @@ struct metrics {
 	X("ebbtide_agent_connections_lost_total", "counter",                                       \
 		"Connections on which the start of a message had to be found anew.",               \
 		probes_connections_lost(agent->probes))                                            \
+	X("ebbtide_agent_probe_budget_share", "gauge",                                             \
+		"Share of the node's CPU time that the BPF programs may take; 0: any.",            \
+		agent->config.probe_budget_percent / 100)                                          \
+	X("ebbtide_agent_probe_share", "gauge",                                                    \
+		"Share of the node's CPU time that they took in the newest window.",               \
+		budget_reading(agent->budget)->share)                                              \
+	X("ebbtide_agent_probe_cores", "gauge", "The same in CPUs.",                               \
+		budget_reading(agent->budget)->cores)                                              \
+	X("ebbtide_agent_probe_windows_total", "counter", "Windows in which that was measured.",   \
+		budget_reading(agent->budget)->windows)                                            \
+	X("ebbtide_agent_detail_level", "gauge",                                                   \
+		"0: full detail, 1: an eighth, 2: a 64th, 3: aggregates only.",                    \
+		agent->detail_level)                                                               \
+	X("ebbtide_agent_detail_changes_total", "counter", "Times the budget changed that.",       \
+		status->detail_changes)                                                            \
 	X("ebbtide_agent_requests_untracked_total", "counter",                                     \
 		"Requests beyond what can be told apart on one connection.",                       \
 		probes_requests_untracked(agent->probes))
@@ -145,6 +161,29 @@ static void histograms_write(struct agent *agent, struct prometheus *out)
 #undef HISTOGRAM
 }
 
+static void costs_write(struct agent *agent, struct prometheus *out)
+{
+	const struct budget_reading *reading = budget_reading(agent->budget);
+	const struct probes_program *programs;
+	char labels[512];
+	size_t count;
+
+	programs = probes_programs(agent->probes, &count);
+#define COST(metric, text, field)                                                                  \
+	prometheus_declare(out, metric, "gauge", text);                                            \
+	for (size_t i = 0; i < count && i < BUDGET_PROGRAMS_MAX; i++) {                            \
+		if (!programs[i].attached)                                                         \
+			continue;                                                                  \
+		snprintf(labels, sizeof(labels), "program=\"%s\"", programs[i].name);              \
+		prometheus_sample(out, metric, labels, reading->programs[i].field);                \
+	}
+	COST("ebbtide_agent_probe_run_ns", "Time of one run of a BPF program, newest window.",
+		ns_per_run)
+	COST("ebbtide_agent_probe_runs_per_second", "Runs of a BPF program, newest window.",
+		runs_per_s)
+#undef COST
+}
+
 void metrics_write(struct agent *agent, struct prometheus *out)
 {
 	const struct agent_status *status = &agent->status;
@@ -166,6 +205,7 @@ void metrics_write(struct agent *agent, struct prometheus *out)
 			reason);
 		prometheus_sample(out, "ebbtide_agent_program", labels, programs[i].attached);
 	}
+	costs_write(agent, out);
 #define X(metric, form, text, value)                                                               \
 	prometheus_declare(out, metric, form, text);                                               \
 	for (size_t i = 0; i < agent->units.count; i++) {                                          \

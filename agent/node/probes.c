@@ -428,6 +428,23 @@ const struct probes_program *probes_programs(const struct probes *probes, size_t
 	return probes->programs;
 }
 
+int probes_program_fd(const struct probes *probes, const char *name)
+{
+	const struct bpf_object *const objects[] = {probes->cpu->obj,
+		probes->memory ? probes->memory->obj : NULL,
+		probes->request ? probes->request->obj : NULL,
+		probes->socket ? probes->socket->obj : NULL};
+
+	for (size_t i = 0; i < sizeof(objects) / sizeof(objects[0]); i++) {
+		const struct bpf_program *program =
+			objects[i] ? bpf_object__find_program_by_name(objects[i], name) : NULL;
+
+		if (program)
+			return bpf_program__fd(program);
+	}
+	return -ENOENT;
+}
+
 static uint32_t slot_take(struct probes *probes)
 {
 	uint32_t epoch;

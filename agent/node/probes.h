@@ -44,6 +44,8 @@ void probes_close(struct probes *probes);
 
 /* Every program, for status and metrics. */
 const struct probes_program *probes_programs(const struct probes *probes, size_t *count);
+/* Of a program that is loaded, else negative; valid until probes_close(). */
+int probes_program_fd(const struct probes *probes, const char *name);
 
 #define PROBES_LINKS 3
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "node/tree_files.h"
 
+#include "node/budget.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -49,6 +51,13 @@ SHOW_AGENT(events_lost, "%" PRIu64, probes_events_lost(agent->probes))
 SHOW_AGENT(switches_lost, "%" PRIu64, probes_switches_lost(agent->probes))
 SHOW_AGENT(connections_lost, "%" PRIu64, probes_connections_lost(agent->probes))
 SHOW_AGENT(requests_untracked, "%" PRIu64, probes_requests_untracked(agent->probes))
+SHOW_AGENT(probe_budget_percent, "%.2f", agent->config.probe_budget_percent)
+SHOW_AGENT(probe_share_percent, "%.3f", 100 * budget_reading(agent->budget)->share)
+SHOW_AGENT(probe_ns_per_run, "%.0f", budget_reading(agent->budget)->all.ns_per_run)
+SHOW_AGENT(probe_runs_per_s, "%.0f", budget_reading(agent->budget)->all.runs_per_s)
+SHOW_AGENT(probe_windows, "%" PRIu64, budget_reading(agent->budget)->windows)
+SHOW_AGENT(detail_level, "%s", detail_level_name(agent->detail_level))
+SHOW_AGENT(detail_changes, "%" PRIu64, agent->status.detail_changes)
 SHOW_AGENT(units, "%zu", agent->units.count)
 
 #define AGENT_FILE(name)                                                                           \
@@ -80,6 +89,13 @@ const struct tree_agent_file tree_agent_files[] = {
 	AGENT_FILE(switches_lost),
 	AGENT_FILE(connections_lost),
 	AGENT_FILE(requests_untracked),
+	AGENT_FILE(probe_budget_percent),
+	AGENT_FILE(probe_share_percent),
+	AGENT_FILE(probe_ns_per_run),
+	AGENT_FILE(probe_runs_per_s),
+	AGENT_FILE(probe_windows),
+	AGENT_FILE(detail_level),
+	AGENT_FILE(detail_changes),
 	AGENT_FILE(units),
 };
 const size_t tree_agent_file_count = sizeof(tree_agent_files) / sizeof(tree_agent_files[0]);
