@@ -72,7 +72,8 @@ double signals_quantile_us(const uint32_t counts[HIST_COARSE], double q)
 		rank = 1;
 	while (bucket < HIST_COARSE - 1 && (seen += counts[bucket]) < rank)
 		bucket++;
-	return middle_us(bucket, HIST_BUCKETS / HIST_COARSE);
+	/* Most of what is in the first is nothing at all, such as no throttling. */
+	return bucket == 0 ? 0 : middle_us(bucket, HIST_BUCKETS / HIST_COARSE);
 }
 
 void octaves_add(struct octaves *octaves, const uint32_t *counts, uint32_t buckets)

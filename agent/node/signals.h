@@ -80,7 +80,7 @@ void signals_take(struct signals *tick, struct signals *before, const struct slo
 	const struct cgroup_usage *usage);
 void signals_add(struct signals_total *total, const struct signals *tick);
 
-/* Quantile @q in (0, 1] by nearest rank, at most 6.2 % off (2 us below 32 us); 0: empty. */
+/* Quantile @q in (0, 1] by nearest rank, at most 6.2 % off (2 us below 32 us); 0: empty, or < 4 us. */
 double signals_quantile_us(const uint32_t counts[HIST_COARSE], double q);
 /* Add a tick's histogram: of @buckets buckets, HIST_BUCKETS or HIST_COARSE. */
 void octaves_add(struct octaves *octaves, const uint32_t *counts, uint32_t buckets);

@@ -39,6 +39,7 @@ struct trace_exemplar {
 	struct request_event event;
 	uint64_t time_us; /* 0: none */
 	uint32_t process;
+	uint8_t reasons;
 	char command[PROCESS_COMMAND_BYTES];
 	char pod[UNIT_NAME_MAX];
 	char container[64];
@@ -128,6 +129,7 @@ static void exemplar_keep(struct unit *unit, const struct container *container,
 	exemplar->event = *event;
 	exemplar->time_us = source->time_us;
 	exemplar->process = source->process;
+	exemplar->reasons = source->reasons;
 	snprintf(exemplar->command, sizeof(exemplar->command), "%s", source->command);
 	snprintf(exemplar->pod, sizeof(exemplar->pod), "%s", container->pod);
 	snprintf(exemplar->container, sizeof(exemplar->container), "%s", container->name);
@@ -365,7 +367,7 @@ char *trace_exemplars(const struct unit *unit)
 		const struct trace_exemplar *exemplar = &unit->exemplars[i];
 		struct trace_source source = {unit->namespace, unit->service, exemplar->pod,
 			exemplar->container, exemplar->time_us, exemplar->process,
-			exemplar->command, exemplar->event.reasons};
+			exemplar->command, exemplar->reasons};
 		size_t length;
 		char *grown;
 
