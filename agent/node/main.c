@@ -43,7 +43,7 @@ static const char usage[] =
 	"  --max-containers N     containers measured at a time (default 1024)\n"
 	"  --probe-budget-percent P\n"
 	"                         of the node's CPU time for the BPF programs; over it they look\n"
-	"                         less closely; 0 for any (default 2)\n"
+	"                         less closely; 0 for any (default 5)\n"
 	"  --probe-check-s N      seconds between two looks at what they take (default 30)\n"
 	"  --spool-reports N      reports kept on disk while the learner is away (default 3600)\n"
 	"  --cgroup-mount DIR     where cgroups are mounted (default /sys/fs/cgroup)\n"
@@ -220,7 +220,7 @@ static int options_parse(struct options *options, int argc, char **argv)
 			.max_slots = 1024,
 			.learner_silent_ticks = 30,
 			.spool_reports = 3600,
-			.probe_budget_percent = 2,
+			.probe_budget_percent = 5,
 			.probe_check_s = 30},
 		.cgroup_mount = "/sys/fs/cgroup",
 	};
