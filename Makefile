@@ -127,7 +127,8 @@ $(O)/libcommon.a: $(COMMON)
 $(O)/libnode.a: $(call no_main,$(NODE))
 $(O)/liblearner.a: $(call no_main,$(LEARNER))
 $(O)/liblocal.a: $(call no_main,$(LOCAL))
-LIBS := $(addprefix $(O)/,libnode.a liblearner.a liblocal.a libcommon.a)
+$(O)/libctl.a: $(call no_main,$(CTL))
+LIBS := $(addprefix $(O)/,libnode.a liblearner.a liblocal.a libctl.a libcommon.a)
 $(LIBS):
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^
