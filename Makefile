@@ -14,7 +14,7 @@ Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-8s%s\n' '$(1)' '$(2)';)
 
 PKG_common  := libcurl jansson libprotobuf-c yaml-0.1
-PKG_node    := $(PKG_common) libbpf fuse3 libmicrohttpd zlib
+PKG_node    := $(PKG_common) libbpf fuse3 libmicrohttpd libnghttp2 zlib
 PKG_learner := $(PKG_common) libmicrohttpd openblas zlib
 PKG_local   := $(PKG_common) libmicrohttpd
 PKG_ctl     := jansson
@@ -142,7 +142,8 @@ $(O)/libcommon.a: $(COMMON)
 $(O)/libnode.a: $(call no_main,$(NODE))
 $(O)/liblearner.a: $(call no_main,$(LEARNER))
 $(O)/liblocal.a: $(call no_main,$(LOCAL))
-LIBS := $(addprefix $(O)/,libnode.a liblearner.a liblocal.a libcommon.a)
+$(O)/libctl.a: $(call no_main,$(CTL))
+LIBS := $(addprefix $(O)/,libnode.a liblearner.a liblocal.a libctl.a libcommon.a)
 $(LIBS):
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^

@@ -288,7 +288,7 @@ static __always_inline bool is_server_error(const struct ending *ending)
 }
 
 static __always_inline __u8 event_reasons(struct slot *slot, const struct ending *ending,
-	__u64 latency_ns, __u64 number, bool is_call)
+	__u64 latency_ns, __u64 number, bool is_exemplary)
 {
 	__u64 octave;
 	__u8 reasons = 0;
@@ -300,7 +300,7 @@ static __always_inline __u8 event_reasons(struct slot *slot, const struct ending
 		reasons |= REASON_ERROR;
 	if (slot->trace_mask && !(number & slot->trace_mask))
 		reasons |= REASON_SAMPLED;
-	if (slot->exemplars_due && !is_call) {
+	if (slot->exemplars_due && is_exemplary) {
 		octave = 1ULL << (hist_bucket(latency_ns / 1000) / HIST_LINEAR & 31);
 		if (slot->exemplars_due & octave) {
 			slot->exemplars_due &= ~octave;
@@ -321,7 +321,7 @@ static __always_inline __u8 ending_count(struct slot *slot, struct connection *c
 		slot_coarse_add(slot->call_latency, latency_ns);
 		if (is_server_error(ending))
 			__sync_fetch_and_add(&slot->calls_errors, 1);
-		return event_reasons(slot, ending, latency_ns, number, true);
+		return event_reasons(slot, ending, latency_ns, number, false);
 	}
 	number = FETCH_AND_ADD(&slot->requests, 1);
 	slot_histogram_add(slot->latency, latency_ns);
@@ -339,7 +339,8 @@ static __always_inline __u8 ending_count(struct slot *slot, struct connection *c
 		slot_coarse_add(slot->on_cpu, parts->on_cpu_ns);
 		slot_coarse_add(slot->throttled, parts->throttled_ns);
 	}
-	return event_reasons(slot, ending, latency_ns, number, false);
+	/* Without its detail an exemplar would tell no more than the histogram. */
+	return event_reasons(slot, ending, latency_ns, number, has_detail);
 }
 
 __attribute__((unused)) static __noinline int ending_report(struct bpf_sock *sk,

@@ -100,7 +100,7 @@ static __always_inline void detail_begin(struct feed *feed, __u32 id, __u32 offs
 	connection->detail.command[0] = 0;
 	connection->detail.request_bytes = bytes;
 	connection->detail.head_bytes = 0;
-	if (slot->trace_threshold_ns)
+	if (slot->trace_threshold_ns || slot->exemplars_due)
 		connection->detail.head_bytes = PAYLOAD_LOAD(
 			feed->skb, offset, bytes, connection->detail.head, REQUEST_HEAD_BYTES);
 }

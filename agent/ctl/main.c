@@ -10,8 +10,8 @@ static const struct ctl_command commands[] = {
 	{"status", "", "what runs on this node, what is degraded and why", ctl_status},
 	{"top", "[--once] [--interval S]", "services of this node, refreshed every second",
 		ctl_top},
-	{"trace", "SERVICE [--slower 20ms] [--json] [--count N]",
-		"requests slower than that, as they end", ctl_trace},
+	{"trace", "SERVICE [--slower 20ms] [--errors] [...]",
+		"requests one by one, as they end (trace --help)", ctl_trace},
 	{"get", "SERVICE [FILE]", "one value of the tree, or all of a service", ctl_get},
 	{"set", "SERVICE FIELD VALUE", "one field of the objective", ctl_set},
 };

@@ -83,6 +83,10 @@ int ctl_status(struct ctl *ctl, int argc, char **argv)
 	show(ctl, "limit writes", "limit_writes");
 	show(ctl, "foreign writes", "foreign_writes");
 	show(ctl, "events lost", "events_lost");
+	show(ctl, "detail", "detail_level");
+	show(ctl, "probes, % of CPU", "probe_share_percent");
+	show(ctl, "their budget, %", "probe_budget_percent");
+	show(ctl, "ns a run", "probe_ns_per_run");
 	off = show_programs(ctl);
 	printf("\n%-32s %-10s %-8s %10s %12s %10s  %s\n", "SERVICE", "MODE", "POLICY", "CONTAINERS",
 		"REQUESTS", "VIOLATIONS", "LAST ACTION");

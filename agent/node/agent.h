@@ -25,6 +25,14 @@ enum report_encoding {
 	REPORT_AUTO, /* deflated once the learner has said that it takes that */
 };
 
+/* How closely the kernel side looks, as far as its budget allows (budget.h). */
+enum detail_level {
+	DETAIL_FULL,
+	DETAIL_EIGHTH, /* of what would be followed */
+	DETAIL_SIXTYFOURTH,
+	DETAIL_AGGREGATES, /* counts and latencies only: no breakdown, no event but OOM kills */
+};
+
 struct agent_config {
 	const char *node;
 	const char *learner_url; /* NULL: measure only */
@@ -35,6 +43,8 @@ struct agent_config {
 	uint32_t max_slots;
 	uint32_t learner_silent_ticks;
 	uint32_t spool_reports;
+	double probe_budget_percent; /* of the node's CPU time, for the BPF programs; 0: any */
+	uint32_t probe_check_s;	     /* between two looks at what they take */
 	enum actuator actuator;
 	enum report_encoding report_encoding;
 };
@@ -57,10 +67,12 @@ struct agent_status {
 	uint64_t foreign_writes;
 	uint64_t baseline_returns;
 	uint64_t restored;
+	uint64_t detail_changes;    /* of the level, by the budget */
 	uint64_t action_latency_us; /* sample taken to limit written, newest */
 	uint64_t last_answer_us;    /* CLOCK_MONOTONIC; 0: none yet */
 };
 
+struct budget;
 struct trace;
 struct reporter;
 
@@ -71,10 +83,13 @@ struct agent {
 	struct probes *probes;
 	pthread_mutex_t lock;
 	struct units units;
+	struct container **owners; /* by slot, max_slots of them; NULL: nobody's */
 	struct objective *objectives;
 	size_t objective_count;
 	struct agent_status status;
 	struct trace *trace;
+	struct budget *budget;
+	enum detail_level detail_level;
 	struct reporter *reporter;
 	json_t *originals; /* owners' limits by cgroup path, as kept on disk */
 	atomic_bool stop;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ebbtide-agent: one a node. Sets up, ticks, leaves the node as it found it. */
 #include "common/log.h"
+#include "node/budget.h"
 #include "node/metrics.h"
 #include "node/report.h"
 #include "node/trace.h"
@@ -40,6 +41,10 @@ static const char usage[] =
 	"  --silent-ticks N       ticks without an answer until the owners' limits come back\n"
 	"                         (default 30)\n"
 	"  --max-containers N     containers measured at a time (default 1024)\n"
+	"  --probe-budget-percent P\n"
+	"                         of the node's CPU time for the BPF programs; over it they look\n"
+	"                         less closely; 0 for any (default 5)\n"
+	"  --probe-check-s N      seconds between two looks at what they take (default 30)\n"
 	"  --spool-reports N      reports kept on disk while the learner is away (default 3600)\n"
 	"  --report-encoding KIND identity, deflate, or auto: deflate when the learner takes it\n"
 	"                         (default identity)\n"
@@ -71,6 +76,20 @@ static int parse_number(
 	return 0;
 }
 
+static int parse_percent(const char *name, const char *text, double *value)
+{
+	char *end;
+	double number = strtod(text, &end);
+
+	if (end == text || *end || !(number >= 0 && number <= 100)) {
+		fprintf(stderr, "ebbtide-agent: --%s: \"%s\" is not a number from 0 to 100\n", name,
+			text);
+		return -EINVAL;
+	}
+	*value = number;
+	return 0;
+}
+
 enum option_id {
 	OPTION_NODE = 256,
 	OPTION_SERVER,
@@ -85,6 +104,8 @@ enum option_id {
 	OPTION_MAX,
 	OPTION_SPOOL,
 	OPTION_ENCODING,
+	OPTION_PROBE_BUDGET,
+	OPTION_PROBE_CHECK,
 	OPTION_CGROUP,
 	OPTION_LOG,
 	OPTION_HELP,
@@ -105,6 +126,8 @@ static const struct option long_options[] = {
 	{"max-containers", required_argument, NULL, OPTION_MAX},
 	{"spool-reports", required_argument, NULL, OPTION_SPOOL},
 	{"report-encoding", required_argument, NULL, OPTION_ENCODING},
+	{"probe-budget-percent", required_argument, NULL, OPTION_PROBE_BUDGET},
+	{"probe-check-s", required_argument, NULL, OPTION_PROBE_CHECK},
 	{"cgroup-mount", required_argument, NULL, OPTION_CGROUP},
 	{"log-level", required_argument, NULL, OPTION_LOG},
 	{"help", no_argument, NULL, OPTION_HELP},
@@ -166,6 +189,10 @@ static int option_apply(struct options *options, int id, const char *value)
 		return parse_number("spool-reports", value, 1, 1000000, &config->spool_reports);
 	case OPTION_ENCODING:
 		return encoding_apply(config, value);
+	case OPTION_PROBE_BUDGET:
+		return parse_percent("probe-budget-percent", value, &config->probe_budget_percent);
+	case OPTION_PROBE_CHECK:
+		return parse_number("probe-check-s", value, 1, 86400, &config->probe_check_s);
 	case OPTION_CGROUP:
 		options->cgroup_mount = value;
 		return 0;
@@ -214,7 +241,9 @@ static int options_parse(struct options *options, int argc, char **argv)
 			.tick_ms = 1000,
 			.max_slots = 1024,
 			.learner_silent_ticks = 30,
-			.spool_reports = 3600},
+			.spool_reports = 3600,
+			.probe_budget_percent = 5,
+			.probe_check_s = 30},
 		.cgroup_mount = "/sys/fs/cgroup",
 	};
 	while ((id = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -260,9 +289,20 @@ static void tick(struct agent *agent, uint64_t expirations, uint64_t *last_us)
 	agent->status.ticks_late += expirations > 1;
 	actuate_verify(agent);
 	sample_tick(agent, tick_s);
+	detail_tick(agent);
 	reporter_tick(agent);
 	silence_check(agent);
 	pthread_mutex_unlock(&agent->lock);
+}
+
+/* Events are taken in batches: each one waking the agent would cost more than it tells. */
+#define EVENTS_PAUSE_MS 50
+
+static void events_listen(int poll_fd, int event_fd, bool listen)
+{
+	struct epoll_event event = {.events = listen ? EPOLLIN : 0, .data.fd = event_fd};
+
+	(void)epoll_ctl(poll_fd, EPOLL_CTL_MOD, event_fd, &event);
 }
 
 static int loop(struct agent *agent, int signal_fd)
@@ -271,7 +311,7 @@ static int loop(struct agent *agent, int signal_fd)
 	int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
 	int poll_fd = epoll_create1(EPOLL_CLOEXEC);
 	int event_fd = probes_event_fd(agent->probes);
-	uint64_t last_us = monotonic_us();
+	uint64_t last_us = monotonic_us(), paused_us = 0;
 	struct epoll_event event;
 	int err = 0;
 
@@ -281,8 +321,8 @@ static int loop(struct agent *agent, int signal_fd)
 	period.it_interval.tv_nsec = (agent->config.tick_ms % 1000) * 1000000L;
 	period.it_value = period.it_interval;
 	timerfd_settime(timer, 0, &period, NULL);
-	for (int i = 0; i < 3; i++) {
-		int fds[3] = {timer, signal_fd, event_fd};
+	for (int i = 0; i < 4; i++) {
+		int fds[4] = {timer, signal_fd, event_fd, budget_fd(agent->budget)};
 
 		event = (struct epoll_event){.events = EPOLLIN, .data.fd = fds[i]};
 		if (fds[i] >= 0 && epoll_ctl(poll_fd, EPOLL_CTL_ADD, fds[i], &event) != 0)
@@ -290,19 +330,28 @@ static int loop(struct agent *agent, int signal_fd)
 	}
 	while (!err) {
 		uint64_t expirations = 0;
+		int ready = epoll_wait(poll_fd, &event, 1, paused_us ? EVENTS_PAUSE_MS : -1);
 
-		if (epoll_wait(poll_fd, &event, 1, -1) < 0) {
-			if (errno != EINTR)
-				err = -errno;
-			continue;
+		if (ready < 0 && errno != EINTR)
+			err = -errno;
+		if (paused_us && monotonic_us() - paused_us >= EVENTS_PAUSE_MS * 1000) {
+			events_listen(poll_fd, event_fd, true);
+			paused_us = 0;
 		}
+		if (ready <= 0)
+			continue;
 		if (event.data.fd == signal_fd)
 			break;
 		if (event.data.fd == timer &&
 			read(timer, &expirations, sizeof(expirations)) == sizeof(expirations))
 			tick(agent, expirations, &last_us);
-		else if (event.data.fd == event_fd)
+		else if (event.data.fd == budget_fd(agent->budget))
+			budget_expired(agent->budget);
+		else if (event.data.fd == event_fd) {
 			(void)probes_consume(agent->probes);
+			events_listen(poll_fd, event_fd, false);
+			paused_us = monotonic_us();
+		}
 	}
 	close(timer);
 	close(poll_fd);
@@ -364,8 +413,11 @@ static int agent_open(struct agent *agent, const struct options *options)
 		log_err("error=\"%s\"", error);
 		return err;
 	}
+	agent->owners = calloc(agent->config.max_slots, sizeof(*agent->owners));
+	if (!agent->owners)
+		return -ENOMEM;
 	probes_set_handler(agent->probes, trace_event, agent);
-	return 0;
+	return budget_open(agent, &agent->budget);
 }
 
 static void containers_free(struct agent *agent)
@@ -385,11 +437,13 @@ static void containers_free(struct agent *agent)
 	}
 	free(agent->units.items);
 	free(agent->objectives);
+	free(agent->owners);
 }
 
 static void agent_close(struct agent *agent)
 {
 	containers_free(agent);
+	budget_close(agent->budget);
 	probes_close(agent->probes);
 	trace_close(agent);
 	kube_config_free(&agent->kube);

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #define PROGRAMS_MAX 32
@@ -341,6 +342,17 @@ static int slots_map(struct probes *probes)
 	return 0;
 }
 
+/*
+ * The verifier of Linux 7 follows a callback of bpf_loop() until it has seen a million instructions
+ * and refuses (measured on 7.3): there the programs without it go in, as before 5.17.
+ */
+static int kernel_major(void)
+{
+	struct utsname name;
+
+	return uname(&name) == 0 ? atoi(name.release) : 0;
+}
+
 int probes_open(struct probes **out, const struct cgroup_driver *driver, uint32_t max_slots,
 	char *error, size_t error_size)
 {
@@ -365,7 +377,7 @@ int probes_open(struct probes **out, const struct cgroup_driver *driver, uint32_
 		goto out;
 	}
 	probes->has_task_storage = probes_kernel_has(btf, PROBES_TASK_STORAGE);
-	probes->has_loop = probes_kernel_has(btf, PROBES_LOOP);
+	probes->has_loop = probes_kernel_has(btf, PROBES_LOOP) && kernel_major() < 7;
 	err = cpu_load(probes, btf, error, error_size);
 	if (err)
 		goto out;
@@ -418,6 +430,23 @@ const struct probes_program *probes_programs(const struct probes *probes, size_t
 {
 	*count = probes->program_count;
 	return probes->programs;
+}
+
+int probes_program_fd(const struct probes *probes, const char *name)
+{
+	const struct bpf_object *const objects[] = {probes->cpu->obj,
+		probes->memory ? probes->memory->obj : NULL,
+		probes->request ? probes->request->obj : NULL,
+		probes->socket ? probes->socket->obj : NULL};
+
+	for (size_t i = 0; i < sizeof(objects) / sizeof(objects[0]); i++) {
+		const struct bpf_program *program =
+			objects[i] ? bpf_object__find_program_by_name(objects[i], name) : NULL;
+
+		if (program)
+			return bpf_program__fd(program);
+	}
+	return -ENOENT;
 }
 
 static uint32_t slot_take(struct probes *probes)
@@ -628,4 +657,14 @@ uint64_t probes_events_lost(const struct probes *probes)
 uint64_t probes_switches_lost(const struct probes *probes)
 {
 	return probes->control ? probes->control->switches_lost : 0;
+}
+
+uint64_t probes_connections_lost(const struct probes *probes)
+{
+	return probes->control ? probes->control->connections_lost : 0;
+}
+
+uint64_t probes_requests_untracked(const struct probes *probes)
+{
+	return probes->control ? probes->control->requests_untracked : 0;
 }

@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include <cmocka.h>
 
@@ -247,9 +248,11 @@ static void test_the_table_and_the_kernel_agree_on_the_request_programs(void **s
 	struct fixture *f = *state;
 	const struct probes_object object = {"request", request_prepare, request_close, f, none};
 	bool attached[PROGRAMS_MAX];
+	struct utsname name;
 
-	/* Before 5.17 another object has the request programs. */
-	if (!probes_kernel_has(f->kernel, PROBES_LOOP))
+	/* Before 5.17 and since 7.0 another object has the request programs. */
+	if (!probes_kernel_has(f->kernel, PROBES_LOOP) || uname(&name) != 0 ||
+		atoi(name.release) >= 7)
 		return;
 	assert_int_equal(probes_load(&object, f->kernel, f->programs, PROGRAMS_MAX, &f->count), 0);
 	for (size_t i = 0; i < f->count; i++)
