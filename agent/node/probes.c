@@ -187,6 +187,7 @@ static int cpu_open(struct probes *probes, const struct btf *btf)
 	if (!probes->cpu)
 		return -errno;
 	SET_HIERARCHIES(probes->cpu, probes->driver->layout);
+	probes->cpu->rodata->cpus = (__u32)probes->cpus;
 	bpf_map__set_max_entries(probes->cpu->maps.slots, probes->max_slots);
 	bpf_map__set_max_entries(probes->cpu->maps.slot_index, probes->max_slots * 3);
 	programs_choose(probes, btf, probes->cpu->obj);
@@ -584,6 +585,17 @@ uint64_t slot_oldest_age_ns(const struct slot *slot, uint64_t now_ns)
 			    &slot->ages[(now - back) & (AGE_BUCKETS - 1)], __ATOMIC_RELAXED) != 0)
 			return (uint64_t)back << shift;
 	return 0;
+}
+
+uint32_t slot_age_shift(uint64_t target_ns)
+{
+	uint32_t shift = 10;
+
+	if (!target_ns)
+		return AGE_SHIFT_DEFAULT;
+	while (shift < 34 && (uint64_t)AGE_BUCKETS << shift < 4 * target_ns)
+		shift++;
+	return shift;
 }
 
 bool probes_sees_requests(const struct probes *probes)
