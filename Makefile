@@ -14,7 +14,7 @@ Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-8s%s\n' '$(1)' '$(2)';)
 
 PKG_common  := libcurl jansson libprotobuf-c yaml-0.1
-PKG_node    := $(PKG_common) libbpf fuse3 libmicrohttpd
+PKG_node    := $(PKG_common) libbpf fuse3 libmicrohttpd libnghttp2
 PKG_learner := $(PKG_common) libmicrohttpd openblas zlib
 PKG_local   := $(PKG_common) libmicrohttpd
 PKG_ctl     := jansson

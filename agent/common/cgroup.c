@@ -339,8 +339,10 @@ int cgroup_read_usage(
 				 : keyed_number(text, "throttled_time") / 1000;
 	read_memory(driver, path, text, usage);
 	/* Without CONFIG_PSI there are no such files, and the totals stay 0. */
-	if (!file_read(driver->unified_root, path, "cpu.pressure", text, sizeof(text)))
+	if (!file_read(driver->unified_root, path, "cpu.pressure", text, sizeof(text))) {
 		usage->cpu_pressure_some_us = pressure_total_us(text, "some");
+		usage->cpu_pressure_full_us = pressure_total_us(text, "full");
+	}
 	if (!file_read(driver->unified_root, path, "memory.pressure", text, sizeof(text))) {
 		usage->memory_pressure_some_us = pressure_total_us(text, "some");
 		usage->memory_pressure_full_us = pressure_total_us(text, "full");

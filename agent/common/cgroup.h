@@ -49,7 +49,8 @@ struct cgroup_usage {
 		memory_working_set_bytes; /* used less inactive file pages, as the kubelet counts */
 	uint64_t memory_major_faults;
 	uint64_t oom_kills;
-	uint64_t cpu_pressure_some_us; /* PSI totals */
+	uint64_t cpu_pressure_some_us; /* PSI totals; full of CPU since 5.13 */
+	uint64_t cpu_pressure_full_us;
 	uint64_t memory_pressure_some_us;
 	uint64_t memory_pressure_full_us;
 };

@@ -41,8 +41,9 @@ static double parse_duration_us(const char *text)
 static void show_line(const char *text, bool as_json)
 {
 	json_t *event;
-	long long time_us, latency_us, status, bytes, port, missed = 0;
+	long long time_us, status, bytes, port, missed = 0;
 	const char *pod, *method, *path, *peer, *protocol;
+	double latency_us;
 	struct tm local;
 	time_t seconds;
 
@@ -54,7 +55,7 @@ static void show_line(const char *text, bool as_json)
 	if (event && json_unpack(event, "{s:I}", "missed", &missed) == 0)
 		printf("(%lld events came faster than they were read)\n", missed);
 	else if (event &&
-		 json_unpack(event, "{s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:s}", "time_us",
+		 json_unpack(event, "{s:I, s:F, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:s}", "time_us",
 			 &time_us, "latency_us", &latency_us, "status", &status, "response_bytes",
 			 &bytes, "peer_port", &port, "pod", &pod, "method", &method, "path", &path,
 			 "peer", &peer, "protocol", &protocol) == 0) {
@@ -62,7 +63,7 @@ static void show_line(const char *text, bool as_json)
 		localtime_r(&seconds, &local);
 		printf("%02d:%02d:%02d.%06lld %10.3f ms  %3lld %-6s %-32s %-36s %s:%lld\n",
 			local.tm_hour, local.tm_min, local.tm_sec, time_us % 1000000,
-			(double)latency_us / 1000, status, method[0] ? method : protocol,
+			latency_us / 1000, status, method[0] ? method : protocol,
 			path[0] ? path : "*", pod, peer, port);
 	}
 	json_decref(event);

@@ -61,10 +61,12 @@ struct agent {
 	struct probes *probes;
 	pthread_mutex_t lock;
 	struct units units;
+	struct container **owners; /* by slot, max_slots of them; NULL: nobody's */
 	struct objective *objectives;
 	size_t objective_count;
 	struct agent_status status;
 	struct trace *trace;
+	unsigned int detail_level; /* enum detail_level */
 	struct reporter *reporter;
 	json_t *originals; /* owners' limits by cgroup path, as kept on disk */
 	atomic_bool stop;

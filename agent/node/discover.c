@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Units from the pods of this node, and the objectives that ask something of them. */
 #include "common/log.h"
-#include "node/agent.h"
+#include "node/detail.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -139,6 +139,7 @@ static void container_end(struct agent *agent, struct unit *unit, struct contain
 	log_info("unit=%s/%s pod=%s container=%s event=gone", unit->namespace, unit->service,
 		container->pod, container->name);
 	sample_last(agent, unit, container);
+	agent->owners[container->attachment.slot] = NULL;
 	probes_detach(agent->probes, &container->attachment);
 	actuate_forget(agent, container);
 	unit_drop_container(unit, container);
@@ -197,10 +198,8 @@ static void container_start(struct agent *agent, struct unit *unit, const json_t
 		return;
 	}
 	container->limit_since_us = monotonic_us();
-	probes_slot(agent->probes, container->attachment.slot)->objective_ns =
-		unit->has_objective ? (uint64_t)(unit->objective.latency_target_us * 1000) : 0;
-	probes_slot(agent->probes, container->attachment.slot)->trace_threshold_ns =
-		unit->trace_threshold_ns;
+	agent->owners[container->attachment.slot] = container;
+	detail_apply(agent, unit);
 	/* On disk before the first change. */
 	(void)actuate_save(agent);
 	container_join(agent, unit, container);
@@ -271,9 +270,7 @@ static void objective_apply(
 	unit->has_objective = objective != NULL;
 	if (objective)
 		unit->objective = *objective;
-	for (size_t i = 0; i < unit->container_count; i++)
-		probes_slot(agent->probes, unit->containers[i]->attachment.slot)->objective_ns =
-			objective ? (uint64_t)(objective->latency_target_us * 1000) : 0;
+	detail_apply(agent, unit);
 	if (!objective || objective->mode != OBJECTIVE_AUTO)
 		(void)actuate_restore(agent, unit);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ebbtide-agent: one a node. Sets up, ticks, leaves the node as it found it. */
 #include "common/log.h"
+#include "node/detail.h"
 #include "node/metrics.h"
 #include "node/report.h"
 #include "node/trace.h"
@@ -238,9 +239,20 @@ static void tick(struct agent *agent, uint64_t expirations, uint64_t *last_us)
 	agent->status.ticks_late += expirations > 1;
 	actuate_verify(agent);
 	sample_tick(agent, tick_s);
+	detail_tick(agent);
 	reporter_tick(agent);
 	silence_check(agent);
 	pthread_mutex_unlock(&agent->lock);
+}
+
+/* Events are taken in batches: each one waking the agent would cost more than it tells. */
+#define EVENTS_PAUSE_MS 50
+
+static void events_listen(int poll_fd, int event_fd, bool listen)
+{
+	struct epoll_event event = {.events = listen ? EPOLLIN : 0, .data.fd = event_fd};
+
+	(void)epoll_ctl(poll_fd, EPOLL_CTL_MOD, event_fd, &event);
 }
 
 static int loop(struct agent *agent, int signal_fd)
@@ -249,7 +261,7 @@ static int loop(struct agent *agent, int signal_fd)
 	int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
 	int poll_fd = epoll_create1(EPOLL_CLOEXEC);
 	int event_fd = probes_event_fd(agent->probes);
-	uint64_t last_us = monotonic_us();
+	uint64_t last_us = monotonic_us(), paused_us = 0;
 	struct epoll_event event;
 	int err = 0;
 
@@ -268,19 +280,26 @@ static int loop(struct agent *agent, int signal_fd)
 	}
 	while (!err) {
 		uint64_t expirations = 0;
+		int ready = epoll_wait(poll_fd, &event, 1, paused_us ? EVENTS_PAUSE_MS : -1);
 
-		if (epoll_wait(poll_fd, &event, 1, -1) < 0) {
-			if (errno != EINTR)
-				err = -errno;
-			continue;
+		if (ready < 0 && errno != EINTR)
+			err = -errno;
+		if (paused_us && monotonic_us() - paused_us >= EVENTS_PAUSE_MS * 1000) {
+			events_listen(poll_fd, event_fd, true);
+			paused_us = 0;
 		}
+		if (ready <= 0)
+			continue;
 		if (event.data.fd == signal_fd)
 			break;
 		if (event.data.fd == timer &&
 			read(timer, &expirations, sizeof(expirations)) == sizeof(expirations))
 			tick(agent, expirations, &last_us);
-		else if (event.data.fd == event_fd)
+		else if (event.data.fd == event_fd) {
 			(void)probes_consume(agent->probes);
+			events_listen(poll_fd, event_fd, false);
+			paused_us = monotonic_us();
+		}
 	}
 	close(timer);
 	close(poll_fd);
@@ -342,6 +361,9 @@ static int agent_open(struct agent *agent, const struct options *options)
 		log_err("error=\"%s\"", error);
 		return err;
 	}
+	agent->owners = calloc(agent->config.max_slots, sizeof(*agent->owners));
+	if (!agent->owners)
+		return -ENOMEM;
 	probes_set_handler(agent->probes, trace_event, agent);
 	return 0;
 }
@@ -363,6 +385,7 @@ static void containers_free(struct agent *agent)
 	}
 	free(agent->units.items);
 	free(agent->objectives);
+	free(agent->owners);
 }
 
 static void agent_close(struct agent *agent)

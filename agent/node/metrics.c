@@ -43,8 +43,17 @@ struct metrics {
 		"Sample taken to limit written, newest tick, microseconds.",                       \
 		status->action_latency_us)                                                         \
 	X("ebbtide_agent_events_lost_total", "counter",                                            \
-		"Slow requests for which the ring buffer had no room.",                            \
-		probes_events_lost(agent->probes))
+		"Requests to be told of and OOM kills for which the ring buffer had no room.",     \
+		probes_events_lost(agent->probes))                                                 \
+	X("ebbtide_agent_switches_lost_total", "counter",                                          \
+		"Slices of CPU time whose task was not seen to come.",                             \
+		probes_switches_lost(agent->probes))                                               \
+	X("ebbtide_agent_connections_lost_total", "counter",                                       \
+		"Connections on which the start of a message had to be found anew.",               \
+		probes_connections_lost(agent->probes))                                            \
+	X("ebbtide_agent_requests_untracked_total", "counter",                                     \
+		"Requests beyond what can be told apart on one connection.",                       \
+		probes_requests_untracked(agent->probes))
 
 #define UNIT_METRICS(X)                                                                            \
 	X("ebbtide_unit_requests_total", "counter", "Requests answered.", unit->total_requests)    \
@@ -57,19 +66,84 @@ struct metrics {
 	X("ebbtide_unit_latency_p99_us", "gauge", "p99 request latency of the last tick.",         \
 		unit->sample.latency_p99_us)                                                       \
 	X("ebbtide_unit_in_flight", "gauge", "Requests in flight.", unit->sample.in_flight)        \
+	X("ebbtide_unit_oldest_request_us", "gauge",                                               \
+		"Age of the oldest request in flight, microseconds.", unit->oldest_request_us)     \
 	X("ebbtide_unit_cpu_used_us_total", "counter", "CPU time used.", unit->total_used_us)      \
 	X("ebbtide_unit_cpu_allocated_us_total", "counter",                                        \
 		"CPU time set aside: the larger of limit and use.", unit->total_allocated_us)      \
 	X("ebbtide_unit_cpu_limit_millicores", "gauge", "CPU limit of one container.",             \
 		unit->sample.cpu_limit_millicores)                                                 \
+	X("ebbtide_unit_cpu_throttled_us_total", "counter",                                        \
+		"Time throttled by the CPU quota, microseconds.", unit->total_throttled_us)        \
+	X("ebbtide_unit_cpu_run_queue_us_total", "counter",                                        \
+		"Time tasks waited for a CPU, throttling included, microseconds.",                 \
+		unit->total_run_queue_us)                                                          \
 	X("ebbtide_unit_memory_used_bytes", "gauge", "Memory in use.",                             \
 		unit->sample.memory_used_bytes)                                                    \
+	X("ebbtide_unit_memory_working_set_bytes", "gauge",                                        \
+		"Memory in use less inactive file pages, as the kubelet counts.",                  \
+		unit->sample.memory_working_set_bytes)                                             \
+	X("ebbtide_unit_memory_peak_bytes", "gauge", "Highest use in the last tick.",              \
+		unit->sample.memory_peak_bytes)                                                    \
+	X("ebbtide_unit_memory_reclaim_us_total", "counter",                                       \
+		"Time tasks were stalled in reclaim, microseconds.", unit->total_reclaim_us)       \
 	X("ebbtide_unit_memory_limit_bytes", "gauge", "Memory limit of one container.",            \
 		unit->sample.memory_limit_bytes)                                                   \
 	X("ebbtide_unit_oom_kills_total", "counter", "OOM kills.", unit->total_oom_kills)          \
 	X("ebbtide_unit_violations_total", "counter", "Ticks over the objective.",                 \
 		unit->total_violations)                                                            \
 	X("ebbtide_unit_containers", "gauge", "Containers on this node.", unit->container_count)
+
+/* Boundaries are those of octaves, where the buckets of the kernel side have theirs as well. */
+static void histogram_write(struct prometheus *out, const char *metric, const char *labels,
+	const struct octaves *octaves, uint32_t step)
+{
+	char name[128], all[640];
+	uint64_t below = 0;
+
+	snprintf(name, sizeof(name), "%s_bucket", metric);
+	for (uint32_t octave = 0; octave <= HIST_OCTAVES; octave++) {
+		below += octaves->counts[octave];
+		if (octave == HIST_OCTAVES)
+			snprintf(all, sizeof(all), "%s,le=\"+Inf\"", labels);
+		else if (octave % step == 0)
+			snprintf(all, sizeof(all), "%s,le=\"%llu\"", labels,
+				(unsigned long long)hist_lower_us(HIST_LINEAR * (octave + 1)));
+		else
+			continue;
+		prometheus_sample(out, name, all, (double)below);
+	}
+	snprintf(name, sizeof(name), "%s_sum", metric);
+	prometheus_sample(out, name, labels, octaves->sum_us);
+	snprintf(name, sizeof(name), "%s_count", metric);
+	prometheus_sample(out, name, labels, (double)below);
+}
+
+/* What is looked at gets every second boundary, what is controlled by all of them. */
+#define LATENCY_STEP 1
+#define PART_STEP    2
+
+static void histograms_write(struct agent *agent, struct prometheus *out)
+{
+	char labels[512];
+
+#define HISTOGRAM(metric, text, field, step)                                                       \
+	prometheus_declare(out, metric, "histogram", text);                                        \
+	for (size_t i = 0; i < agent->units.count; i++) {                                          \
+		const struct unit *unit = agent->units.items[i];                                   \
+                                                                                                   \
+		snprintf(labels, sizeof(labels), "namespace=\"%s\",service=\"%s\"",                \
+			unit->namespace, unit->service);                                           \
+		histogram_write(out, metric, labels, &unit->field, step);                          \
+	}
+	HISTOGRAM("ebbtide_unit_request_latency_us",
+		"Time until a response's first byte, microseconds.", total_octaves, LATENCY_STEP)
+#define X(name, public, text)                                                                      \
+	HISTOGRAM("ebbtide_unit_" #public "_us", text, signals_total.name, PART_STEP)
+	SIGNAL_HISTOGRAMS(X)
+#undef X
+#undef HISTOGRAM
+}
 
 void metrics_write(struct agent *agent, struct prometheus *out)
 {
@@ -103,7 +177,13 @@ void metrics_write(struct agent *agent, struct prometheus *out)
 		prometheus_sample(out, metric, labels, (double)(value));                           \
 	}
 	UNIT_METRICS(X)
+#define SIGNAL(name, text)                                                                         \
+	X("ebbtide_unit_" #name "_total", "counter", text, unit->signals_total.name)
+	SIGNAL_COUNTERS(SIGNAL)
+	SIGNAL_PRESSURES(SIGNAL)
+#undef SIGNAL
 #undef X
+	histograms_write(agent, out);
 }
 
 static enum MHD_Result answer(struct MHD_Connection *connection, unsigned int status, char *text,

@@ -643,3 +643,13 @@ uint64_t probes_switches_lost(const struct probes *probes)
 {
 	return probes->control ? probes->control->switches_lost : 0;
 }
+
+uint64_t probes_connections_lost(const struct probes *probes)
+{
+	return probes->control ? probes->control->connections_lost : 0;
+}
+
+uint64_t probes_requests_untracked(const struct probes *probes)
+{
+	return probes->control ? probes->control->requests_untracked : 0;
+}

@@ -95,5 +95,8 @@ int probes_consume_throttles(struct probes *probes);
 uint64_t probes_events_lost(const struct probes *probes);
 /* Tasks that left a CPU without having been seen to come: their CPU time counts, their wait does not. */
 uint64_t probes_switches_lost(const struct probes *probes);
+/* Connections whose framing had to be found anew; requests that no room was left to follow. */
+uint64_t probes_connections_lost(const struct probes *probes);
+uint64_t probes_requests_untracked(const struct probes *probes);
 
 #endif

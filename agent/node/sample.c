@@ -19,18 +19,19 @@ void sample_note_limit(struct container *container)
 
 /* The kernel's files, for what BPF does not give: PSI, working set, and all of it until a slot is
  * tied to its task group. */
-static void container_read_files(struct agent *agent, struct container *container,
+static bool container_read_files(struct agent *agent, struct container *container,
 	struct slot *slot, struct cgroup_usage *usage)
 {
 	if (cgroup_read_usage(&agent->driver, container->path, usage))
-		return;
+		return false;
 	container->memory_working_set_bytes = usage->memory_working_set_bytes;
 	if (probes_slot_is_tied(slot))
-		return;
+		return true;
 	slot->throttled_ns = usage->throttled_us * 1000;
 	slot->periods = usage->periods;
 	slot->throttled_periods = usage->throttled_periods;
 	slot->memory_used_bytes = usage->memory_used_bytes;
+	return true;
 }
 
 #define TAKE(field, now)                                                                           \
@@ -41,16 +42,18 @@ static void container_read_files(struct agent *agent, struct container *containe
 	})
 
 static void container_sample(struct agent *agent, struct container *container,
-	struct sample *sample, uint32_t histogram[HIST_BUCKETS])
+	struct sample *sample, uint32_t histogram[HIST_BUCKETS], struct signals *signals)
 {
+	uint64_t requests_before = container->before.requests;
 	struct slot *slot = probes_slot(agent->probes, container->attachment.slot);
 	struct container_before *before = &container->before;
 	uint32_t latency[HIST_BUCKETS];
 	struct cgroup_usage usage = {0};
 	double allocated_us;
+	bool has_usage;
 	uint64_t peak;
 
-	container_read_files(agent, container, slot, &usage);
+	has_usage = container_read_files(agent, container, slot, &usage);
 	sample_note_limit(container);
 	allocated_us = container->limit_us_in_tick;
 	container->limit_us_in_tick = 0;
@@ -61,9 +64,13 @@ static void container_sample(struct agent *agent, struct container *container,
 		before->cpu_pressure_us = usage.cpu_pressure_some_us;
 		before->memory_pressure_us = usage.memory_pressure_some_us;
 		before->throttled_ns = slot->throttled_ns;
+		signals_start(&container->signals_before, &usage);
 		container->sampled = true;
 	}
 	sample->requests += TAKE(requests, slot->requests);
+	if (sample->tick_s > 0)
+		container->requests_per_s =
+			(double)(before->requests - requests_before) / sample->tick_s;
 	sample->requests_over += TAKE(requests_over, slot->requests_over);
 	sample->requests_failed += TAKE(requests_failed, slot->requests_failed);
 	sample->in_flight += slot->in_flight > 0 ? (double)slot->in_flight : 0;
@@ -71,8 +78,12 @@ static void container_sample(struct agent *agent, struct container *container,
 	sample->run_queue_us += TAKE(run_queue_ns, slot->run_queue_ns) / 1000;
 	sample->reclaim_us += TAKE(reclaim_ns, slot->reclaim_ns) / 1000;
 	sample->oom_kills += (uint32_t)TAKE(oom_kills, slot->oom_kills);
-	sample->cpu_pressure_us += TAKE(cpu_pressure_us, usage.cpu_pressure_some_us);
-	sample->memory_pressure_us += TAKE(memory_pressure_us, usage.memory_pressure_some_us);
+	/* A cgroup that is gone has no files. */
+	if (has_usage) {
+		sample->cpu_pressure_us += TAKE(cpu_pressure_us, usage.cpu_pressure_some_us);
+		sample->memory_pressure_us +=
+			TAKE(memory_pressure_us, usage.memory_pressure_some_us);
+	}
 	sample->memory_used_bytes += slot->memory_used_bytes;
 	peak = __atomic_exchange_n(&slot->memory_peak_bytes, 0, __ATOMIC_RELAXED);
 	sample->memory_peak_bytes +=
@@ -87,11 +98,12 @@ static void container_sample(struct agent *agent, struct container *container,
 			(double)used_us > allocated_us ? used_us : (uint64_t)allocated_us;
 	}
 	histogram_add(histogram, latency);
+	signals_take(signals, &container->signals_before, slot, has_usage ? &usage : NULL);
 }
 
 void sample_last(struct agent *agent, struct unit *unit, struct container *container)
 {
-	container_sample(agent, container, &unit->ended, unit->ended_latency);
+	container_sample(agent, container, &unit->ended, unit->ended_latency, &unit->ended_signals);
 	/* Gauges of a container that is gone say nothing of the next tick. */
 	unit->ended.containers = 0;
 	unit->ended.in_flight = 0;
@@ -122,11 +134,30 @@ static void unit_total(struct unit *unit, const struct sample *sample)
 	unit->total_failed += sample->requests_failed;
 	unit->total_used_us += sample->cpu_used_us;
 	unit->total_allocated_us += sample->cpu_allocated_us;
+	unit->total_throttled_us += sample->throttled_us;
+	unit->total_run_queue_us += sample->run_queue_us;
+	unit->total_reclaim_us += sample->reclaim_us;
 	unit->total_oom_kills += sample->oom_kills;
 	unit->total_ticks++;
 	if (unit->has_objective && sample_violates(sample, &unit->objective))
 		unit->total_violations++;
 	histogram_add(unit->total_latency, unit->latency);
+	octaves_add(&unit->total_octaves, unit->latency, HIST_BUCKETS);
+	signals_add(&unit->signals_total, &unit->signals);
+}
+
+static uint64_t unit_oldest_request_us(const struct agent *agent, const struct unit *unit)
+{
+	uint64_t now_ns = monotonic_us() * 1000, oldest_ns = 0;
+
+	for (size_t i = 0; i < unit->container_count; i++) {
+		uint64_t age_ns = slot_oldest_age_ns(
+			probes_slot(agent->probes, unit->containers[i]->attachment.slot), now_ns);
+
+		if (age_ns > oldest_ns)
+			oldest_ns = age_ns;
+	}
+	return oldest_ns / 1000;
 }
 
 static void unit_sample(struct agent *agent, struct unit *unit, double tick_s)
@@ -138,10 +169,14 @@ static void unit_sample(struct agent *agent, struct unit *unit, double tick_s)
 
 	sample.tick_s = tick_s;
 	memcpy(unit->latency, unit->ended_latency, sizeof(unit->latency));
+	unit->signals = unit->ended_signals;
 	memset(&unit->ended, 0, sizeof(unit->ended));
 	memset(unit->ended_latency, 0, sizeof(unit->ended_latency));
+	memset(&unit->ended_signals, 0, sizeof(unit->ended_signals));
 	for (size_t i = 0; i < unit->container_count; i++)
-		container_sample(agent, unit->containers[i], &sample, unit->latency);
+		container_sample(
+			agent, unit->containers[i], &sample, unit->latency, &unit->signals);
+	unit->oldest_request_us = unit_oldest_request_us(agent, unit);
 	unit_limits(unit, &sample);
 	sample.latency_p50_us = histogram_quantile_us(unit->latency, 0.50);
 	sample.latency_p95_us = histogram_quantile_us(unit->latency, 0.95);

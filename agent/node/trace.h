@@ -1,28 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Slow requests for people: the newest events as JSON lines, read by any number of readers at their
- * own pace. Bounded; a reader that is too slow is told how many lines it missed.
+ * Events for people. Lines go into one bounded ring of the node, from which any number of readers
+ * take those of their service at their own pace, each with its own choice; one that is too slow is
+ * told how many it missed. Beside it every unit keeps its exemplars: the newest request of each
+ * octave of latency, whether anyone reads or not.
+ *
+ * The agent's lock is held by the caller, except for trace_event(), which takes it.
  */
 #ifndef EBBTIDE_TRACE_H
 #define EBBTIDE_TRACE_H
 
 #include "node/agent.h"
 
+struct trace_reader;
+
 int trace_open(struct agent *agent);
 void trace_close(struct agent *agent);
 /* The ring buffer's handler; takes the agent's lock. */
 void trace_event(const union probes_event *event, void *agent);
-/*
- * Lines of one service after *cursor into @out, whole lines only; returns bytes, advances *cursor.
- * A cursor of 0 starts at the oldest kept.
- */
-size_t trace_read(struct trace *trace, const char *namespace, const char *service, uint64_t *cursor,
-	char *out, size_t size);
-/* Where a reader starts that wants only what comes. */
-uint64_t trace_newest(struct trace *trace);
 
-/* "GET" and "/path" of an HTTP/1 request's first bytes, query string dropped; "" when it is not. */
-void trace_parse_head(const uint8_t *head, size_t size, char *method, size_t method_size,
-	char *path, size_t path_size);
+/* A reader of what comes from now on; NULL: out of memory. Until it chooses, of all there is. */
+struct trace_reader *trace_reader_open(struct trace *trace, struct unit *unit);
+void trace_reader_close(struct trace *trace, struct trace_reader *reader);
+/*
+ * Choose: "slower_us 20000", "one_in 64", "errors 1"; several add up. "kept 1" goes back to the
+ * oldest line that is kept. -EINVAL, -ERANGE: nothing changes.
+ */
+int trace_reader_choose(struct trace *trace, struct trace_reader *reader, const char *text);
+/* Whole lines into @out; returns bytes, 0: nothing new. */
+size_t trace_reader_read(struct trace *trace, struct trace_reader *reader, char *out, size_t size);
+
+/* What all readers of @unit and the operator's own files want together. */
+struct trace_choice trace_wanted(const struct trace *trace, const struct unit *unit);
+/* One of the three from its text: -EINVAL, -ERANGE. For the operator's files as well. */
+int trace_choice_set(struct trace_choice *choice, const char *name, const char *text);
+
+/* The unit's exemplars as lines, by latency; free() it. NULL: none, or out of memory. */
+char *trace_exemplars(const struct unit *unit);
 
 #endif

@@ -4,9 +4,11 @@
 #include "node/tree.h"
 
 #include "common/log.h"
+#include "node/detail.h"
 #include "node/publish.h"
 #include "node/trace.h"
 #include "node/tree_files.h"
+#include "node/tree_trace.h"
 
 #include <errno.h>
 #include <fuse.h>
@@ -41,8 +43,7 @@ enum node_kind {
 	NODE_OBJECTIVE,
 	NODE_OBJECTIVE_FIELD,
 	NODE_TRACE,
-	NODE_TRACE_SLOWER,
-	NODE_TRACE_PIPE,
+	NODE_TRACE_FILE,
 };
 
 struct node {
@@ -131,10 +132,12 @@ static void node_unit(const struct path *path, struct node *node)
 	if (strcmp(name, "trace") == 0) {
 		if (!file)
 			node->kind = NODE_TRACE;
-		else if (strcmp(file, "slower_us") == 0)
-			node->kind = NODE_TRACE_SLOWER;
-		else if (strcmp(file, "pipe") == 0)
-			node->kind = NODE_TRACE_PIPE;
+		for (size_t i = 0; file && i < TREE_TRACE_FILES; i++) {
+			if (strcmp(tree_trace_names[i], file) == 0) {
+				node->kind = NODE_TRACE_FILE;
+				node->index = i;
+			}
+		}
 		return;
 	}
 	for (size_t i = 0; i < tree_unit_file_count && !file; i++) {
@@ -194,7 +197,13 @@ static bool node_is_directory(const struct node *node)
 
 static bool node_is_writable(const struct node *node)
 {
-	return node->kind == NODE_OBJECTIVE_FIELD || node->kind == NODE_TRACE_SLOWER;
+	return node->kind == NODE_OBJECTIVE_FIELD ||
+	       (node->kind == NODE_TRACE_FILE && tree_trace_is_writable(node->index));
+}
+
+static bool node_is_pipe(const struct node *node)
+{
+	return node->kind == NODE_TRACE_FILE && node->index == TREE_TRACE_PIPE;
 }
 
 static int tree_getattr(const char *path, struct stat *info, struct fuse_file_info *file)
@@ -220,7 +229,7 @@ static int tree_getattr(const char *path, struct stat *info, struct fuse_file_in
 	info->st_mode = S_IFREG | (node_is_writable(&node) ? 0644 : 0444);
 	info->st_nlink = 1;
 	/* As sysfs: a page, whatever the value's length. */
-	info->st_size = node.kind == NODE_TRACE_PIPE ? 0 : 4096;
+	info->st_size = node_is_pipe(&node) ? 0 : 4096;
 	return 0;
 }
 
@@ -287,8 +296,8 @@ static int tree_readdir(const char *path, void *buffer, fuse_fill_dir_t fill, of
 			fill(buffer, objective_fields[i], NULL, 0, 0);
 		break;
 	case NODE_TRACE:
-		fill(buffer, "slower_us", NULL, 0, 0);
-		fill(buffer, "pipe", NULL, 0, 0);
+		for (size_t i = 0; i < TREE_TRACE_FILES; i++)
+			fill(buffer, tree_trace_names[i], NULL, 0, 0);
 		break;
 	default:
 		list_units(agent, &node, buffer, fill);
@@ -337,10 +346,6 @@ static int node_show(const struct agent *agent, const struct node *node, char *o
 		if (!err)
 			strcat(out, "\n");
 		break;
-	case NODE_TRACE_SLOWER:
-		snprintf(out, size, "%llu\n",
-			(unsigned long long)node->unit->trace_threshold_ns / 1000);
-		break;
 	default:
 		err = -EISDIR;
 	}
@@ -349,74 +354,95 @@ static int node_show(const struct agent *agent, const struct node *node, char *o
 
 static int tree_open_file(const char *path, struct fuse_file_info *file)
 {
-	struct tree *tree = tree_self();
+	struct agent *agent = tree_self()->agent;
 	struct node node;
 	int err;
 
-	pthread_mutex_lock(&tree->agent->lock);
-	err = node_find(tree->agent, path, &node);
-	pthread_mutex_unlock(&tree->agent->lock);
-	if (err)
-		return err;
-	if ((file->flags & O_ACCMODE) != O_RDONLY && !node_is_writable(&node))
-		return -EACCES;
 	/* Values change by themselves: never from the page cache. */
 	file->direct_io = 1;
-	if (node.kind == NODE_TRACE_PIPE)
-		file->fh = trace_newest(tree->agent->trace) + 1;
+	pthread_mutex_lock(&agent->lock);
+	err = node_find(agent, path, &node);
+	if (!err && (file->flags & O_ACCMODE) != O_RDONLY && !node_is_writable(&node))
+		err = -EACCES;
+	if (!err && node_is_pipe(&node)) {
+		/* A stream: each open has its own place and its own choice. */
+		file->nonseekable = 1;
+		file->fh = (uintptr_t)trace_reader_open(agent->trace, node.unit);
+		err = file->fh ? 0 : -ENOMEM;
+	}
+	pthread_mutex_unlock(&agent->lock);
+	return err;
+}
+
+/* Also of a reader that was killed: what it wanted is not wanted any more. */
+static int tree_release(const char *path, struct fuse_file_info *file)
+{
+	struct agent *agent = tree_self()->agent;
+	struct node node;
+
+	if (!file->fh)
+		return 0;
+	pthread_mutex_lock(&agent->lock);
+	trace_reader_close(agent->trace, (struct trace_reader *)(uintptr_t)file->fh);
+	if (node_find(agent, path, &node) == 0 && node.unit)
+		detail_apply(agent, node.unit);
+	pthread_mutex_unlock(&agent->lock);
 	return 0;
+}
+
+/* What is shown from @offset on. */
+static int text_read(const char *text, off_t offset, char *buffer, size_t size)
+{
+	size_t length = strlen(text);
+
+	if ((size_t)offset >= length)
+		return 0;
+	if (size > length - (size_t)offset)
+		size = length - (size_t)offset;
+	memcpy(buffer, text + offset, size);
+	return (int)size;
 }
 
 static int tree_read(
 	const char *path, char *buffer, size_t size, off_t offset, struct fuse_file_info *file)
 {
 	struct agent *agent = tree_self()->agent;
-	char value[TREE_VALUE_MAX] = "";
+	char value[TREE_VALUE_MAX] = "", *text = NULL;
 	struct node node;
-	size_t length;
-	int err;
+	int result;
 
 	pthread_mutex_lock(&agent->lock);
-	err = node_find(agent, path, &node);
-	if (!err && node.kind == NODE_TRACE_PIPE) {
-		/* A stream: each open has its own place, whatever the offset; 0 bytes: nothing
-		 * new yet. */
-		uint64_t cursor = file->fh - 1;
-
-		length = trace_read(agent->trace, node.unit->namespace, node.unit->service, &cursor,
-			buffer, size);
-		file->fh = cursor + 1;
-		pthread_mutex_unlock(&agent->lock);
-		return (int)length;
+	result = node_find(agent, path, &node);
+	if (result) {
+		/* Gone meanwhile. */
+	} else if (node_is_pipe(&node)) {
+		/* Whatever the offset; 0 bytes: nothing new yet. */
+		result = (int)trace_reader_read(
+			agent->trace, (struct trace_reader *)(uintptr_t)file->fh, buffer, size);
+	} else if (node.kind == NODE_TRACE_FILE) {
+		text = tree_trace_show(node.unit, node.index);
+		result = text ? text_read(text, offset, buffer, size) : -ENOMEM;
+		free(text);
+	} else {
+		result = node_show(agent, &node, value, sizeof(value));
+		if (!result)
+			result = text_read(value, offset, buffer, size);
 	}
-	if (!err)
-		err = node_show(agent, &node, value, sizeof(value));
 	pthread_mutex_unlock(&agent->lock);
-	if (err)
-		return err;
-	length = strlen(value);
-	if ((size_t)offset >= length)
-		return 0;
-	if (size > length - (size_t)offset)
-		size = length - (size_t)offset;
-	memcpy(buffer, value + offset, size);
-	return (int)size;
+	return result;
 }
 
-static int slower_store(struct agent *agent, struct unit *unit, const char *text)
+static int trace_store(
+	struct agent *agent, const struct node *node, const char *text, struct fuse_file_info *file)
 {
-	char *end;
-	unsigned long long us = strtoull(text, &end, 10);
+	int err;
 
-	if (end == text || *end || text[0] == '-')
-		return -EINVAL;
-	if (us > HIST_MAX_US)
-		return -ERANGE;
-	unit->trace_threshold_ns = us * 1000;
-	for (size_t i = 0; i < unit->container_count; i++)
-		probes_slot(agent->probes, unit->containers[i]->attachment.slot)
-			->trace_threshold_ns = unit->trace_threshold_ns;
-	return 0;
+	if (!node_is_pipe(node))
+		return tree_trace_store(agent, node->unit, node->index, text);
+	err = trace_reader_choose(agent->trace, (struct trace_reader *)(uintptr_t)file->fh, text);
+	if (!err)
+		detail_apply(agent, node->unit);
+	return err;
 }
 
 static int tree_write(const char *path, const char *buffer, size_t size, off_t offset,
@@ -430,8 +456,7 @@ static int tree_write(const char *path, const char *buffer, size_t size, off_t o
 	struct node node;
 	int err;
 
-	(void)file;
-	if (offset != 0 || size >= sizeof(text))
+	if (size >= sizeof(text))
 		return -EINVAL;
 	while (length > 0 && (buffer[length - 1] == '\n' || buffer[length - 1] == ' '))
 		length--;
@@ -439,8 +464,10 @@ static int tree_write(const char *path, const char *buffer, size_t size, off_t o
 	text[length] = '\0';
 	pthread_mutex_lock(&agent->lock);
 	err = node_find(agent, path, &node);
-	if (!err && node.kind == NODE_TRACE_SLOWER)
-		err = slower_store(agent, node.unit, text);
+	if (!err && offset != 0 && !node_is_pipe(&node))
+		err = -EINVAL;
+	if (!err && node.kind == NODE_TRACE_FILE)
+		err = trace_store(agent, &node, text, file);
 	if (!err && node.kind == NODE_OBJECTIVE_FIELD) {
 		publish_start(node.unit, &objective);
 		err = objective_set(&objective, objective_fields[node.index], text);
@@ -472,6 +499,7 @@ static const struct fuse_operations tree_operations = {
 	.getattr = tree_getattr,
 	.readdir = tree_readdir,
 	.open = tree_open_file,
+	.release = tree_release,
 	.read = tree_read,
 	.write = tree_write,
 	.truncate = tree_truncate,

@@ -47,6 +47,8 @@ SHOW_AGENT(baseline_returns, "%" PRIu64, agent->status.baseline_returns)
 SHOW_AGENT(action_latency_us, "%" PRIu64, agent->status.action_latency_us)
 SHOW_AGENT(events_lost, "%" PRIu64, probes_events_lost(agent->probes))
 SHOW_AGENT(switches_lost, "%" PRIu64, probes_switches_lost(agent->probes))
+SHOW_AGENT(connections_lost, "%" PRIu64, probes_connections_lost(agent->probes))
+SHOW_AGENT(requests_untracked, "%" PRIu64, probes_requests_untracked(agent->probes))
 SHOW_AGENT(units, "%zu", agent->units.count)
 
 #define AGENT_FILE(name)                                                                           \
@@ -76,6 +78,8 @@ const struct tree_agent_file tree_agent_files[] = {
 	AGENT_FILE(action_latency_us),
 	AGENT_FILE(events_lost),
 	AGENT_FILE(switches_lost),
+	AGENT_FILE(connections_lost),
+	AGENT_FILE(requests_untracked),
 	AGENT_FILE(units),
 };
 const size_t tree_agent_file_count = sizeof(tree_agent_files) / sizeof(tree_agent_files[0]);
@@ -104,13 +108,11 @@ SHOW_UNIT(cpu_used_total_us, "%" PRIu64, unit->total_used_us)
 SHOW_UNIT(cpu_allocated_total_us, "%" PRIu64, unit->total_allocated_us)
 SHOW_UNIT(cpu_throttled_us, "%" PRIu64, unit->sample.throttled_us)
 SHOW_UNIT(cpu_run_queue_us, "%" PRIu64, unit->sample.run_queue_us)
-SHOW_UNIT(cpu_pressure_us, "%" PRIu64, unit->sample.cpu_pressure_us)
 SHOW_UNIT(memory_used_bytes, "%" PRIu64, unit->sample.memory_used_bytes)
 SHOW_UNIT(memory_peak_bytes, "%" PRIu64, unit->sample.memory_peak_bytes)
 SHOW_UNIT(memory_working_set_bytes, "%" PRIu64, unit->sample.memory_working_set_bytes)
 SHOW_UNIT(memory_limit_bytes, "%" PRIu64, unit->sample.memory_limit_bytes)
 SHOW_UNIT(memory_declared_bytes, "%" PRIu64, unit_declared_bytes(unit))
-SHOW_UNIT(memory_pressure_us, "%" PRIu64, unit->sample.memory_pressure_us)
 SHOW_UNIT(memory_reclaim_us, "%" PRIu64, unit->sample.reclaim_us)
 SHOW_UNIT(oom_kills_total, "%" PRIu64, unit->total_oom_kills)
 SHOW_UNIT(containers, "%zu", unit->container_count)
@@ -123,11 +125,34 @@ SHOW_UNIT(last_rule, "%s", dash(unit->rule))
 SHOW_UNIT(last_why, "%s", dash(unit->why))
 SHOW_UNIT(actions_cpu_total, "%" PRIu64, unit->actions_cpu)
 SHOW_UNIT(actions_memory_total, "%" PRIu64, unit->actions_memory)
+SHOW_UNIT(oldest_request_us, "%" PRIu64, unit->oldest_request_us)
+
+#define X(name, text) SHOW_UNIT(name##_total, "%" PRIu64, unit->signals_total.name)
+SIGNAL_COUNTERS(X)
+#undef X
+#define X(name, text) SHOW_UNIT(name, "%" PRIu64, unit->signals.name)
+SIGNAL_PRESSURES(X)
+#undef X
+#define X(name, public, text)                                                                      \
+	SHOW_UNIT(public##_p50_us, "%.0f", signals_quantile_us(unit->signals.name, 0.50))          \
+	SHOW_UNIT(public##_p99_us, "%.0f", signals_quantile_us(unit->signals.name, 0.99))
+SIGNAL_HISTOGRAMS(X)
+#undef X
 
 #define UNIT_FILE(name)                                                                            \
 	{                                                                                          \
 #name, unit_##name                                                                 \
 	}
+/* The signals' tables, and what else is of the slots alone. */
+#define COUNTER_FILE(name, text)	    UNIT_FILE(name##_total),
+#define PRESSURE_FILE(name, text)	    UNIT_FILE(name),
+#define HISTOGRAM_FILES(name, public, text) UNIT_FILE(public##_p50_us), UNIT_FILE(public##_p99_us),
+#define SIGNAL_FILES                                                                               \
+	SIGNAL_COUNTERS(COUNTER_FILE)                                                              \
+	SIGNAL_PRESSURES(PRESSURE_FILE)                                                            \
+	SIGNAL_HISTOGRAMS(HISTOGRAM_FILES)                                                         \
+	UNIT_FILE(oldest_request_us)
+
 const struct tree_unit_file tree_unit_files[] = {
 	UNIT_FILE(latency_p50_us),
 	UNIT_FILE(latency_p95_us),
@@ -147,13 +172,11 @@ const struct tree_unit_file tree_unit_files[] = {
 	UNIT_FILE(cpu_allocated_total_us),
 	UNIT_FILE(cpu_throttled_us),
 	UNIT_FILE(cpu_run_queue_us),
-	UNIT_FILE(cpu_pressure_us),
 	UNIT_FILE(memory_used_bytes),
 	UNIT_FILE(memory_peak_bytes),
 	UNIT_FILE(memory_working_set_bytes),
 	UNIT_FILE(memory_limit_bytes),
 	UNIT_FILE(memory_declared_bytes),
-	UNIT_FILE(memory_pressure_us),
 	UNIT_FILE(memory_reclaim_us),
 	UNIT_FILE(oom_kills_total),
 	UNIT_FILE(containers),
@@ -166,5 +189,6 @@ const struct tree_unit_file tree_unit_files[] = {
 	UNIT_FILE(last_why),
 	UNIT_FILE(actions_cpu_total),
 	UNIT_FILE(actions_memory_total),
+	SIGNAL_FILES,
 };
 const size_t tree_unit_file_count = sizeof(tree_unit_files) / sizeof(tree_unit_files[0]);

@@ -62,6 +62,7 @@ void units_remove(struct units *units, struct unit *unit)
 		if (units->items[i] != unit)
 			continue;
 		units->items[i] = units->items[--units->count];
+		free(unit->exemplars);
 		free(unit->containers);
 		free(unit);
 		return;
@@ -84,6 +85,7 @@ int unit_add_container(struct unit *unit, struct container *container)
 	if (!containers)
 		return -ENOMEM;
 	unit->containers = containers;
+	container->unit = unit;
 	containers[unit->container_count++] = container;
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include "common/objective.h"
 #include "common/state.h"
 #include "node/probes.h"
+#include "node/signals.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -33,7 +34,10 @@ struct container_before {
 	uint32_t latency[HIST_BUCKETS];
 };
 
+struct unit;
+
 struct container {
+	struct unit *unit;
 	char pod[UNIT_NAME_MAX];
 	char pod_uid[64];
 	char name[64];
@@ -41,15 +45,28 @@ struct container {
 	char path[CGROUP_PATH_MAX];
 	struct probes_attachment attachment;
 	struct container_before before;
+	struct signals signals_before;
 	struct cgroup_limits original; /* the owner's, to be restored */
 	struct cgroup_limits current;  /* as last written or read */
 	struct cgroup_limits asked;    /* of the kubelet, by pods/resize; not yet seen */
 	double limit_us_in_tick;       /* quota x time of this tick, for the allocation */
 	uint64_t limit_since_us;       /* CLOCK_MONOTONIC of the newest change */
 	uint64_t memory_working_set_bytes;
-	bool sampled; /* before is valid */
-	bool seen;    /* mark and sweep of discovery */
+	double requests_per_s; /* in the newest tick */
+	uint32_t sole_process; /* the only one; 0: not known, none or several */
+	uint64_t sole_seen_us; /* when that was looked up */
+	bool sampled;	       /* before is valid */
+	bool seen;	       /* mark and sweep of discovery */
 };
+
+/* Which requests someone wants told of one by one; all zero: none. */
+struct trace_choice {
+	uint64_t slower_us; /* at least this slow; 0: not for that */
+	uint64_t one_in;    /* one in so many, whatever its latency; 0: none */
+	bool errors;	    /* HTTP 5xx, gRPC errors, no answer */
+};
+
+struct trace_exemplar;
 
 struct unit {
 	char namespace[64];
@@ -65,6 +82,8 @@ struct unit {
 	float state[STATE_SIZE];
 	float previous_state[STATE_SIZE];
 	uint32_t latency[HIST_BUCKETS];
+	struct signals signals;
+	uint64_t oldest_request_us; /* in flight */
 	bool has_state;
 	bool has_previous;
 	float reward;
@@ -84,15 +103,24 @@ struct unit {
 	uint64_t total_failed;
 	uint64_t total_used_us;
 	uint64_t total_allocated_us;
+	uint64_t total_throttled_us;
+	uint64_t total_run_queue_us;
+	uint64_t total_reclaim_us;
 	uint64_t total_oom_kills;
 	uint64_t total_ticks;
 	uint64_t total_violations;
 	uint32_t total_latency[HIST_BUCKETS];
-	uint64_t trace_threshold_ns;
+	struct octaves total_octaves; /* of it, without its wrap */
+	struct signals_total signals_total;
+
+	struct trace_choice trace;	  /* the operator's, for as long as the agent runs */
+	uint64_t trace_lines;		  /* ever written */
+	struct trace_exemplar *exemplars; /* one an octave; NULL: none yet */
 
 	/* Of containers that ended since the last tick: counted in the next one. */
 	struct sample ended;
 	uint32_t ended_latency[HIST_BUCKETS];
+	struct signals ended_signals;
 };
 
 struct units {

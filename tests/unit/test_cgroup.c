@@ -272,6 +272,7 @@ static void test_v2_usage_is_read(void **state)
 	assert_int_equal(usage.memory_major_faults, 3);
 	assert_int_equal(usage.oom_kills, 4);
 	assert_int_equal(usage.cpu_pressure_some_us, 1111);
+	assert_int_equal(usage.cpu_pressure_full_us, 22);
 	assert_int_equal(usage.memory_pressure_some_us, 333);
 	assert_int_equal(usage.memory_pressure_full_us, 44);
 }
@@ -357,6 +358,8 @@ static void test_hybrid_usage_comes_from_three_trees(void **state)
 	assert_int_equal(usage.memory_major_faults, 6);
 	assert_int_equal(usage.oom_kills, 1);
 	assert_int_equal(usage.cpu_pressure_some_us, 77);
+	/* Before 5.13 the CPU's file has no second line. */
+	assert_int_equal(usage.cpu_pressure_full_us, 0);
 }
 
 static void test_a_cgroup_is_made_in_every_tree_and_removed_again(void **state)
