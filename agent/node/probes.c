@@ -585,17 +585,6 @@ uint64_t slot_oldest_age_ns(const struct slot *slot, uint64_t now_ns)
 	return 0;
 }
 
-uint32_t slot_age_shift(uint64_t target_ns)
-{
-	uint32_t shift = 10;
-
-	if (!target_ns)
-		return AGE_SHIFT_DEFAULT;
-	while (shift < 34 && (uint64_t)AGE_BUCKETS << shift < 4 * target_ns)
-		shift++;
-	return shift;
-}
-
 bool probes_sees_requests(const struct probes *probes)
 {
 	return probes->requests != NULL;

@@ -77,8 +77,6 @@ int probes_look(struct probes *probes, uint32_t slot);
 #define AGE_SHIFT_DEFAULT 20
 /* Age of the oldest request in flight, to half a bucket's width; 0: none, or too young to tell. */
 uint64_t slot_oldest_age_ns(const struct slot *slot, uint64_t now_ns);
-/* The age_shift for a latency target: a bucket of a 16th to a 32nd of it, four times it in all. */
-uint32_t slot_age_shift(uint64_t target_ns);
 
 /* Whether requests are counted at all on this kernel: without them there is no objective to hold. */
 bool probes_sees_requests(const struct probes *probes);

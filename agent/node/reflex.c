@@ -28,7 +28,7 @@ struct entry {
 	uint32_t epoch;
 	int fd; /* the quota's file, -1 while there is no allowance */
 	const char *path;
-	struct budget_share *share;
+	struct spare_share *share;
 	struct allowance allowance;
 	double target_us;
 	int64_t declared_us;
@@ -61,7 +61,7 @@ struct reflex {
 	uint32_t max_slots;
 	uint32_t *watched; /* slots */
 	uint32_t watched_count;
-	struct budget budget;
+	struct spare budget;
 	uint64_t idle_before_ns; /* of the node, at the last tick */
 	uint64_t tick_before_ns;
 	struct reflex_event events[EVENTS_KEPT];
@@ -134,7 +134,7 @@ static int look(struct reflex *reflex, uint32_t slot, struct refill_seen *seen)
 	account = refill_look(&entry->state, &entry->terms, seen);
 	if (account.is_closed) {
 		entry->counts.over_limit_us += account.over_limit_ns / 1000;
-		budget_return(&reflex->budget, entry->share, account.unused_ns, seen->now_ns);
+		spare_return(&reflex->budget, entry->share, account.unused_ns, seen->now_ns);
 	}
 	return 0;
 }
@@ -195,9 +195,9 @@ static struct refill_decision refill(
 	int64_t quota_us = is_whole ? entry->quota_us : (int64_t)(grant_ns / 1000);
 	int err;
 
-	if (!budget_take(&reflex->budget, entry->share, grant_ns, seen->now_ns))
+	if (!spare_take(&reflex->budget, entry->share, grant_ns, seen->now_ns))
 		return refill_refuse(
-			&entry->terms, seen, REFILL_budget, budget_renewed_ns(seen->now_ns));
+			&entry->terms, seen, REFILL_budget, spare_renewed_ns(seen->now_ns));
 	/* Whoever is traced gets to know which request it was for. */
 	if (kernel->trace_threshold_ns || kernel->trace_mask)
 		kernel->refilled_age = (seen->now_ns - seen->oldest_ns) >> (kernel->age_shift & 63);
@@ -206,7 +206,7 @@ static struct refill_decision refill(
 	err = cgroup_refill(reflex->driver, entry->fd, quota_us, entry->period_us);
 	done_ns = now_ns();
 	if (err) {
-		budget_return(&reflex->budget, entry->share, grant_ns, done_ns);
+		spare_return(&reflex->budget, entry->share, grant_ns, done_ns);
 		return refill_refuse(&entry->terms, seen, REFILL_failed, 0);
 	}
 	refill_done(&entry->state, seen, grant_ns, done_ns);
@@ -533,10 +533,10 @@ void reflex_tick(struct reflex *reflex)
 		idle >= reflex->idle_before_ns) {
 		uint64_t elapsed_ns = time_ns - reflex->tick_before_ns;
 		/* Of the newest second; a tick may be another length. */
-		double refilled_ns = (double)budget_spent_ns(&reflex->budget, time_ns) *
+		double refilled_ns = (double)spare_spent_ns(&reflex->budget, time_ns) *
 				     (double)elapsed_ns / (double)SECOND_NS;
 
-		reflex->budget.rate_ns = budget_spare_ns(
+		reflex->budget.rate_ns = spare_rate_ns(
 			idle - reflex->idle_before_ns, (uint64_t)refilled_ns, elapsed_ns);
 	}
 	reflex->idle_before_ns = idle;
@@ -556,14 +556,14 @@ void reflex_status(struct reflex *reflex, struct reflex_status *status)
 	status->is_on = reflex->is_on;
 	status->watched = reflex->watched_count;
 	status->budget_ns = reflex->budget.rate_ns;
-	status->spent_ns = budget_spent_ns(&reflex->budget, now_ns());
+	status->spent_ns = spare_spent_ns(&reflex->budget, now_ns());
 	pthread_mutex_unlock(&reflex->lock);
 	if (clock_gettime(reflex->cpu_clock, &used) == 0)
 		status->cpu_ns = (uint64_t)used.tv_sec * SECOND_NS + (uint64_t)used.tv_nsec;
 }
 
-void reflex_enter(struct reflex *reflex, uint32_t slot, const char *path,
-	struct budget_share *share, const struct cgroup_limits *limits)
+void reflex_enter(struct reflex *reflex, uint32_t slot, const char *path, struct spare_share *share,
+	const struct cgroup_limits *limits)
 {
 	struct entry *entry;
 
@@ -594,12 +594,12 @@ void reflex_leave(struct reflex *reflex, uint32_t slot)
 	pthread_mutex_unlock(&reflex->lock);
 }
 
-void reflex_forget_share(struct reflex *reflex, struct budget_share *share)
+void reflex_forget_share(struct reflex *reflex, struct spare_share *share)
 {
 	if (!reflex)
 		return;
 	pthread_mutex_lock(&reflex->lock);
-	budget_leave(&reflex->budget, share);
+	spare_leave(&reflex->budget, share);
 	pthread_mutex_unlock(&reflex->lock);
 }
 

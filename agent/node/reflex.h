@@ -12,9 +12,9 @@
 
 #include "common/cgroup.h"
 #include "common/histogram.h"
-#include "node/budget.h"
 #include "node/probes.h"
 #include "node/refill.h"
+#include "node/spare.h"
 
 #define REFLEX_PRIORITY_MAX 99
 
@@ -80,10 +80,10 @@ void reflex_status(struct reflex *reflex, struct reflex_status *status);
  * A container joins, with its slot given out; @path and @share (its unit's) must stay until
  * reflex_leave(), which comes before the slot is taken back.
  */
-void reflex_enter(struct reflex *reflex, uint32_t slot, const char *path,
-	struct budget_share *share, const struct cgroup_limits *limits);
+void reflex_enter(struct reflex *reflex, uint32_t slot, const char *path, struct spare_share *share,
+	const struct cgroup_limits *limits);
 void reflex_leave(struct reflex *reflex, uint32_t slot);
-void reflex_forget_share(struct reflex *reflex, struct budget_share *share);
+void reflex_forget_share(struct reflex *reflex, struct spare_share *share);
 
 /*
  * Around every other write of the container's quota: no refill comes between, and what the write

@@ -5,6 +5,7 @@
  */
 #include "common/cgroup.h"
 #include "common/log.h"
+#include "node/detail.h"
 #include "node/reflex.h"
 
 #include <arpa/inet.h>
@@ -31,10 +32,10 @@
 #define UNITS	  2
 #define CLIENTS	  8
 
-struct unit {
+struct workload {
 	char path[CGROUP_PATH_MAX];
 	struct probes_attachment attachment;
-	struct budget_share share;
+	struct spare_share share;
 	struct cgroup_limits limits;
 	uint16_t port;
 	pid_t pids[4];
@@ -45,7 +46,7 @@ struct fixture {
 	struct cgroup_driver driver;
 	struct probes *probes;
 	struct reflex *reflex;
-	struct unit units[UNITS];
+	struct workload units[UNITS];
 	int unit_count;
 	int connections[CLIENTS * 2];
 	int connection_count;
@@ -79,15 +80,15 @@ static void reflex_start(struct fixture *f, uint32_t budget_millicores, uint32_t
 	assert_int_equal(reflex_open(&f->reflex, f->probes, &f->driver, SLOTS, &config), 0);
 }
 
-static struct slot *slot_of(struct fixture *f, const struct unit *unit)
+static struct slot *slot_of(struct fixture *f, const struct workload *unit)
 {
 	return probes_slot(f->probes, unit->attachment.slot);
 }
 
 /* A container with a quota and an objective. */
-static struct unit *unit_start(struct fixture *f, int64_t quota_us, double target_us)
+static struct workload *unit_start(struct fixture *f, int64_t quota_us, double target_us)
 {
-	struct unit *unit = &f->units[f->unit_count++];
+	struct workload *unit = &f->units[f->unit_count++];
 	struct slot *slot;
 
 	snprintf(unit->path, sizeof(unit->path), "%s/%d-%d", GROUP, getpid(), f->unit_count);
@@ -97,7 +98,7 @@ static struct unit *unit_start(struct fixture *f, int64_t quota_us, double targe
 	assert_int_equal(cgroup_read_limits(&f->driver, unit->path, &unit->limits), 0);
 	slot = slot_of(f, unit);
 	slot->objective_ns = (uint64_t)(target_us * 1000);
-	slot->age_shift = slot_age_shift(slot->objective_ns);
+	slot->age_shift = detail_age_shift(target_us);
 	reflex_enter(f->reflex, unit->attachment.slot, unit->path, &unit->share, &unit->limits);
 	return unit;
 }
@@ -122,7 +123,7 @@ static int teardown(void **state)
 	for (int i = 0; i < f->connection_count; i++)
 		close(f->connections[i]);
 	for (int i = 0; i < f->unit_count; i++) {
-		struct unit *unit = &f->units[i];
+		struct workload *unit = &f->units[i];
 
 		for (int k = 0; k < unit->pid_count; k++) {
 			kill(unit->pids[k], SIGKILL);
@@ -143,7 +144,8 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void child_start(struct fixture *f, struct unit *unit, void (*body)(void *), void *argument)
+static void child_start(
+	struct fixture *f, struct workload *unit, void (*body)(void *), void *argument)
 {
 	pid_t pid = fork();
 
@@ -218,7 +220,7 @@ static void serve(void *argument)
 	}
 }
 
-static void server_start(struct fixture *f, struct unit *unit, struct server *server)
+static void server_start(struct fixture *f, struct workload *unit, struct server *server)
 {
 	if (!shared)
 		shared =
@@ -232,7 +234,7 @@ static void server_start(struct fixture *f, struct unit *unit, struct server *se
 }
 
 /* A request that is on its way; the connection is closed at the end of the test. */
-static int request_send(struct fixture *f, const struct unit *unit)
+static int request_send(struct fixture *f, const struct workload *unit)
 {
 	static const char request[] = "GET /work HTTP/1.1\r\nHost: a\r\n\r\n";
 	struct sockaddr_in address = {.sin_family = AF_INET,
@@ -257,7 +259,7 @@ static void answers_await(struct fixture *f)
 	f->connection_count = 0;
 }
 
-static void allow(struct fixture *f, struct unit *unit, double trigger, uint32_t refills,
+static void allow(struct fixture *f, struct workload *unit, double trigger, uint32_t refills,
 	double ceiling_millicores, uint64_t expires_ns)
 {
 	struct allowance allowance = {.trigger_age_share = trigger,
@@ -268,7 +270,7 @@ static void allow(struct fixture *f, struct unit *unit, double trigger, uint32_t
 		(double)slot_of(f, unit)->objective_ns / 1000, 10 * PERIOD_US, expires_ns);
 }
 
-static struct cgroup_usage usage_of(struct fixture *f, const struct unit *unit)
+static struct cgroup_usage usage_of(struct fixture *f, const struct workload *unit)
 {
 	struct cgroup_usage usage;
 
@@ -276,7 +278,7 @@ static struct cgroup_usage usage_of(struct fixture *f, const struct unit *unit)
 	return usage;
 }
 
-static void wait_used_us(struct fixture *f, const struct unit *unit, uint64_t used_us)
+static void wait_used_us(struct fixture *f, const struct workload *unit, uint64_t used_us)
 {
 	for (int i = 0; i < 1000 && usage_of(f, unit).cpu_used_us < used_us; i++)
 		sleep_ms(10);
@@ -314,7 +316,7 @@ static void test_a_look_tells_what_the_kernels_files_tell(void **state)
 {
 	struct fixture *f = *state;
 	struct cgroup_usage usage;
-	struct unit *unit;
+	struct workload *unit;
 	struct slot *slot;
 	uint64_t before_us;
 
@@ -351,7 +353,7 @@ static void test_a_look_tells_what_the_kernels_files_tell(void **state)
 static uint64_t over_the_objective(struct fixture *f, bool is_allowed)
 {
 	struct server server = {.cpu_us = 5000};
-	struct unit *unit;
+	struct workload *unit;
 
 	reflex_start(f, 2000, 100);
 	unit = unit_start(f, 10000, 200000);
@@ -416,10 +418,10 @@ static void test_a_refill_tells_of_itself(void **state)
 }
 
 /* A unit that always wants CPU, and has a request in flight that never ends. */
-static struct unit *insatiable(struct fixture *f, int64_t quota_us)
+static struct workload *insatiable(struct fixture *f, int64_t quota_us)
 {
 	static struct server server = {.is_silent = true};
-	struct unit *unit = unit_start(f, quota_us, 20000);
+	struct workload *unit = unit_start(f, quota_us, 20000);
 
 	server_start(f, unit, &server);
 	request_send(f, unit);
@@ -433,7 +435,7 @@ static void test_no_unit_gets_more_than_its_allowance(void **state)
 	struct cgroup_usage before, after;
 	struct reflex_counts counts;
 	uint64_t periods, used_us, most_us;
-	struct unit *unit;
+	struct workload *unit;
 
 	reflex_start(f, 2000, UINT32_MAX);
 	unit = insatiable(f, 10000);
@@ -467,7 +469,7 @@ static void test_a_smaller_last_refill_leaves_the_quota_as_it_was(void **state)
 	struct fixture *f = *state;
 	struct cgroup_limits limits;
 	int64_t lowest_us = 10000;
-	struct unit *unit;
+	struct workload *unit;
 
 	reflex_start(f, 2000, UINT32_MAX);
 	unit = insatiable(f, 10000);
@@ -489,7 +491,7 @@ static void test_a_unit_without_requests_is_never_refilled(void **state)
 {
 	struct fixture *f = *state;
 	struct reflex_status status;
-	struct unit *unit;
+	struct workload *unit;
 	uint64_t looks;
 
 	reflex_start(f, 2000, 100);
@@ -512,7 +514,7 @@ static void test_nothing_is_polled_while_nothing_is_throttled(void **state)
 	struct fixture *f = *state;
 	struct server server = {.cpu_us = 200};
 	struct reflex_status before, after;
-	struct unit *unit;
+	struct workload *unit;
 
 	reflex_start(f, 2000, 100);
 	unit = unit_start(f, 80000, 20000);
@@ -534,7 +536,7 @@ static void test_an_allowance_expires(void **state)
 {
 	struct fixture *f = *state;
 	uint64_t refills;
-	struct unit *unit;
+	struct workload *unit;
 
 	reflex_start(f, 2000, UINT32_MAX);
 	unit = insatiable(f, 10000);
@@ -552,7 +554,7 @@ static void test_an_allowance_expires(void **state)
 static void test_refills_that_help_nobody_end(void **state)
 {
 	struct fixture *f = *state;
-	struct unit *unit;
+	struct workload *unit;
 
 	reflex_start(f, 2000, 5);
 	unit = insatiable(f, 10000);
@@ -573,7 +575,7 @@ static void test_two_units_share_the_nodes_budget(void **state)
 {
 	struct fixture *f = *state;
 	struct reflex_counts counts[UNITS];
-	struct unit *units[UNITS];
+	struct workload *units[UNITS];
 	uint64_t sum_us = 0;
 
 	reflex_start(f, 100, UINT32_MAX);
@@ -602,7 +604,7 @@ static void test_the_nodes_switch_ends_it(void **state)
 {
 	struct fixture *f = *state;
 	uint64_t refills;
-	struct unit *unit;
+	struct workload *unit;
 
 	reflex_start(f, 2000, UINT32_MAX);
 	unit = insatiable(f, 10000);
@@ -636,7 +638,7 @@ static void test_a_new_limit_is_used_by_the_next_refill(void **state)
 {
 	struct fixture *f = *state;
 	struct reflex_counts counts;
-	struct unit *unit;
+	struct workload *unit;
 	uint32_t slot;
 
 	reflex_start(f, 2000, UINT32_MAX);
@@ -661,7 +663,7 @@ static void test_a_burst_and_its_quota_are_written_in_an_order_the_kernel_takes(
 {
 	struct fixture *f = *state;
 	struct cgroup_limits limits, now;
-	struct unit *unit = unit_start(f, 50000, 20000);
+	struct workload *unit = unit_start(f, 50000, 20000);
 	static const int64_t steps[][2] = {
 		{50000, 50000}, {10000, 10000}, {80000, 40000}, {20000, 0}, {90000, 90000}};
 

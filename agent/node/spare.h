@@ -11,25 +11,25 @@
  * after everyone else's part. Who has tokens but finds the second full is first in line: the others
  * leave room for it, so that no unit waits much longer than a second.
  */
-#ifndef EBBTIDE_BUDGET_H
-#define EBBTIDE_BUDGET_H
+#ifndef EBBTIDE_SPARE_H
+#define EBBTIDE_SPARE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BUDGET_SLOTS   11
-#define BUDGET_SLOT_NS 100000000ULL
+#define SPARE_SLOTS   11
+#define SPARE_SLOT_NS 100000000ULL
 
-struct budget_window {
+struct spare_window {
 	uint64_t newest; /* number of the newest slot since time 0 */
-	uint64_t ns[BUDGET_SLOTS];
+	uint64_t ns[SPARE_SLOTS];
 };
 
 /* A unit's part; embed it where the unit is, zero-initialised. */
-struct budget_share {
-	struct budget_window spent;
-	struct budget_window asked; /* refused or not */
-	double demand_ns;	    /* asked in a second, at its recent highest */
+struct spare_share {
+	struct spare_window spent;
+	struct spare_window asked; /* refused or not */
+	double demand_ns;	   /* asked in a second, at its recent highest */
 	double tokens_ns;
 	uint64_t renewed_ns; /* demand and tokens are of this moment */
 	uint64_t ask_ns;     /* the newest */
@@ -37,31 +37,31 @@ struct budget_share {
 	uint64_t
 		waiting_ns; /* asked for, had the tokens, no room in the second; 0: does not wait */
 	uint64_t waiting_since_ns;
-	struct budget_share *next;
+	struct spare_share *next;
 	bool is_listed;
 };
 
 /* Zero-initialise: a rate of 0 allows nothing. */
-struct budget {
+struct spare {
 	uint64_t rate_ns; /* CPU time a second */
-	struct budget_window spent;
-	struct budget_share *first;
+	struct spare_window spent;
+	struct spare_share *first;
 };
 
 /* Ask for @ns now; true, and spent, when there is room for all of it. Never for over the rate. */
-bool budget_take(struct budget *budget, struct budget_share *share, uint64_t ns, uint64_t now_ns);
+bool spare_take(struct spare *budget, struct spare_share *share, uint64_t ns, uint64_t now_ns);
 /* Of what was taken lately @ns were not used after all. */
-void budget_return(struct budget *budget, struct budget_share *share, uint64_t ns, uint64_t now_ns);
+void spare_return(struct spare *budget, struct spare_share *share, uint64_t ns, uint64_t now_ns);
 /* The unit goes: no pointer to it stays. */
-void budget_leave(struct budget *budget, struct budget_share *share);
+void spare_leave(struct spare *budget, struct spare_share *share);
 /* Taken in the newest second, and up to a slot before it. */
-uint64_t budget_spent_ns(struct budget *budget, uint64_t now_ns);
+uint64_t spare_spent_ns(struct spare *budget, uint64_t now_ns);
 /* When room may have grown next. */
-uint64_t budget_renewed_ns(uint64_t now_ns);
+uint64_t spare_renewed_ns(uint64_t now_ns);
 /*
  * A rate from what the node had to spare: it was idle (or ran what is nice) for @idle_ns of CPU time
  * in @elapsed_ns, beside the refills of that time.
  */
-uint64_t budget_spare_ns(uint64_t idle_ns, uint64_t refilled_ns, uint64_t elapsed_ns);
+uint64_t spare_rate_ns(uint64_t idle_ns, uint64_t refilled_ns, uint64_t elapsed_ns);
 
 #endif

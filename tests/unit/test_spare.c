@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The node's budget for refills: never over the rate in any second, and shared max-min. */
-#include "node/budget.h"
+#include "node/spare.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,8 +19,8 @@
 #define STEPS	(60 * 1000 / STEP_MS)
 
 struct fixture {
-	struct budget budget;
-	struct budget_share shares[UNITS];
+	struct spare budget;
+	struct spare_share shares[UNITS];
 	uint64_t now_ns;
 	uint64_t spent_ns[UNITS]; /* in all */
 	uint64_t by_step_ns[STEPS];
@@ -39,7 +39,7 @@ static int setup(void **state)
 
 static bool take_ms(struct fixture *f, int unit, uint64_t ms)
 {
-	if (!budget_take(&f->budget, &f->shares[unit], ms * MS, f->now_ns))
+	if (!spare_take(&f->budget, &f->shares[unit], ms * MS, f->now_ns))
 		return false;
 	f->spent_ns[unit] += ms * MS;
 	return true;
@@ -68,7 +68,7 @@ static uint64_t run(struct fixture *f, const struct demand demands[UNITS], int f
 				f->by_step_ns[step] += demands[unit].ask_ms * MS;
 				next_ms[unit] = at_ms + demands[unit].every_ms;
 			} else {
-				next_ms[unit] = (budget_renewed_ns(f->now_ns) - START) / MS;
+				next_ms[unit] = (spare_renewed_ns(f->now_ns) - START) / MS;
 			}
 		}
 		for (int k = step; k >= 0 && k > step - 1000 / STEP_MS; k--)
@@ -209,12 +209,12 @@ static void test_what_was_not_used_can_be_taken_again(void **state)
 
 	assert_true(take_ms(f, 0, 390));
 	assert_false(take_ms(f, 0, 100));
-	budget_return(&f->budget, &f->shares[0], 300 * MS, f->now_ns);
-	assert_int_equal(budget_spent_ns(&f->budget, f->now_ns), 90 * MS);
+	spare_return(&f->budget, &f->shares[0], 300 * MS, f->now_ns);
+	assert_int_equal(spare_spent_ns(&f->budget, f->now_ns), 90 * MS);
 	assert_true(take_ms(f, 0, 100));
 	/* More than was spent cannot come back. */
-	budget_return(&f->budget, &f->shares[0], 5000 * MS, f->now_ns);
-	assert_int_equal(budget_spent_ns(&f->budget, f->now_ns), 0);
+	spare_return(&f->budget, &f->shares[0], 5000 * MS, f->now_ns);
+	assert_int_equal(spare_spent_ns(&f->budget, f->now_ns), 0);
 }
 
 static void test_a_unit_that_leaves_is_not_touched_again(void **state)
@@ -224,24 +224,24 @@ static void test_a_unit_that_leaves_is_not_touched_again(void **state)
 	assert_true(take_ms(f, 0, 10));
 	assert_true(take_ms(f, 1, 10));
 	assert_true(take_ms(f, 2, 10));
-	budget_leave(&f->budget, &f->shares[1]);
+	spare_leave(&f->budget, &f->shares[1]);
 	memset(&f->shares[1], 0xff, sizeof(f->shares[1]));
 	assert_true(take_ms(f, 0, 10));
 	assert_true(take_ms(f, 2, 10));
-	budget_leave(&f->budget, &f->shares[0]);
-	budget_leave(&f->budget, &f->shares[2]);
+	spare_leave(&f->budget, &f->shares[0]);
+	spare_leave(&f->budget, &f->shares[2]);
 	assert_null(f->budget.first);
 	/* One that never asked. */
-	budget_leave(&f->budget, &f->shares[3]);
+	spare_leave(&f->budget, &f->shares[3]);
 }
 
 static void test_spare_is_idle_time_and_what_refills_took(void **state)
 {
 	(void)state;
 	/* 600 ms idle of two CPUs in half a second, 100 ms of refills in it. */
-	assert_int_equal(budget_spare_ns(600 * MS, 100 * MS, 500 * MS), 1400 * MS);
-	assert_int_equal(budget_spare_ns(0, 0, 500 * MS), 0);
-	assert_int_equal(budget_spare_ns(1, 1, 0), 0);
+	assert_int_equal(spare_rate_ns(600 * MS, 100 * MS, 500 * MS), 1400 * MS);
+	assert_int_equal(spare_rate_ns(0, 0, 500 * MS), 0);
+	assert_int_equal(spare_rate_ns(1, 1, 0), 0);
 }
 
 /* Any units, any asks, any rate that changes: the property of the header. */

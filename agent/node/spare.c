@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/budget.h"
+#include "node/spare.h"
 
 #include <string.h>
 
@@ -8,42 +8,42 @@
 /* Under this it is as if it had not asked. */
 #define DEMAND_LEAST_NS 10000.0
 /* Who waits asks at every slot; who has not for this long has given up. */
-#define WAITING_LOST_NS (5 * BUDGET_SLOT_NS / 2)
+#define WAITING_LOST_NS (5 * SPARE_SLOT_NS / 2)
 
-static void window_slide(struct budget_window *window, uint64_t now_ns)
+static void window_slide(struct spare_window *window, uint64_t now_ns)
 {
-	uint64_t slot = now_ns / BUDGET_SLOT_NS;
+	uint64_t slot = now_ns / SPARE_SLOT_NS;
 
-	if (slot >= window->newest + BUDGET_SLOTS) {
+	if (slot >= window->newest + SPARE_SLOTS) {
 		memset(window->ns, 0, sizeof(window->ns));
 		window->newest = slot;
 	}
 	while (window->newest < slot)
-		window->ns[++window->newest % BUDGET_SLOTS] = 0;
+		window->ns[++window->newest % SPARE_SLOTS] = 0;
 }
 
-static void window_add(struct budget_window *window, uint64_t ns, uint64_t now_ns)
+static void window_add(struct spare_window *window, uint64_t ns, uint64_t now_ns)
 {
 	window_slide(window, now_ns);
-	window->ns[window->newest % BUDGET_SLOTS] += ns;
+	window->ns[window->newest % SPARE_SLOTS] += ns;
 }
 
-static uint64_t window_sum(struct budget_window *window, uint64_t now_ns)
+static uint64_t window_sum(struct spare_window *window, uint64_t now_ns)
 {
 	uint64_t sum_ns = 0;
 
 	window_slide(window, now_ns);
-	for (int i = 0; i < BUDGET_SLOTS; i++)
+	for (int i = 0; i < SPARE_SLOTS; i++)
 		sum_ns += window->ns[i];
 	return sum_ns;
 }
 
 /* The newest first: what was not used was most likely of the newest refills. */
-static void window_remove(struct budget_window *window, uint64_t ns, uint64_t now_ns)
+static void window_remove(struct spare_window *window, uint64_t ns, uint64_t now_ns)
 {
 	window_slide(window, now_ns);
-	for (uint64_t i = 0; i < BUDGET_SLOTS && ns > 0; i++) {
-		uint64_t *slot = &window->ns[(window->newest + BUDGET_SLOTS - i) % BUDGET_SLOTS];
+	for (uint64_t i = 0; i < SPARE_SLOTS && ns > 0; i++) {
+		uint64_t *slot = &window->ns[(window->newest + SPARE_SLOTS - i) % SPARE_SLOTS];
 		uint64_t part_ns = *slot < ns ? *slot : ns;
 
 		*slot -= part_ns;
@@ -51,9 +51,9 @@ static void window_remove(struct budget_window *window, uint64_t ns, uint64_t no
 	}
 }
 
-void budget_leave(struct budget *budget, struct budget_share *share)
+void spare_leave(struct spare *budget, struct spare_share *share)
 {
-	for (struct budget_share **at = &budget->first; *at; at = &(*at)->next) {
+	for (struct spare_share **at = &budget->first; *at; at = &(*at)->next) {
 		if (*at != share)
 			continue;
 		*at = share->next;
@@ -63,10 +63,10 @@ void budget_leave(struct budget *budget, struct budget_share *share)
 	share->is_listed = false;
 }
 
-static void demand_renew(struct budget_share *share, uint64_t now_ns)
+static void demand_renew(struct spare_share *share, uint64_t now_ns)
 {
 	double asked_ns = (double)window_sum(&share->asked, now_ns);
-	uint64_t slots = now_ns / BUDGET_SLOT_NS - share->renewed_ns / BUDGET_SLOT_NS;
+	uint64_t slots = now_ns / SPARE_SLOT_NS - share->renewed_ns / SPARE_SLOT_NS;
 
 	for (; slots > 0 && share->demand_ns >= DEMAND_LEAST_NS; slots--)
 		share->demand_ns *= DEMAND_KEPT;
@@ -75,13 +75,13 @@ static void demand_renew(struct budget_share *share, uint64_t now_ns)
 }
 
 /* Everyone's demand as of now, and their sum; who has not asked for long is let go. */
-static double demands_renew(struct budget *budget, uint64_t now_ns)
+static double demands_renew(struct spare *budget, uint64_t now_ns)
 {
-	struct budget_share **at = &budget->first;
+	struct spare_share **at = &budget->first;
 	double sum_ns = 0;
 
 	while (*at) {
-		struct budget_share *share = *at;
+		struct spare_share *share = *at;
 
 		demand_renew(share, now_ns);
 		if (share->demand_ns < DEMAND_LEAST_NS) {
@@ -97,7 +97,7 @@ static double demands_renew(struct budget *budget, uint64_t now_ns)
 }
 
 /* The level to which the rate fills all demands; it binds nobody while it covers their @sum_ns. */
-static double water_level_ns(const struct budget *budget, double sum_ns)
+static double water_level_ns(const struct spare *budget, double sum_ns)
 {
 	double rate_ns = (double)budget->rate_ns, level_ns = 0;
 
@@ -108,7 +108,7 @@ static double water_level_ns(const struct budget *budget, double sum_ns)
 		double room_ns = rate_ns, next_ns;
 		uint32_t over = 0;
 
-		for (const struct budget_share *each = budget->first; each; each = each->next) {
+		for (const struct spare_share *each = budget->first; each; each = each->next) {
 			if (each->demand_ns <= level_ns)
 				room_ns -= each->demand_ns;
 			else
@@ -121,9 +121,9 @@ static double water_level_ns(const struct budget *budget, double sum_ns)
 	}
 }
 
-static void tokens_renew(struct budget *budget, double level_ns, uint64_t now_ns)
+static void tokens_renew(struct spare *budget, double level_ns, uint64_t now_ns)
 {
-	for (struct budget_share *each = budget->first; each; each = each->next) {
+	for (struct spare_share *each = budget->first; each; each = each->next) {
 		/* An ask for more than a second's part is saved for. */
 		double most_ns = (double)each->ask_ns > level_ns ? (double)each->ask_ns : level_ns;
 
@@ -135,11 +135,11 @@ static void tokens_renew(struct budget *budget, double level_ns, uint64_t now_ns
 }
 
 /* Who has waited longest, and still asks. */
-static struct budget_share *first_in_line(struct budget *budget, uint64_t now_ns)
+static struct spare_share *first_in_line(struct spare *budget, uint64_t now_ns)
 {
-	struct budget_share *first = NULL;
+	struct spare_share *first = NULL;
 
-	for (struct budget_share *each = budget->first; each; each = each->next) {
+	for (struct spare_share *each = budget->first; each; each = each->next) {
 		if (each->waiting_ns && now_ns - each->asked_at_ns > WAITING_LOST_NS)
 			each->waiting_ns = 0;
 		if (each->waiting_ns &&
@@ -151,11 +151,11 @@ static struct budget_share *first_in_line(struct budget *budget, uint64_t now_ns
 
 /* What the others' parts still lack. */
 static double reserved_ns(
-	struct budget *budget, const struct budget_share *share, double level_ns, uint64_t now_ns)
+	struct spare *budget, const struct spare_share *share, double level_ns, uint64_t now_ns)
 {
 	double sum_ns = 0;
 
-	for (struct budget_share *each = budget->first; each; each = each->next) {
+	for (struct spare_share *each = budget->first; each; each = each->next) {
 		double part_ns = each->demand_ns < level_ns ? each->demand_ns : level_ns;
 		double spent_ns = (double)window_sum(&each->spent, now_ns);
 
@@ -165,10 +165,10 @@ static double reserved_ns(
 	return sum_ns;
 }
 
-bool budget_take(struct budget *budget, struct budget_share *share, uint64_t ns, uint64_t now_ns)
+bool spare_take(struct spare *budget, struct spare_share *share, uint64_t ns, uint64_t now_ns)
 {
 	double level_ns, room_ns;
-	struct budget_share *line;
+	struct spare_share *line;
 	bool is_entitled;
 
 	if (ns > budget->rate_ns)
@@ -208,23 +208,23 @@ bool budget_take(struct budget *budget, struct budget_share *share, uint64_t ns,
 	return true;
 }
 
-void budget_return(struct budget *budget, struct budget_share *share, uint64_t ns, uint64_t now_ns)
+void spare_return(struct spare *budget, struct spare_share *share, uint64_t ns, uint64_t now_ns)
 {
 	window_remove(&budget->spent, ns, now_ns);
 	window_remove(&share->spent, ns, now_ns);
 }
 
-uint64_t budget_spent_ns(struct budget *budget, uint64_t now_ns)
+uint64_t spare_spent_ns(struct spare *budget, uint64_t now_ns)
 {
 	return window_sum(&budget->spent, now_ns);
 }
 
-uint64_t budget_renewed_ns(uint64_t now_ns)
+uint64_t spare_renewed_ns(uint64_t now_ns)
 {
-	return (now_ns / BUDGET_SLOT_NS + 1) * BUDGET_SLOT_NS;
+	return (now_ns / SPARE_SLOT_NS + 1) * SPARE_SLOT_NS;
 }
 
-uint64_t budget_spare_ns(uint64_t idle_ns, uint64_t refilled_ns, uint64_t elapsed_ns)
+uint64_t spare_rate_ns(uint64_t idle_ns, uint64_t refilled_ns, uint64_t elapsed_ns)
 {
 	if (!elapsed_ns)
 		return 0;
