@@ -9,6 +9,7 @@
  *   acceptableViolations: 0.01       # share of one-second windows over the target
  *   policy: dqn                      # dqn | static | k8s-cpu | ... (the learner's list)
  *   frozen: false                    # operator's freeze
+ *   reflex: true                     # false: no refills between two ticks
  *   bounds:                          # for each container (cpu, memory) and the service (replicas)
  *     cpu: {min: 50m, max: "2"}
  *     memory: {min: 32Mi, max: 512Mi}
@@ -40,6 +41,7 @@ struct objective {
 	double acceptable_violations; /* share, 0 to 1 */
 	char policy[32];
 	bool frozen;
+	bool reflex; /* the agents may refill quotas between two ticks */
 	double cpu_min_millicores;
 	double cpu_max_millicores;
 	uint64_t memory_min_bytes;

@@ -14,7 +14,7 @@
 #define GRANT_LEAST_SHARE 4
 
 const struct refill_reason_info refill_reasons[REFILL_REASON_COUNT] = {
-#define X(name, denial, text) [REFILL_##name] = {#name, denial, text},
+#define X(name, text) [REFILL_##name] = {#name, text},
 	REFILL_REASONS(X)
 #undef X
 };

@@ -22,31 +22,35 @@
 /* A period that ends so soon brings its own refill; a write now might land after it. */
 #define REFILL_SOON_NS 500000U
 
-/* X(name, counts as a denial, what it means) */
+/* X(name, what it means): why a refill that was due is not written; counted once a period. */
+#define REFILL_DENIALS(X)                                                                          \
+	X(expired, "the allowance is too old: the learner is silent")                              \
+	X(stuck, "no request was completed by many refills")                                       \
+	X(count, "as many refills in this period as the allowance has")                            \
+	X(ceiling, "the CPU of this period is at the allowance's ceiling")                         \
+	X(budget, "the node's budget has no room")                                                 \
+	X(failed, "the write failed")
+
+/* And what else there is to say of a decision. */
 #define REFILL_REASONS(X)                                                                          \
-	X(due, false, "throttled, and its oldest request is old enough")                           \
-	X(off, false, "no allowance")                                                              \
-	X(running, false, "not throttled")                                                         \
-	X(idle, false, "no request in flight")                                                     \
-	X(young, false, "its oldest request is not old enough")                                    \
-	X(soon, false, "the period is about to end")                                               \
-	X(expired, true, "the allowance is too old: the learner is silent")                        \
-	X(stuck, true, "no request was completed by many refills")                                 \
-	X(count, true, "as many refills in this period as the allowance has")                      \
-	X(ceiling, true, "the CPU of this period is at the allowance's ceiling")                   \
-	X(budget, true, "the node's budget has no room")                                           \
-	X(failed, true, "the write failed")
+	REFILL_DENIALS(X)                                                                          \
+	X(due, "throttled, and its oldest request is old enough")                                  \
+	X(off, "no allowance")                                                                     \
+	X(running, "not throttled")                                                                \
+	X(idle, "no request in flight")                                                            \
+	X(young, "its oldest request is not old enough")                                           \
+	X(soon, "the period is about to end")
 
 enum refill_reason {
-#define X(name, denial, text) REFILL_##name,
+#define X(name, text) REFILL_##name,
 	REFILL_REASONS(X)
 #undef X
 	REFILL_REASON_COUNT,
+	REFILL_DENIAL_COUNT = REFILL_due,
 };
 
 struct refill_reason_info {
 	const char *name;
-	bool is_denial;
 	const char *text;
 };
 extern const struct refill_reason_info refill_reasons[REFILL_REASON_COUNT];

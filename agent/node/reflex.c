@@ -151,7 +151,7 @@ static void note_denial(struct reflex *reflex, struct entry *entry, const struct
 	enum refill_reason reason)
 {
 	/* Once a period: it is asked again many times. */
-	if (!refill_reasons[reason].is_denial ||
+	if (reason >= REFILL_DENIAL_COUNT ||
 		(entry->denied == reason && entry->denied_period == seen->period))
 		return;
 	entry->denied = reason;
@@ -493,6 +493,18 @@ void reflex_switch(struct reflex *reflex, bool is_on)
 	poke(reflex);
 }
 
+bool reflex_is_on(struct reflex *reflex)
+{
+	bool is_on;
+
+	if (!reflex)
+		return false;
+	pthread_mutex_lock(&reflex->lock);
+	is_on = reflex->is_on;
+	pthread_mutex_unlock(&reflex->lock);
+	return is_on;
+}
+
 void reflex_set_budget(struct reflex *reflex, uint32_t millicores)
 {
 	if (!reflex)
@@ -579,7 +591,9 @@ void reflex_enter(struct reflex *reflex, uint32_t slot, const char *path, struct
 		.path = path,
 		.share = share,
 		.quota_us = limits->cpu_quota_us,
-		.period_us = limits->cpu_period_us};
+		.period_us = limits->cpu_period_us,
+		.terms.burst_ns =
+			limits->cpu_burst_us > 0 ? (uint64_t)limits->cpu_burst_us * 1000 : 0};
 	terms_renew(reflex, slot);
 	pthread_mutex_unlock(&reflex->lock);
 }
@@ -615,29 +629,41 @@ void reflex_hold(struct reflex *reflex, uint32_t slot)
 		(void)look(reflex, slot, &seen);
 }
 
+/* Either write is a refill to the kernel. */
+static void limits_changed(
+	struct reflex *reflex, uint32_t slot, const struct cgroup_limits *limits, uint64_t burst_ns)
+{
+	struct entry *entry = &reflex->entries[slot];
+
+	if (limits->cpu_quota_us != entry->quota_us || limits->cpu_period_us != entry->period_us)
+		entry->lowered_us = 0;
+	entry->quota_us = limits->cpu_quota_us;
+	entry->period_us = limits->cpu_period_us;
+	entry->terms.burst_ns = burst_ns;
+	terms_renew(reflex, slot);
+	refill_requoted(&entry->state, entry->terms.quota_ns);
+	/* The account is closed when the period is over. */
+	if (entry_is_on(reflex, entry)) {
+		watch(reflex, slot, 0);
+		poke(reflex);
+	}
+}
+
 void reflex_release(struct reflex *reflex, uint32_t slot, const struct cgroup_limits *limits)
 {
-	struct entry *entry;
+	const struct entry *entry;
+	uint64_t burst_ns;
 
 	if (!reflex)
 		return;
 	entry = &reflex->entries[slot];
-	if (limits && (limits->cpu_quota_us != entry->quota_us ||
-			      limits->cpu_period_us != entry->period_us)) {
-		entry->quota_us = limits->cpu_quota_us;
-		entry->period_us = limits->cpu_period_us;
-		entry->lowered_us = 0;
-		terms_renew(reflex, slot);
-		refill_requoted(&entry->state, entry->terms.quota_ns);
-		/* The account is closed when the period is over. */
-		if (entry_is_on(reflex, entry)) {
-			watch(reflex, slot, 0);
-			poke(reflex);
-		}
+	if (limits) {
+		burst_ns = limits->cpu_burst_us > 0 ? (uint64_t)limits->cpu_burst_us * 1000 : 0;
+		if (limits->cpu_quota_us != entry->quota_us ||
+			limits->cpu_period_us != entry->period_us ||
+			burst_ns != entry->terms.burst_ns)
+			limits_changed(reflex, slot, limits, burst_ns);
 	}
-	if (limits)
-		entry->terms.burst_ns =
-			limits->cpu_burst_us > 0 ? (uint64_t)limits->cpu_burst_us * 1000 : 0;
 	pthread_mutex_unlock(&reflex->lock);
 }
 

@@ -29,7 +29,7 @@ struct reflex_config {
 /* Of one container since the last time it was asked. */
 struct reflex_counts {
 	uint32_t refills;
-	uint32_t denied[REFILL_REASON_COUNT];
+	uint32_t denied[REFILL_DENIAL_COUNT];
 	uint64_t granted_us;
 	uint64_t over_limit_us; /* CPU used over the limit in refilled periods, burst left out */
 };
@@ -53,7 +53,7 @@ struct reflex_status {
 	uint64_t wakes;	  /* of the thread */
 	uint64_t looks;
 	uint64_t refills;
-	uint64_t denied[REFILL_REASON_COUNT];
+	uint64_t denied[REFILL_DENIAL_COUNT];
 	uint64_t events_lost; /* for people; what they tell of is counted */
 	uint64_t budget_ns;   /* CPU time a second */
 	uint64_t spent_ns;    /* of it, in the newest second */
@@ -71,6 +71,7 @@ void reflex_close(struct reflex *reflex);
 
 /* The node's switch. */
 void reflex_switch(struct reflex *reflex, bool is_on);
+bool reflex_is_on(struct reflex *reflex);
 void reflex_set_budget(struct reflex *reflex, uint32_t millicores);
 /* Once a tick: what the node has to spare becomes the budget, if it is the one. */
 void reflex_tick(struct reflex *reflex);

@@ -79,6 +79,7 @@ static void test_what_is_not_given_has_a_default(void **state)
 	assert_true(objective.acceptable_violations == 0.01);
 	assert_string_equal(objective.policy, "dqn");
 	assert_false(objective.frozen);
+	assert_true(objective.reflex);
 	assert_true(objective.cpu_min_millicores == 10);
 	assert_true(objective.cpu_max_millicores == 0);
 	assert_int_equal(objective.memory_min_bytes, 16 << 20);
@@ -150,6 +151,7 @@ static void test_bad_objects_are_refused_with_field_and_value(void **state)
 		{REST("\"policy\": \"D QN\""),
 			"spec.policy: \"D QN\" is not a policy's name (use for example dqn)"},
 		{REST("\"frozen\": 1"), "spec.frozen: 1 is not true or false"},
+		{REST("\"reflex\": \"off\""), "spec.reflex: \"off\" is not true or false"},
 		{REST("\"bound\": {}"),
 			"spec.bound: no such field (see docs/kubernetes.md for the list)"},
 		{REST("\"bounds\": {\"cpu\": {\"most\": 2}}"),
@@ -212,6 +214,8 @@ static void test_fields_are_set_and_shown_by_name(void **state)
 		{"policy", "static", "static"},
 		{"frozen", "1", "1"},
 		{"frozen", "false", "0"},
+		{"reflex", "0", "0"},
+		{"reflex", "true", "1"},
 		{"cpu_max_millicores", "1500.5", "1500.5"},
 		{"cpu_min_millicores", "20", "20"},
 		{"cpu_max_millicores", "0", "0"},
@@ -300,7 +304,7 @@ static void test_every_listed_field_can_be_shown_and_set_back(void **state)
 			objective_show(&objective, objective_fields[count], out, sizeof(out)), 0);
 		assert_int_equal(objective_set(&objective, objective_fields[count], out), 0);
 	}
-	assert_int_equal(count, 12);
+	assert_int_equal(count, 13);
 }
 
 static void test_what_is_written_as_json_reads_back_the_same(void **state)
