@@ -432,6 +432,30 @@ int cgroup_write_cpu_burst(const struct cgroup_driver *driver, const char *path,
 		burst_us);
 }
 
+int cgroup_open_memory_trigger(
+	const struct cgroup_driver *driver, const char *path, uint32_t stall_us, uint32_t window_us)
+{
+	char name[2 * CGROUP_PATH_MAX], text[64];
+	int err = path_join(name, sizeof(name), driver->unified_root, path, "memory.pressure");
+	int fd, length;
+
+	if (err)
+		return err;
+	if (driver->layout != CGROUP_LAYOUT_V2)
+		return -ENOTSUP;
+	fd = open(name, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	length = snprintf(text, sizeof(text), "some %u %u", stall_us, window_us);
+	/* The kernel wants the final zero as well. */
+	if (write(fd, text, (size_t)length + 1) < 0) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	return fd;
+}
+
 int cgroup_write_memory_max(const struct cgroup_driver *driver, const char *path, int64_t bytes)
 {
 	bool v2 = driver->layout == CGROUP_LAYOUT_V2;

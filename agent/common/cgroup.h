@@ -85,6 +85,13 @@ int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path,
 int cgroup_open_cpu_quota(const struct cgroup_driver *driver, const char *path);
 int cgroup_refill(const struct cgroup_driver *driver, int fd, int64_t quota_us, int64_t period_us);
 int cgroup_write_cpu_burst(const struct cgroup_driver *driver, const char *path, int64_t burst_us);
+/*
+ * A PSI trigger on the container's memory: poll the file for POLLPRI, which comes when tasks were
+ * stalled for @stall_us within @window_us. -errno; -ENOTSUP on the hybrid layout, whose limit does
+ * not stall.
+ */
+int cgroup_open_memory_trigger(const struct cgroup_driver *driver, const char *path,
+	uint32_t stall_us, uint32_t window_us);
 int cgroup_write_memory_max(const struct cgroup_driver *driver, const char *path, int64_t bytes);
 int cgroup_write_memory_high(const struct cgroup_driver *driver, const char *path, int64_t bytes);
 

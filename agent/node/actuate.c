@@ -4,7 +4,7 @@
  * that was killed still knows them; they are written back when it leaves.
  */
 #include "common/log.h"
-#include "node/agent.h"
+#include "node/pressure.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -15,9 +15,6 @@
 #define ORIGINALS_FILE "originals.json"
 /* The kernel's smallest quota (min_cfs_quota_period). */
 #define QUOTA_MIN_US 1000
-/* Never below what is in use plus this: a lower limit would mean reclaim or an OOM kill. */
-#define MEMORY_MARGIN_SHARE 0.1
-#define MEMORY_MARGIN_BYTES (4 << 20)
 
 int64_t actuate_memory_limit(const struct cgroup_limits *limits)
 {
@@ -141,7 +138,7 @@ static int write_cpu(struct agent *agent, struct container *container, int64_t q
 	return err;
 }
 
-static int write_memory(struct agent *agent, struct container *container, int64_t bytes)
+int actuate_memory(struct agent *agent, struct container *container, int64_t bytes)
 {
 	bool v2 = agent->driver.layout == CGROUP_LAYOUT_V2;
 	int64_t page = sysconf(_SC_PAGESIZE);
@@ -160,6 +157,7 @@ static int write_memory(struct agent *agent, struct container *container, int64_
 	else
 		container->current.memory_max_bytes = bytes;
 	agent->status.limit_writes++;
+	pressure_watch(agent, container);
 	return 0;
 }
 
@@ -198,16 +196,14 @@ int actuate_container(struct agent *agent, struct container *container, const st
 			burst_of(container, plan, quota_us));
 	}
 	if (!err && plan->memory_bytes > 0 && original->memory_max_bytes > 0) {
-		int64_t used = (int64_t)slot->memory_used_bytes;
-		int64_t least =
-			used + (int64_t)(MEMORY_MARGIN_SHARE * (double)used) + MEMORY_MARGIN_BYTES;
+		int64_t least = (int64_t)pressure_floor_bytes(slot->memory_used_bytes);
 		int64_t bytes = (int64_t)plan->memory_bytes;
 
 		if (bytes < least)
 			bytes = least;
 		if (bytes > original->memory_max_bytes)
 			bytes = original->memory_max_bytes;
-		err = write_memory(agent, container, bytes);
+		err = actuate_memory(agent, container, bytes);
 	}
 	return err;
 }
@@ -249,6 +245,7 @@ static unsigned int restore_container(struct agent *agent, struct container *con
 	uint64_t before = agent->status.limit_writes;
 	int err;
 
+	pressure_unwatch(agent, container);
 	err = write_cpu(agent, container, original->cpu_quota_us, original->cpu_period_us,
 		original->cpu_burst_us);
 	if (!err && original->memory_max_bytes != container->current.memory_max_bytes) {

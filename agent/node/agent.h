@@ -75,6 +75,7 @@ struct agent {
 	struct trace *trace;
 	unsigned int detail_level; /* enum detail_level */
 	struct reporter *reporter;
+	int pressure_fd;       /* of the containers' PSI triggers */
 	struct reflex *reflex; /* NULL: this kernel has no eyes for it */
 	json_t *originals;     /* owners' limits by cgroup path, as kept on disk */
 	atomic_bool stop;
@@ -122,6 +123,8 @@ void allowance_collect(struct agent *agent, struct unit *unit, struct container 
 int actuate_adopt(struct agent *agent, struct container *container);
 /* Write a plan's limits to one container, cgroup only; writes what differs. Counts writes. */
 int actuate_container(struct agent *agent, struct container *container, const struct plan *plan);
+/* The memory limit alone, whatever is in use; on v2 memory.high. */
+int actuate_memory(struct agent *agent, struct container *container, int64_t bytes);
 /* The unit's plan to all its containers, and its allowance to the reflex. */
 void actuate_unit(struct agent *agent, struct unit *unit);
 /* Only the burst, for a quota that the kubelet writes: at most @quota_us, and what is in force. */

@@ -2,6 +2,7 @@
 /* Units from the pods of this node, and the objectives that ask something of them. */
 #include "common/log.h"
 #include "node/detail.h"
+#include "node/pressure.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -141,6 +142,7 @@ static void container_end(struct agent *agent, struct unit *unit, struct contain
 	sample_last(agent, unit, container);
 	agent->owners[container->attachment.slot] = NULL;
 	reflex_leave(agent->reflex, container->attachment.slot);
+	pressure_unwatch(agent, container);
 	probes_detach(agent->probes, &container->attachment);
 	actuate_forget(agent, container);
 	unit_drop_container(unit, container);

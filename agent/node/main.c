@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "node/detail.h"
 #include "node/metrics.h"
+#include "node/pressure.h"
 #include "node/report.h"
 #include "node/trace.h"
 #include "node/tree.h"
@@ -327,6 +328,7 @@ static void tick(struct agent *agent, uint64_t expirations, uint64_t *last_us)
 	actuate_verify(agent);
 	allowance_tick(agent);
 	sample_tick(agent, tick_s);
+	pressure_tick(agent);
 	detail_tick(agent);
 	reporter_tick(agent);
 	silence_check(agent);
@@ -359,8 +361,8 @@ static int loop(struct agent *agent, int signal_fd)
 	period.it_interval.tv_nsec = (agent->config.tick_ms % 1000) * 1000000L;
 	period.it_value = period.it_interval;
 	timerfd_settime(timer, 0, &period, NULL);
-	for (int i = 0; i < 3; i++) {
-		int fds[3] = {timer, signal_fd, event_fd};
+	for (int i = 0; i < 4; i++) {
+		int fds[4] = {timer, signal_fd, event_fd, pressure_fd(agent)};
 
 		event = (struct epoll_event){.events = EPOLLIN, .data.fd = fds[i]};
 		if (fds[i] >= 0 && epoll_ctl(poll_fd, EPOLL_CTL_ADD, fds[i], &event) != 0)
@@ -387,6 +389,8 @@ static int loop(struct agent *agent, int signal_fd)
 			(void)probes_consume(agent->probes);
 			events_listen(poll_fd, event_fd, false);
 			paused_us = monotonic_us();
+		} else if (event.data.fd == pressure_fd(agent)) {
+			pressure_consume(agent);
 		}
 	}
 	close(timer);
@@ -441,6 +445,8 @@ static int agent_open(struct agent *agent, const struct options *options)
 	err = actuate_load(agent);
 	if (!err)
 		err = trace_open(agent);
+	if (!err)
+		err = pressure_open(agent);
 	if (err)
 		return err;
 	err = probes_open(
@@ -473,6 +479,7 @@ static void containers_free(struct agent *agent)
 
 			if (agent->probes)
 				probes_detach(agent->probes, &container->attachment);
+			pressure_unwatch(agent, container);
 			unit_drop_container(unit, container);
 			free(container);
 		}
@@ -488,6 +495,7 @@ static void agent_close(struct agent *agent)
 	reflex_close(agent->reflex);
 	containers_free(agent);
 	probes_close(agent->probes);
+	pressure_close(agent);
 	trace_close(agent);
 	kube_config_free(&agent->kube);
 	json_decref(agent->originals);

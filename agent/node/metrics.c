@@ -107,6 +107,9 @@ struct metrics {
 		"Time tasks were stalled in reclaim, microseconds.", unit->total_reclaim_us)       \
 	X("ebbtide_unit_memory_limit_bytes", "gauge", "Memory limit of one container.",            \
 		unit->sample.memory_limit_bytes)                                                   \
+	X("ebbtide_unit_memory_raises_total", "counter",                                           \
+		"Memory limits raised between two actions because they hurt.",                     \
+		unit->total_memory_raises)                                                         \
 	X("ebbtide_unit_oom_kills_total", "counter", "OOM kills.", unit->total_oom_kills)          \
 	X("ebbtide_unit_violations_total", "counter", "Ticks over the objective.",                 \
 		unit->total_violations)                                                            \

@@ -204,6 +204,7 @@ SHOW_UNIT(refills_granted_total_us, "%" PRIu64, unit->total_granted_us)
 	SHOW_UNIT(refills_denied_##name##_total, "%" PRIu64, unit->total_denied[REFILL_##name])
 REFILL_DENIALS(X)
 #undef X
+SHOW_UNIT(memory_raises_total, "%" PRIu64, unit->total_memory_raises)
 SHOW_UNIT(cpu_burst_us, "%" PRIu64, unit->has_plan ? unit->plan.burst_us : 0)
 SHOW_UNIT(allowance_trigger_share, "%.3g", unit->plan.allowance.trigger_age_share)
 SHOW_UNIT(allowance_refills, "%u", unit->plan.allowance.refills_per_period)
@@ -277,6 +278,7 @@ const struct tree_unit_file tree_unit_files[] = {
 	UNIT_FILE(refills_per_s),
 	UNIT_FILE(refills_total),
 	UNIT_FILE(refills_granted_total_us),
+	UNIT_FILE(memory_raises_total),
 	UNIT_FILE(cpu_burst_us),
 	UNIT_FILE(allowance_trigger_share),
 	UNIT_FILE(allowance_refills),

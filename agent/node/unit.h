@@ -59,6 +59,7 @@ struct container {
 	double requests_per_s; /* in the newest tick */
 	uint32_t sole_process; /* the only one; 0: not known, none or several */
 	uint64_t sole_seen_us; /* when that was looked up */
+	int pressure_fd;       /* its PSI trigger; 0: none */
 	bool reflex_is_stuck;  /* as of the newest tick */
 	bool sampled;	       /* before is valid */
 	bool seen;	       /* mark and sweep of discovery */
@@ -117,6 +118,7 @@ struct unit {
 	uint64_t total_refills;
 	uint64_t total_denied[REFILL_DENIAL_COUNT];
 	uint64_t total_granted_us;
+	uint64_t total_memory_raises;
 	uint64_t total_oom_kills;
 	uint64_t total_ticks;
 	uint64_t total_violations;
