@@ -3,7 +3,8 @@
  * The agent as a whole: what main.c sets up and the threads share.
  *
  * Threads: main (ticks, events, signals), pods and objectives (watches), report (learner), tree
- * (FUSE). All take `lock` around units, objectives and status. The reflex has a thread and a lock of
+ * (FUSE), pressure (memory). All take `lock` around units, objectives and status. The reflex has a
+ * thread and a lock of
  * its own (reflex.h), taken after this one.
  */
 #ifndef EBBTIDE_AGENT_H
@@ -60,6 +61,7 @@ struct agent_status {
 
 struct trace;
 struct reporter;
+struct pressure;
 
 struct agent {
 	struct agent_config config;
@@ -75,7 +77,7 @@ struct agent {
 	struct trace *trace;
 	unsigned int detail_level; /* enum detail_level */
 	struct reporter *reporter;
-	int pressure_fd;       /* of the containers' PSI triggers */
+	struct pressure *pressure;
 	struct reflex *reflex; /* NULL: this kernel has no eyes for it */
 	json_t *originals;     /* owners' limits by cgroup path, as kept on disk */
 	atomic_bool stop;

@@ -361,8 +361,8 @@ static int loop(struct agent *agent, int signal_fd)
 	period.it_interval.tv_nsec = (agent->config.tick_ms % 1000) * 1000000L;
 	period.it_value = period.it_interval;
 	timerfd_settime(timer, 0, &period, NULL);
-	for (int i = 0; i < 4; i++) {
-		int fds[4] = {timer, signal_fd, event_fd, pressure_fd(agent)};
+	for (int i = 0; i < 3; i++) {
+		int fds[3] = {timer, signal_fd, event_fd};
 
 		event = (struct epoll_event){.events = EPOLLIN, .data.fd = fds[i]};
 		if (fds[i] >= 0 && epoll_ctl(poll_fd, EPOLL_CTL_ADD, fds[i], &event) != 0)
@@ -389,8 +389,6 @@ static int loop(struct agent *agent, int signal_fd)
 			(void)probes_consume(agent->probes);
 			events_listen(poll_fd, event_fd, false);
 			paused_us = monotonic_us();
-		} else if (event.data.fd == pressure_fd(agent)) {
-			pressure_consume(agent);
 		}
 	}
 	close(timer);
@@ -493,9 +491,9 @@ static void containers_free(struct agent *agent)
 static void agent_close(struct agent *agent)
 {
 	reflex_close(agent->reflex);
+	pressure_close(agent);
 	containers_free(agent);
 	probes_close(agent->probes);
-	pressure_close(agent);
 	trace_close(agent);
 	kube_config_free(&agent->kube);
 	json_decref(agent->originals);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 /* Never below what is in use plus this: a lower limit would mean reclaim or an OOM kill. */
@@ -32,37 +33,26 @@ uint64_t pressure_raised_bytes(uint64_t limit_bytes, uint64_t used_bytes, uint64
 	return raised_bytes < most_bytes ? raised_bytes : most_bytes;
 }
 
-int pressure_open(struct agent *agent)
-{
-	agent->pressure_fd = epoll_create1(EPOLL_CLOEXEC);
-	return agent->pressure_fd < 0 ? -errno : 0;
-}
-
-void pressure_close(struct agent *agent)
-{
-	if (agent->pressure_fd > 0)
-		close(agent->pressure_fd);
-	agent->pressure_fd = 0;
-}
-
-int pressure_fd(const struct agent *agent)
-{
-	return agent->pressure_fd;
-}
+struct pressure {
+	struct agent *agent;
+	pthread_t thread;
+	int poll_fd;
+	int stop_fd;
+};
 
 void pressure_watch(struct agent *agent, struct container *container)
 {
 	struct epoll_event event = {.events = EPOLLPRI, .data.u32 = container->attachment.slot};
 	int fd;
 
-	if (container->pressure_fd > 0 || agent->pressure_fd <= 0)
+	if (container->pressure_fd > 0 || !agent->pressure)
 		return;
 	fd = cgroup_open_memory_trigger(
 		&agent->driver, container->path, PRESSURE_STALL_US, PRESSURE_WINDOW_US);
 	/* Without PSI, or on the hybrid layout: pressure_tick() watches. */
 	if (fd < 0)
 		return;
-	if (epoll_ctl(agent->pressure_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+	if (epoll_ctl(agent->pressure->poll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
 		close(fd);
 		return;
 	}
@@ -124,27 +114,85 @@ static void pressed(struct agent *agent, struct container *container)
 		"pressure");
 }
 
-void pressure_consume(struct agent *agent)
+static void event_handle(struct agent *agent, const struct epoll_event *event)
 {
+	uint32_t slot = event->data.u32;
+	struct container *container = slot < agent->config.max_slots ? agent->owners[slot] : NULL;
+
+	if (!container)
+		return;
+	/* Its cgroup is gone; the API will say so. */
+	if (event->events & (EPOLLERR | EPOLLHUP))
+		pressure_unwatch(agent, container);
+	else
+		pressed(agent, container);
+}
+
+/*
+ * Looking at a trigger takes its event, so that an epoll inside the main loop's would lose it: hence
+ * a thread.
+ */
+static void *pressure_thread(void *context)
+{
+	struct pressure *pressure = context;
+	struct agent *agent = pressure->agent;
 	struct epoll_event events[EVENTS_MAX];
-	int count;
 
-	pthread_mutex_lock(&agent->lock);
-	count = epoll_wait(agent->pressure_fd, events, EVENTS_MAX, 0);
-	for (int i = 0; i < count; i++) {
-		uint32_t slot = events[i].data.u32;
-		struct container *container =
-			slot < agent->config.max_slots ? agent->owners[slot] : NULL;
+	for (;;) {
+		int count = epoll_wait(pressure->poll_fd, events, EVENTS_MAX, -1);
 
-		if (!container)
-			continue;
-		/* Its cgroup is gone; the API will say so. */
-		if (events[i].events & (EPOLLERR | EPOLLHUP))
-			pressure_unwatch(agent, container);
-		else
-			pressed(agent, container);
+		for (int i = 0; i < count; i++)
+			if (events[i].data.u32 == SLOT_NONE)
+				return NULL;
+		if (count < 0 && errno != EINTR)
+			return NULL;
+		pthread_mutex_lock(&agent->lock);
+		for (int i = 0; i < count; i++)
+			event_handle(agent, &events[i]);
+		pthread_mutex_unlock(&agent->lock);
 	}
-	pthread_mutex_unlock(&agent->lock);
+}
+
+int pressure_open(struct agent *agent)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.u32 = SLOT_NONE};
+	struct pressure *pressure = calloc(1, sizeof(*pressure));
+	int err = 0;
+
+	if (!pressure)
+		return -ENOMEM;
+	pressure->agent = agent;
+	pressure->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+	pressure->stop_fd = eventfd(0, EFD_CLOEXEC);
+	if (pressure->poll_fd < 0 || pressure->stop_fd < 0 ||
+		epoll_ctl(pressure->poll_fd, EPOLL_CTL_ADD, pressure->stop_fd, &event) != 0)
+		err = -errno;
+	if (!err)
+		err = -pthread_create(&pressure->thread, NULL, pressure_thread, pressure);
+	if (!err) {
+		agent->pressure = pressure;
+		return 0;
+	}
+	if (pressure->poll_fd >= 0)
+		close(pressure->poll_fd);
+	if (pressure->stop_fd >= 0)
+		close(pressure->stop_fd);
+	free(pressure);
+	return err;
+}
+
+void pressure_close(struct agent *agent)
+{
+	struct pressure *pressure = agent->pressure;
+
+	if (!pressure)
+		return;
+	(void)eventfd_write(pressure->stop_fd, 1);
+	pthread_join(pressure->thread, NULL);
+	close(pressure->poll_fd);
+	close(pressure->stop_fd);
+	free(pressure);
+	agent->pressure = NULL;
 }
 
 static void watch_by_tick(struct agent *agent, struct container *container)

@@ -4,7 +4,8 @@
  * learner finds it raised. On cgroup v2 the kernel tells (a PSI trigger on the container's
  * memory.pressure); where it cannot, the working set is watched at every tick.
  *
- * The agent's lock is held by the caller, except for pressure_consume(), which takes it.
+ * A thread waits for the kernel's word and takes the agent's lock; the functions below expect it to
+ * be held, except pressure_open() and pressure_close().
  */
 #ifndef EBBTIDE_PRESSURE_H
 #define EBBTIDE_PRESSURE_H
@@ -17,9 +18,6 @@
 
 int pressure_open(struct agent *agent);
 void pressure_close(struct agent *agent);
-/* To poll; pressure_consume() when it is ready. */
-int pressure_fd(const struct agent *agent);
-void pressure_consume(struct agent *agent);
 
 /* The container's memory limit is ours, or not any more; both do nothing when it is so already. */
 void pressure_watch(struct agent *agent, struct container *container);
