@@ -312,6 +312,39 @@ static __always_inline __u64 group_used_ns(struct task_group *group)
 	return used_ns;
 }
 
+static __always_inline bool task_is_below(struct task_struct *task, struct task_group *group)
+{
+	struct task_group *at = BPF_CORE_READ(task, sched_task_group);
+
+	for (int depth = 0; at && depth < SLOT_DEPTH; depth++) {
+		if (at == group)
+			return true;
+		at = BPF_CORE_READ(at, parent);
+	}
+	return false;
+}
+
+/* Where a group's sums are out of reach: what was counted at switches, and what runs now. */
+static __always_inline __u64 counted_used_ns(struct slot *slot, struct task_group *group)
+{
+	__u64 used_ns = slot->cpu_used_ns;
+	struct task_struct *task;
+	struct running *last;
+	__u32 zero = 0;
+
+	for (__u32 cpu = 0; cpu < CPUS_MAX; cpu++) {
+		if (cpu >= cpus)
+			break;
+		last = bpf_map_lookup_percpu_elem(&running, &zero, cpu);
+		if (!last)
+			break;
+		task = (void *)last->task;
+		if (task && task_is_below(task, group))
+			used_ns += BPF_CORE_READ(task, se.sum_exec_runtime) - last->sum_exec_ns;
+	}
+	return used_ns;
+}
+
 static __always_inline void look_at_quota(struct slot *slot, struct task_group *group)
 {
 	slot->throttled_ns = BPF_CORE_READ(group, cfs_bandwidth.throttled_time);
@@ -326,7 +359,9 @@ static __always_inline void look_at_quota(struct slot *slot, struct task_group *
 	if (bpf_core_field_exists(group->cfs_bandwidth.period_timer.node.expires))
 		slot->period_ends_ns =
 			(__u64)BPF_CORE_READ(group, cfs_bandwidth.period_timer.node.expires);
-	slot->group_used_ns = group_used_ns(group);
+	/* Gone since 7.1 or so, when these became part of a per-CPU area. */
+	slot->group_used_ns = bpf_core_field_exists(group->se) ? group_used_ns(group)
+							       : counted_used_ns(slot, group);
 }
 
 /*

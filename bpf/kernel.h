@@ -225,7 +225,7 @@ struct cfs_bandwidth {
 
 struct task_group {
 	struct cgroup_subsys_state css;
-	struct sched_entity **se; /* one a CPU */
+	struct sched_entity **se; /* one a CPU; not on the newest kernels */
 	struct task_group *parent;
 	struct cfs_bandwidth cfs_bandwidth;
 } KERNEL_TYPE;

@@ -58,6 +58,8 @@ static struct refill_account account_close(
 		return account;
 	account.over_limit_ns = less(less(used_ns, limit_ns), burst_ns);
 	account.unused_ns = less(state->granted_ns, account.over_limit_ns);
+	if (state->granted_ns)
+		account.overrun_ns = less(account.over_limit_ns, state->granted_ns);
 	return account;
 }
 

@@ -104,6 +104,7 @@ struct refill_account {
 	uint64_t
 		over_limit_ns; /* CPU used over the highest limit in force, that of burst left out */
 	uint64_t unused_ns;    /* of what was granted */
+	uint64_t overrun_ns;   /* used beyond it: the scheduler looks at its ticks only */
 };
 
 enum refill_verdict {

@@ -135,6 +135,7 @@ static int look(struct reflex *reflex, uint32_t slot, struct refill_seen *seen)
 	if (account.is_closed) {
 		entry->counts.over_limit_us += account.over_limit_ns / 1000;
 		spare_return(&reflex->budget, entry->share, account.unused_ns, seen->now_ns);
+		spare_charge(&reflex->budget, entry->share, account.overrun_ns, seen->now_ns);
 	}
 	return 0;
 }

@@ -214,6 +214,12 @@ void spare_return(struct spare *budget, struct spare_share *share, uint64_t ns, 
 	window_remove(&share->spent, ns, now_ns);
 }
 
+void spare_charge(struct spare *budget, struct spare_share *share, uint64_t ns, uint64_t now_ns)
+{
+	window_add(&budget->spent, ns, now_ns);
+	window_add(&share->spent, ns, now_ns);
+}
+
 uint64_t spare_spent_ns(struct spare *budget, uint64_t now_ns)
 {
 	return window_sum(&budget->spent, now_ns);

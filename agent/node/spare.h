@@ -52,6 +52,8 @@ struct spare {
 bool spare_take(struct spare *budget, struct spare_share *share, uint64_t ns, uint64_t now_ns);
 /* Of what was taken lately @ns were not used after all. */
 void spare_return(struct spare *budget, struct spare_share *share, uint64_t ns, uint64_t now_ns);
+/* What was taken lately used @ns more than it said: no question whether there is room. */
+void spare_charge(struct spare *budget, struct spare_share *share, uint64_t ns, uint64_t now_ns);
 /* The unit goes: no pointer to it stays. */
 void spare_leave(struct spare *budget, struct spare_share *share);
 /* Taken in the newest second, and up to a slot before it. */

@@ -338,11 +338,27 @@ static void test_an_account_has_what_was_used_over_the_limit(void **state)
 	assert_true(account.is_closed);
 	assert_int_equal(account.over_limit_ns, 48 * MS);
 	assert_int_equal(account.unused_ns, 12 * MS);
+	assert_int_equal(account.overrun_ns, 0);
 	/* Once. */
 	next_period(f);
 	account = refill_look(&f->state, &f->terms, &f->seen);
 	assert_false(account.is_closed);
 	assert_int_equal(account.over_limit_ns, 0);
+}
+
+static void test_an_account_has_what_the_scheduler_let_pass(void **state)
+{
+	struct fixture *f = *state;
+	struct refill_account account;
+
+	/* It looks at its ticks only: 3 ms more than was granted. */
+	refill_and_use(f, decide(f), 10);
+	f->seen.used_ns += 3 * MS;
+	next_period(f);
+	account = refill_look(&f->state, &f->terms, &f->seen);
+	assert_int_equal(account.over_limit_ns, 33 * MS);
+	assert_int_equal(account.unused_ns, 0);
+	assert_int_equal(account.overrun_ns, 3 * MS);
 }
 
 static void test_burst_is_not_counted_as_refill(void **state)
@@ -539,6 +555,7 @@ int main(void)
 		TEST(test_a_write_after_the_periods_end_is_the_next_ones_too),
 		TEST(test_a_refused_refill_is_asked_for_again),
 		TEST(test_an_account_has_what_was_used_over_the_limit),
+		TEST(test_an_account_has_what_the_scheduler_let_pass),
 		TEST(test_burst_is_not_counted_as_refill),
 		TEST(test_a_new_limit_is_a_refill_to_the_account),
 		TEST(test_a_refilled_period_is_looked_at_when_it_has_ended),

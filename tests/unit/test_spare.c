@@ -217,6 +217,17 @@ static void test_what_was_not_used_can_be_taken_again(void **state)
 	assert_int_equal(spare_spent_ns(&f->budget, f->now_ns), 0);
 }
 
+static void test_what_was_used_beyond_it_counts_as_taken(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_true(take_ms(f, 0, 200));
+	spare_charge(&f->budget, &f->shares[0], 150 * MS, f->now_ns);
+	assert_int_equal(spare_spent_ns(&f->budget, f->now_ns), 350 * MS);
+	assert_false(take_ms(f, 0, 100));
+	assert_true(take_ms(f, 0, 50));
+}
+
 static void test_a_unit_that_leaves_is_not_touched_again(void **state)
 {
 	struct fixture *f = *state;
@@ -277,6 +288,7 @@ int main(void)
 		TEST(test_an_ask_over_the_rate_is_refused_and_keeps_nobody_waiting),
 		TEST(test_who_stops_asking_is_forgotten),
 		TEST(test_what_was_not_used_can_be_taken_again),
+		TEST(test_what_was_used_beyond_it_counts_as_taken),
 		TEST(test_a_unit_that_leaves_is_not_touched_again),
 		TEST(test_spare_is_idle_time_and_what_refills_took),
 		TEST(test_random_asks_never_exceed_the_rate),
