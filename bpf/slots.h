@@ -96,8 +96,11 @@ static __always_inline void control_count(__u32 offset)
 
 static __always_inline void throttle_tell(struct slot *slot, __u32 index)
 {
-	struct throttle_event *event = bpf_ringbuf_reserve(&throttles, sizeof(*event), 0);
+	struct throttle_event *event;
 
+	if (slot->no_reflex)
+		return;
+	event = bpf_ringbuf_reserve(&throttles, sizeof(*event), 0);
 	/* No room: the agent has others to see to, and looks again at the next period. */
 	if (!event)
 		return;

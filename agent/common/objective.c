@@ -48,6 +48,7 @@ enum kind {
 	X(policy, "policy", KIND_NAME, 0, 0, false, "dqn")                                         \
 	X(rule_parameters, "ruleParameters", KIND_PARAMETERS, 0, 0, true, "k8s-cpu.target=0.6")    \
 	X(frozen, "frozen", KIND_BOOL, 0, 0, false, "true")                                        \
+	X(reflex, "reflex", KIND_BOOL, 0, 0, false, "false")                                       \
 	X(cpu_min_millicores, "bounds.cpu.min", KIND_CPU, CPU_LEAST, CPU_MOST, false, "250m")      \
 	X(cpu_max_millicores, "bounds.cpu.max", KIND_CPU, CPU_LEAST, CPU_MOST, true, "250m")       \
 	X(memory_min_bytes, "bounds.memory.min", KIND_MEMORY, MEMORY_LEAST, MEMORY_MOST, false,    \
@@ -258,6 +259,7 @@ void objective_init(struct objective *objective)
 		.latency_target_us = 100000,
 		.acceptable_violations = 0.01,
 		.policy = "dqn",
+		.reflex = true,
 		.cpu_min_millicores = CPU_LEAST,
 		.memory_min_bytes = (uint64_t)(16 * MIB),
 		.replicas_min = 1,

@@ -10,6 +10,7 @@
  *   policy: dqn                      # dqn | k8s-cpu+hpa | ... (common/policy_name.h)
  *   ruleParameters: k8s-cpu.target=0.6  # several: separated by commas or spaces
  *   frozen: false                    # operator's freeze
+ *   reflex: true                     # false: no refills between two ticks
  *   bounds:                          # for each container (cpu, memory) and the service (replicas)
  *     cpu: {min: 50m, max: "2"}
  *     memory: {min: 32Mi, max: 512Mi}
@@ -45,6 +46,7 @@ struct objective {
 	char policy[POLICY_NAME_MAX];
 	char rule_parameters[OBJECTIVE_PARAMETERS_MAX]; /* assignments; empty: none */
 	bool frozen;
+	bool reflex; /* the agents may refill quotas between two ticks */
 	double cpu_min_millicores;
 	double cpu_max_millicores;
 	uint64_t memory_min_bytes;

@@ -112,6 +112,7 @@ static struct bpf_object_skeleton *cpu_prepare(void *context)
 	if (!probes->cpu)
 		return NULL;
 	SET_HIERARCHIES(probes->cpu, probes->driver->layout);
+	probes->cpu->rodata->cpus = (__u32)probes->cpus;
 	bpf_map__set_max_entries(probes->cpu->maps.slots, probes->max_slots);
 	bpf_map__set_max_entries(probes->cpu->maps.slot_index, probes->max_slots * 3);
 	if (!probes->has_task_storage)
@@ -603,11 +604,13 @@ int probes_look(struct probes *probes, uint32_t slot)
 uint64_t slot_oldest_age_ns(const struct slot *slot, uint64_t now_ns)
 {
 	uint32_t shift = slot->age_shift & 63, now = (uint32_t)(now_ns >> shift);
+	uint64_t width_ns = 1ULL << shift;
 
-	for (uint32_t back = AGE_BUCKETS - 1; back > 0; back--)
+	/* Not the very last ones: a request that comes just now may be in the next bucket. */
+	for (uint32_t back = AGE_BUCKETS - 4; back > 0; back--)
 		if (__atomic_load_n(
 			    &slot->ages[(now - back) & (AGE_BUCKETS - 1)], __ATOMIC_RELAXED) != 0)
-			return (uint64_t)back << shift;
+			return (uint64_t)back * width_ns + (now_ns & (width_ns - 1)) - width_ns / 2;
 	return 0;
 }
 

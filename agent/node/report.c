@@ -82,6 +82,7 @@ static void unit_to_wire(
 	out->decide = unit->container_count > 0 && probes_sees_requests(agent->probes);
 	out->cpu_declared_millicores = unit_declared_millicores(unit);
 	out->memory_declared_bytes = unit_declared_bytes(unit);
+	out->reflex = allowance_is_possible(agent, unit);
 	if (unit->acted && unit->has_previous && unit->action < ACTION_VERTICAL) {
 		ebbtide__wire__experience__init(&wire->experience);
 		wire->experience.n_state = STATE_SIZE;
@@ -332,6 +333,40 @@ static int resize_pod(struct agent *agent, struct kube_client *client, const str
 	return err;
 }
 
+/* What makes no sense in it comes to nothing in refill_allow(). */
+static void plan_from_wire(const Ebbtide__Wire__Action *action, struct plan *plan)
+{
+	const Ebbtide__Wire__Allowance *allowance = action->allowance;
+
+	*plan = (struct plan){.cpu_millicores = action->cpu_limit_millicores,
+		.memory_bytes = action->memory_limit_bytes};
+	if (!allowance)
+		return;
+	plan->burst_us = allowance->burst_us;
+	plan->allowance =
+		(struct allowance){.trigger_age_share = (double)allowance->trigger_age_share,
+			.refills_per_period = allowance->refills_per_period,
+			.ceiling_millicores = allowance->ceiling_millicores};
+}
+
+/* The kubelet writes the limits; the burst, which it knows nothing of, has to fit them. */
+static void resize_unit(struct agent *agent, struct kube_client *client, struct unit *unit)
+{
+	const struct plan *plan = &unit->plan;
+
+	for (size_t i = 0; i < unit->container_count; i++) {
+		struct container *container = unit->containers[i];
+		double quota_us =
+			plan->cpu_millicores * (double)container->original.cpu_period_us / 1000;
+
+		if (plan->cpu_millicores > 0)
+			(void)actuate_burst(agent, container, plan, (int64_t)quota_us);
+		(void)resize_pod(
+			agent, client, unit, container, plan->cpu_millicores, plan->memory_bytes);
+	}
+	allowance_apply(agent, unit);
+}
+
 static void action_note(struct unit *unit, const Ebbtide__Wire__Action *action)
 {
 	snprintf(unit->rule, sizeof(unit->rule), "%s", action->rule);
@@ -351,29 +386,19 @@ static void action_apply(
 	struct agent *agent, struct kube_client *client, const Ebbtide__Wire__Action *action)
 {
 	struct unit *unit = units_find(&agent->units, action->namespace_, action->service);
+	struct plan plan;
 
 	if (!unit || !unit->has_objective)
 		return;
 	action_note(unit, action);
 	if (!action->apply || unit->objective.mode != OBJECTIVE_AUTO)
 		return;
-	for (size_t i = 0; i < unit->container_count; i++) {
-		struct container *container = unit->containers[i];
-		int err;
-
-		if (client)
-			err = resize_pod(agent, client, unit, container,
-				action->cpu_limit_millicores, action->memory_limit_bytes);
-		else
-			err = actuate_container(agent, container, action->cpu_limit_millicores,
-				action->memory_limit_bytes);
-		if (err && err != -ENOENT)
-			log_warning("unit=%s/%s pod=%s cpu_millicores=%.0f memory_bytes=%llu "
-				    "error=\"%s\"",
-				unit->namespace, unit->service, container->pod,
-				action->cpu_limit_millicores,
-				(unsigned long long)action->memory_limit_bytes, strerror(-err));
-	}
+	plan_from_wire(action, &plan);
+	allowance_take(agent, unit, &plan);
+	if (client)
+		resize_unit(agent, client, unit);
+	else
+		actuate_unit(agent, unit);
 }
 
 /* An answer and a push may overtake each other on their two connections. */

@@ -196,6 +196,35 @@ void trace_event(const union probes_event *event, void *context)
 	pthread_mutex_unlock(&agent->lock);
 }
 
+static bool choice_is_empty(const struct trace_choice *choice)
+{
+	return !choice->slower_us && !choice->one_in && !choice->errors;
+}
+
+void trace_refill(struct agent *agent, const struct reflex_event *event)
+{
+	const struct container *container =
+		event->slot < agent->config.max_slots ? agent->owners[event->slot] : NULL;
+	struct trace_source source = {0};
+	struct trace_choice wanted;
+	char text[TRACE_LINE_BYTES];
+
+	/* Its slot may have been given to another since. */
+	if (!container || probes_slot(agent->probes, event->slot)->epoch != event->epoch)
+		return;
+	wanted = trace_wanted(agent->trace, container->unit);
+	if (choice_is_empty(&wanted))
+		return;
+	source.namespace = container->unit->namespace;
+	source.service = container->unit->service;
+	source.pod = container->pod;
+	source.container = container->name;
+	source.command = "";
+	source.time_us = unix_us() - monotonic_us() + event->at_ns / 1000;
+	trace_line_refill(event, &source, text);
+	line_put(agent->trace, container->unit, 0, 0, text);
+}
+
 struct trace_reader *trace_reader_open(struct trace *trace, struct unit *unit)
 {
 	struct trace_reader *reader = calloc(1, sizeof(*reader));
@@ -306,7 +335,10 @@ int trace_reader_choose(struct trace *trace, struct trace_reader *reader, const 
 static bool line_is_chosen(const struct trace_line *line, const struct trace_choice *choice)
 {
 	/* All there is, and what is no request. */
-	if (!line->reasons || (!choice->slower_us && !choice->one_in && !choice->errors))
+	if (!line->reasons || choice_is_empty(choice))
+		return true;
+	/* What the reflex acted for explains its own lines. */
+	if (line->reasons & REASON_REFILL)
 		return true;
 	return (choice->slower_us && line->latency_ns >= choice->slower_us * 1000) ||
 	       (choice->one_in && line->reasons & REASON_SAMPLED) ||

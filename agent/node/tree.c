@@ -198,6 +198,7 @@ static bool node_is_directory(const struct node *node)
 static bool node_is_writable(const struct node *node)
 {
 	return node->kind == NODE_OBJECTIVE_FIELD ||
+	       (node->kind == NODE_AGENT_FILE && tree_agent_files[node->index].store) ||
 	       (node->kind == NODE_TRACE_FILE && tree_trace_is_writable(node->index));
 }
 
@@ -466,6 +467,8 @@ static int tree_write(const char *path, const char *buffer, size_t size, off_t o
 	err = node_find(agent, path, &node);
 	if (!err && offset != 0 && !node_is_pipe(&node))
 		err = -EINVAL;
+	if (!err && node.kind == NODE_AGENT_FILE)
+		err = tree_agent_files[node.index].store(agent, text);
 	if (!err && node.kind == NODE_TRACE_FILE)
 		err = trace_store(agent, &node, text, file);
 	if (!err && node.kind == NODE_OBJECTIVE_FIELD) {

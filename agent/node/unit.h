@@ -9,9 +9,12 @@
 #include "common/cgroup.h"
 #include "common/histogram.h"
 #include "common/objective.h"
+#include "common/plan.h"
 #include "common/state.h"
 #include "node/probes.h"
+#include "node/refill.h"
 #include "node/signals.h"
+#include "node/spare.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -25,6 +28,7 @@ struct container_before {
 	uint64_t run_queue_ns;
 	uint64_t throttled_ns;
 	uint64_t throttled_periods;
+	uint64_t burst_ns;
 	uint64_t reclaim_ns;
 	uint64_t oom_kills;
 	uint64_t requests;
@@ -56,6 +60,8 @@ struct container {
 	double requests_per_s; /* in the newest tick */
 	uint32_t sole_process; /* the only one; 0: not known, none or several */
 	uint64_t sole_seen_us; /* when that was looked up */
+	int pressure_fd;       /* its PSI trigger; 0: none */
+	bool reflex_is_stuck;  /* as of the newest tick */
 	bool sampled;	       /* before is valid */
 	bool seen;	       /* mark and sweep of discovery */
 };
@@ -90,6 +96,9 @@ struct unit {
 	float reward;
 
 	/* In force since the last answer. */
+	struct plan plan; /* of one container */
+	bool has_plan;
+	uint64_t planned_us; /* CLOCK_MONOTONIC */
 	uint32_t action;
 	bool acted;		 /* action was carried out: the tick makes an experience */
 	uint64_t action_number;	 /* of the newest action that came */
@@ -109,6 +118,10 @@ struct unit {
 	uint64_t total_throttled_us;
 	uint64_t total_run_queue_us;
 	uint64_t total_reclaim_us;
+	uint64_t total_refills;
+	uint64_t total_denied[REFILL_DENIAL_COUNT];
+	uint64_t total_granted_us;
+	uint64_t total_memory_raises;
 	uint64_t total_oom_kills;
 	uint64_t total_ticks;
 	uint64_t total_violations;
@@ -119,6 +132,8 @@ struct unit {
 	struct trace_choice trace;	  /* the operator's, for as long as the agent runs */
 	uint64_t trace_lines;		  /* ever written */
 	struct trace_exemplar *exemplars; /* one an octave; NULL: none yet */
+
+	struct spare_share share; /* of the refills' budget; the reflex's lock guards it */
 
 	/* Of containers that ended since the last tick: counted in the next one. */
 	struct sample ended;

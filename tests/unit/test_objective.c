@@ -79,6 +79,7 @@ static void test_what_is_not_given_has_a_default(void **state)
 	assert_true(objective.acceptable_violations == 0.01);
 	assert_string_equal(objective.policy, "dqn");
 	assert_false(objective.frozen);
+	assert_true(objective.reflex);
 	assert_true(objective.cpu_min_millicores == 10);
 	assert_true(objective.cpu_max_millicores == 0);
 	assert_int_equal(objective.memory_min_bytes, 16 << 20);
@@ -180,6 +181,7 @@ static void test_bad_objects_are_refused_with_field_and_value(void **state)
 			"spec.ruleParameters: \"hpa\" is not RULE.PARAMETER=VALUE"},
 		{REST("\"ruleParameters\": {}"), "spec.ruleParameters: {} is not a string"},
 		{REST("\"frozen\": 1"), "spec.frozen: 1 is not true or false"},
+		{REST("\"reflex\": \"off\""), "spec.reflex: \"off\" is not true or false"},
 		{REST("\"bound\": {}"),
 			"spec.bound: no such field (see docs/kubernetes.md for the list)"},
 		{REST("\"bounds\": {\"cpu\": {\"most\": 2}}"),
@@ -246,6 +248,8 @@ static void test_fields_are_set_and_shown_by_name(void **state)
 		{"rule_parameters", "", ""},
 		{"frozen", "1", "1"},
 		{"frozen", "false", "0"},
+		{"reflex", "0", "0"},
+		{"reflex", "true", "1"},
 		{"cpu_max_millicores", "1500.5", "1500.5"},
 		{"cpu_min_millicores", "20", "20"},
 		{"cpu_max_millicores", "0", "0"},
