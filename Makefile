@@ -152,7 +152,7 @@ $(O)/gen/wire.pb-c.o: $(O)/gen/wire.pb-c.c
 	$(call say,CC,$@)
 	$(Q)$(CC) -std=gnu17 $(CFLAGS) $(SAN) -I$(O)/gen -c -o $@ $<
 
-$(O)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h)
+$(O)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*)
 	$(call say,BPF,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_$(ARCH) -Wall -Wextra \

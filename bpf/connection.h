@@ -107,6 +107,19 @@ struct {
 	__type(value, struct exchanges);
 } multiplexed SEC(".maps");
 
+/* The value before; kernels before 5.12 add without telling it, and there it may be a little old. */
+#ifdef KERNEL_5_10
+#define FETCH_AND_ADD(field, value)                                                                \
+	({                                                                                         \
+		__u64 fetched = *(volatile __u64 *)(field);                                        \
+                                                                                                   \
+		__sync_fetch_and_add(field, value);                                                \
+		fetched;                                                                           \
+	})
+#else
+#define FETCH_AND_ADD(field, value) __sync_fetch_and_add(field, value)
+#endif
+
 /* The slot of @connection, or NULL: none, or given to another container since. */
 static __always_inline struct slot *connection_slot(const struct connection *connection)
 {
@@ -123,7 +136,7 @@ static __always_inline __u8 age_bucket(const struct slot *slot, __u64 now_ns)
 /* @count requests came at @now_ns, in age bucket @age. */
 static __always_inline void flight_begin(struct slot *slot, __u32 index, __u32 count, __u8 age)
 {
-	__s64 before = __sync_fetch_and_add(&slot->in_flight, (__s64)count);
+	__s64 before = (__s64)FETCH_AND_ADD(&slot->in_flight, (__s64)count);
 
 	__sync_fetch_and_add(&slot->ages[age & (AGE_BUCKETS - 1)], count);
 	if (before <= 0 && slot->throttled_since_ns)
@@ -304,13 +317,13 @@ static __always_inline __u8 ending_count(struct slot *slot, struct connection *c
 	__u64 latency_ns = ending->now_ns - ending->start_ns, number;
 
 	if (connection->side == SIDE_CLIENT) {
-		number = __sync_fetch_and_add(&slot->calls, 1);
+		number = FETCH_AND_ADD(&slot->calls, 1);
 		slot_coarse_add(slot->call_latency, latency_ns);
 		if (is_server_error(ending))
 			__sync_fetch_and_add(&slot->calls_errors, 1);
 		return event_reasons(slot, ending, latency_ns, number, true);
 	}
-	number = __sync_fetch_and_add(&slot->requests, 1);
+	number = FETCH_AND_ADD(&slot->requests, 1);
 	slot_histogram_add(slot->latency, latency_ns);
 	if (slot->objective_ns && latency_ns > slot->objective_ns)
 		__sync_fetch_and_add(&slot->requests_over, 1);

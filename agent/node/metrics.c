@@ -84,13 +84,14 @@ void metrics_write(struct agent *agent, struct prometheus *out)
 	AGENT_METRICS(X)
 #undef X
 	prometheus_declare(out, "ebbtide_agent_program", "gauge",
-		"1 when a BPF program is attached; the reason says why not.");
+		"1 when a BPF program, or the one that replaces it, is attached; the reason says why not.");
 	programs = probes_programs(agent->probes, &count);
 	for (size_t i = 0; i < count; i++) {
 		prometheus_escape(reason, sizeof(reason), programs[i].reason);
 		snprintf(labels, sizeof(labels), "program=\"%s\",reason=\"%s\"", programs[i].name,
 			reason);
-		prometheus_sample(out, "ebbtide_agent_program", labels, programs[i].attached);
+		prometheus_sample(out, "ebbtide_agent_program", labels,
+			programs[i].attached || programs[i].replaced_by);
 	}
 #define X(metric, form, text, value)                                                               \
 	prometheus_declare(out, metric, form, text);                                               \

@@ -20,7 +20,9 @@ struct probes;
 struct probes_program {
 	const char *name;
 	bool attached;
-	char reason[160]; /* why it is left out; empty when attached */
+	/* Another program that does its work on this kernel; then its being off is no loss. */
+	const char *replaced_by;
+	char reason[160]; /* why it cannot be had; empty when attached or only not needed */
 };
 
 /* What comes through the ring buffer; kind tells which. */

@@ -299,6 +299,17 @@ out:
 	return err;
 }
 
+static void program_show(const struct probes_program *program, char *out, size_t size)
+{
+	if (program->attached)
+		snprintf(out, size, "on\n");
+	else if (program->replaced_by)
+		snprintf(out, size, "replaced by %s%s%s\n", program->replaced_by,
+			program->reason[0] ? ": " : "", program->reason);
+	else
+		snprintf(out, size, "off: %s\n", program->reason);
+}
+
 static int node_show(const struct agent *agent, const struct node *node, char *out, size_t size)
 {
 	const struct probes_program *programs;
@@ -311,8 +322,7 @@ static int node_show(const struct agent *agent, const struct node *node, char *o
 		break;
 	case NODE_PROGRAM:
 		programs = probes_programs(agent->probes, &count);
-		snprintf(out, size, "%s%s\n", programs[node->index].attached ? "on" : "off: ",
-			programs[node->index].attached ? "" : programs[node->index].reason);
+		program_show(&programs[node->index], out, size);
 		break;
 	case NODE_UNIT_FILE:
 		tree_unit_files[node->index].show(node->unit, out, size);

@@ -92,6 +92,19 @@ static int teardown(void **state)
 	return 0;
 }
 
+static bool program_is_on(struct fixture *f, const char *name)
+{
+	const struct probes_program *programs;
+	size_t count;
+
+	programs = probes_programs(f->probes, &count);
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(programs[i].name, name) == 0)
+			return programs[i].attached;
+	fail_msg("no program is called %s", name);
+	return false;
+}
+
 static struct slot *slot_of(struct fixture *f)
 {
 	assert_int_equal(probes_refresh(f->probes), 0);
@@ -576,7 +589,9 @@ static void test_a_connection_closed_without_an_answer_is_a_failure(void **state
 	assert_int_equal(slot_of(f)->in_flight, 1);
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	close(fd);
-	sleep_ms(50);
+	/* Before 5.11 the server's own close is what is seen, a moment later. */
+	for (int i = 0; i < 200 && slot_of(f)->in_flight; i++)
+		sleep_ms(20);
 	assert_int_equal(slot_of(f)->in_flight, 0);
 	assert_int_equal(slot_of(f)->requests_failed, 1);
 	assert_int_equal(slot_of(f)->requests, 0);
@@ -594,7 +609,8 @@ static void test_in_flight_returns_to_zero_when_the_server_is_killed(void **stat
 	sleep_ms(50);
 	assert_int_equal(slot_of(f)->in_flight, 1);
 	child_end(pid);
-	sleep_ms(100);
+	for (int i = 0; i < 200 && slot_of(f)->in_flight; i++)
+		sleep_ms(20);
 	assert_int_equal(slot_of(f)->in_flight, 0);
 	close(fd);
 }
@@ -636,9 +652,21 @@ static void test_every_program_is_attached_or_says_why(void **state)
 
 	programs = probes_programs(f->probes, &count);
 	assert_true(count >= 10);
-	for (size_t i = 0; i < count; i++)
-		if (!programs[i].attached && programs[i].reason[0] == '\0')
-			fail_msg("%s is off without a reason", programs[i].name);
+	for (size_t i = 0; i < count; i++) {
+		const struct probes_program *program = &programs[i];
+
+		/* Read by tests/vm/run, which compares it with docs/kernels.md. */
+		print_message("# program %s: %s%s%s%s\n", program->name,
+			program->attached      ? "on"
+			: program->replaced_by ? "replaced by "
+					       : "off",
+			program->replaced_by ? program->replaced_by : "",
+			program->reason[0] ? ": " : "", program->reason);
+		if (!program->attached && !program->replaced_by && program->reason[0] == '\0')
+			fail_msg("%s is off without a reason", program->name);
+		if (program->replaced_by)
+			assert_true(program_is_on(f, program->replaced_by));
+	}
 }
 
 static void test_slots_run_out_with_an_error_and_come_back(void **state)
@@ -689,6 +717,7 @@ static void test_closing_leaves_no_program_in_the_kernel(void **state)
 	assert_true(with >= 1);
 	probes_detach(f->probes, &f->attachment);
 	probes_close(f->probes);
+	loaded = NULL;
 	/* The kernel frees after a grace period. */
 	for (int i = 0; i < 100 && programs_named("request_ingress") >= with; i++)
 		sleep_ms(20);
