@@ -264,6 +264,11 @@ static void line_end(struct line *line, struct journal *journal)
 	line_put(journal, line->bytes, (size_t)(line->text.at - line->bytes));
 }
 
+static void add_integer(struct line *line, uint64_t value)
+{
+	text_add_count(&line->text, value);
+}
+
 static void add_sample(struct line *line, const struct sample *sample)
 {
 	const char *separator = "{\"";
@@ -272,7 +277,7 @@ static void add_sample(struct line *line, const struct sample *sample)
 #define X(field)                                                                                   \
 	text_add(&line->text, separator);                                                          \
 	text_add(&line->text, #field "\":");                                                       \
-	add_value(line, (double)sample->field);                                                    \
+	_Generic(sample->field, double : add_value, default : add_integer)(line, sample->field);   \
 	separator = ",\"";
 	SAMPLE_FIELDS(X)
 #undef X
