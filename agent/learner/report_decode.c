@@ -158,7 +158,7 @@ static int number(const struct place *place, struct reader *reader, uint64_t *va
 static int field_next(const struct place *place, struct reader *reader, struct field *field)
 {
 	const uint8_t *start = reader->at;
-	uint64_t tag;
+	uint64_t tag = 0;
 	size_t fixed;
 	int err = number(place, reader, &tag);
 
@@ -167,6 +167,7 @@ static int field_next(const struct place *place, struct reader *reader, struct f
 	if (tag >> 3 == 0 || tag >> 32 != 0)
 		return refuse_at(place, start, "a field number that cannot be");
 	field->number = (uint32_t)(tag >> 3);
+	field->value = 0;
 	field->type = (enum wire_type)(tag & 7);
 	switch (field->type) {
 	case WIRE_VARINT:
@@ -185,7 +186,6 @@ static int field_next(const struct place *place, struct reader *reader, struct f
 		fixed = field->type == WIRE_FIXED64 ? 8 : 4;
 		if ((size_t)(reader->end - reader->at) < fixed)
 			return refuse_at(place, start, "the message ends inside the field");
-		field->value = 0;
 		memcpy(&field->value, reader->at, fixed);
 		reader->at += fixed;
 		return 0;
