@@ -168,6 +168,7 @@ static int field_next(const struct place *place, struct reader *reader, struct f
 		return refuse_at(place, start, "a field number that cannot be");
 	field->number = (uint32_t)(tag >> 3);
 	field->value = 0;
+	field->bytes = (struct reader){NULL, NULL};
 	field->type = (enum wire_type)(tag & 7);
 	switch (field->type) {
 	case WIRE_VARINT:
@@ -226,10 +227,11 @@ static inline int take_amount(
 static int take_name(const struct place *place, const char *name, const struct field *field,
 	char *out, size_t most, const char *what)
 {
-	const uint8_t *bytes = field->bytes.at;
+	const uint8_t *bytes;
 
 	if (field->type != WIRE_BYTES)
 		return refuse_type(place, name, field, "bytes");
+	bytes = field->bytes.at;
 	if (field->value == 0 || field->value > most)
 		return refuse(place, name, "%llu bytes long, %s has 1 to %zu",
 			(unsigned long long)field->value, what, most);
@@ -246,7 +248,6 @@ static int take_name(const struct place *place, const char *name, const struct f
 static int take_floats(const struct place *place, const char *name, const struct field *field,
 	float *out, size_t *count)
 {
-	const uint8_t *bytes = field->bytes.at;
 	size_t values = field->value / sizeof(float);
 	float one;
 
@@ -265,7 +266,8 @@ static int take_floats(const struct place *place, const char *name, const struct
 	if (*count < STATE_SIZE) {
 		size_t room = STATE_SIZE - *count;
 
-		memcpy(out + *count, bytes, (values < room ? values : room) * sizeof(float));
+		memcpy(out + *count, field->bytes.at,
+			(values < room ? values : room) * sizeof(float));
 	}
 	*count += values;
 	return 0;
