@@ -66,14 +66,14 @@ demo: ## set up, then run the main job on real input: three policies on the same
 	@scripts/demo $(DEMO_ARGS)
 
 check: ## set up, then run all tests; ends with 'N passed, N failed'
-	@vendor/install
-	@$(MAKE) --no-print-directory all tests
-	@tests/run
-
-check-vm: ## run the BPF tests on Debian's kernel in QEMU, pure cgroup v2
 	@vendor/install build run test vm
-	@$(MAKE) --no-print-directory tests
-	@tests/vm/run $(O)
+	@$(MAKE) --no-print-directory all tests
+	@EBBTIDE_BUILD=$(abspath $(O)) tests/run
+
+check-vm: ## of these, the BPF tests on Debian's kernels in QEMU, pure cgroup v2
+	@vendor/install build run test vm
+	@$(MAKE) --no-print-directory all tests
+	@EBBTIDE_BUILD=$(abspath $(O)) tests/run vm
 
 tests: $(UNIT) $(INTEG) $(FUZZ) $(BENCH)
 
