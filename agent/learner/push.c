@@ -101,6 +101,8 @@ static void agent_forget(struct push *push, struct push_agent *agent)
 /* Out of the list of those that wait; the agent polled until now. */
 static void waiter_remove(struct push *push, struct push_waiter *waiter)
 {
+	if (!waiter->agent)
+		return;
 	if (waiter->before)
 		waiter->before->after = waiter->after;
 	else
@@ -326,8 +328,7 @@ out:
 void push_forget(struct push *push, struct push_waiter *waiter)
 {
 	pthread_mutex_lock(&push->lock);
-	if (waiter->agent)
-		waiter_remove(push, waiter);
+	waiter_remove(push, waiter);
 	pthread_mutex_unlock(&push->lock);
 }
 

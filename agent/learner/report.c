@@ -58,7 +58,7 @@ static int chunks_run(struct work *work, chunk_body *body)
 	int err;
 
 	if (work->filled)
-		return body(work);
+		return body ? body(work) : 0;
 	report_cursor_init(&cursor, work->bytes, work->size);
 	do {
 		work->first = seen;

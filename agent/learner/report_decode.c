@@ -158,7 +158,7 @@ static int number(const struct place *place, struct reader *reader, uint64_t *va
 static int field_next(const struct place *place, struct reader *reader, struct field *field)
 {
 	const uint8_t *start = reader->at;
-	uint64_t tag;
+	uint64_t tag = 0;
 	size_t fixed;
 	int err = number(place, reader, &tag);
 
@@ -167,6 +167,8 @@ static int field_next(const struct place *place, struct reader *reader, struct f
 	if (tag >> 3 == 0 || tag >> 32 != 0)
 		return refuse_at(place, start, "a field number that cannot be");
 	field->number = (uint32_t)(tag >> 3);
+	field->value = 0;
+	field->bytes = (struct reader){NULL, NULL};
 	field->type = (enum wire_type)(tag & 7);
 	switch (field->type) {
 	case WIRE_VARINT:
@@ -185,7 +187,6 @@ static int field_next(const struct place *place, struct reader *reader, struct f
 		fixed = field->type == WIRE_FIXED64 ? 8 : 4;
 		if ((size_t)(reader->end - reader->at) < fixed)
 			return refuse_at(place, start, "the message ends inside the field");
-		field->value = 0;
 		memcpy(&field->value, reader->at, fixed);
 		reader->at += fixed;
 		return 0;
@@ -226,10 +227,11 @@ static inline int take_amount(
 static int take_name(const struct place *place, const char *name, const struct field *field,
 	char *out, size_t most, const char *what)
 {
-	const uint8_t *bytes = field->bytes.at;
+	const uint8_t *bytes;
 
 	if (field->type != WIRE_BYTES)
 		return refuse_type(place, name, field, "bytes");
+	bytes = field->bytes.at;
 	if (field->value == 0 || field->value > most)
 		return refuse(place, name, "%llu bytes long, %s has 1 to %zu",
 			(unsigned long long)field->value, what, most);
@@ -246,7 +248,6 @@ static int take_name(const struct place *place, const char *name, const struct f
 static int take_floats(const struct place *place, const char *name, const struct field *field,
 	float *out, size_t *count)
 {
-	const uint8_t *bytes = field->bytes.at;
 	size_t values = field->value / sizeof(float);
 	float one;
 
@@ -265,7 +266,8 @@ static int take_floats(const struct place *place, const char *name, const struct
 	if (*count < STATE_SIZE) {
 		size_t room = STATE_SIZE - *count;
 
-		memcpy(out + *count, bytes, (values < room ? values : room) * sizeof(float));
+		memcpy(out + *count, field->bytes.at,
+			(values < room ? values : room) * sizeof(float));
 	}
 	*count += values;
 	return 0;

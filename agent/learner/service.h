@@ -59,11 +59,11 @@ struct service_counts {
 struct service {
 	char namespace[64];
 	char name[OBJECTIVE_NAME_MAX];
+	bool has_objective;
 	struct services *owner;
 	size_t index;  /* in its list */
 	uint64_t hash; /* of namespace and name */
 	struct objective objective;
-	bool has_objective;
 	struct service_unit **units;
 	size_t unit_count;
 	struct service_counts counts;
@@ -79,8 +79,8 @@ struct service {
 	struct state_history history;
 	float state[STATE_SIZE];
 	bool has_state;
-	uint32_t action;
 	bool acted;
+	uint32_t action;
 	struct nstep stream;
 	struct policy_set policy;	   /* objective.policy, taken apart */
 	struct policy_set fallback;	   /* the same with rules in the network's place */

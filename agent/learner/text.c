@@ -33,12 +33,11 @@ void text_add(struct text *text, const char *string)
 	add_bytes(text, string, strlen(string));
 }
 
-/* The digits of a value that is neither too large nor negative, from the end of @digits. */
-static char *format(char digits[DIGITS_MAX], double value, unsigned int decimals)
+/* The digits of a value that is neither too large nor negative, up to @at; their start. */
+static char *format(char *at, double value, unsigned int decimals)
 {
 	static const double scales[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6};
 	uint64_t scaled = (uint64_t)nearbyint(value * scales[decimals]);
-	char *at = digits + DIGITS_MAX;
 
 	for (unsigned int i = 0; i < decimals; i++, scaled /= 10)
 		*--at = (char)('0' + scaled % 10);
@@ -60,7 +59,7 @@ void text_add_fixed(struct text *text, double value, unsigned int decimals)
 		text_add(text, digits);
 		return;
 	}
-	at = format(digits, fabs(value), decimals);
+	at = format(digits + DIGITS_MAX, fabs(value), decimals);
 	if (signbit(value))
 		*--at = '-';
 	add_bytes(text, at, (size_t)(digits + DIGITS_MAX - at));

@@ -57,8 +57,8 @@ static void test_a_body_grows_by_what_comes(void **state)
 
 	(void)state;
 	for (size_t at = 0; at < 300 * KIB; at += 1000)
-		assert_int_equal(body_add(&body, data + at,
-					 300 * KIB - at < 1000 ? 300 * KIB - at : 1000),
+		assert_int_equal(
+			body_add(&body, data + at, 300 * KIB - at < 1000 ? 300 * KIB - at : 1000),
 			0);
 	assert_int_equal(body.size, 300 * KIB);
 	assert_memory_equal(body.bytes, data, body.size);
