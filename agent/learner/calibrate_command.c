@@ -165,8 +165,10 @@ static void print_fit(const struct calibrate_result *result, const char *name)
 
 	fprintf(stderr, "%s: %u ticks, %llu requests\n", name, result->ticks,
 		(unsigned long long)result->requests);
-	fprintf(stderr, "work %.3g ms (cv %.2g), wait %.3g ms, %g workers%s\n",
-		service->work_us / 1e3, service->work_cv, service->wait_us / 1e3, service->workers,
+	fprintf(stderr,
+		"work %.3g ms (cv %.2g), %.3g ms more after idling, wait %.3g ms, %g workers%s\n",
+		service->work_us / 1e3, service->work_cv, service->wake_us / 1e3,
+		service->wait_us / 1e3, service->workers,
 		result->workers_known ? ""
 				      : " (not sure: these ticks would look much the same with "
 					"another number)");
