@@ -63,7 +63,7 @@ static int apply_service(struct arguments *arguments, const char *text)
 
 	if (strlen(text) >= sizeof(arguments->service))
 		return refuse("service", text, "a service's name");
-	strcpy(arguments->service, text);
+	memcpy(arguments->service, text, strlen(text) + 1);
 	slash = strchr(arguments->service, '/');
 	if (slash) {
 		*slash = '\0';
@@ -247,8 +247,8 @@ int calibrate_command(int argc, char **argv)
 {
 	struct arguments arguments = {.seed = 1};
 	static struct calibrate_result result;
-	struct sample *samples;
-	uint32_t count, first;
+	struct sample *samples = NULL;
+	uint32_t count = 0, first;
 	char name[640];
 	int err;
 
