@@ -11,6 +11,7 @@
 #define CV_HIGHEST   3.0
 #define STEPS	     6	  /* halvings of the search's step */
 #define CLEARLY	     1.25 /* by so much worse is worse */
+#define VARIES	     0.2  /* relative spread of the load from which a slope is taken */
 #define WAIT_PENALTY 1e-4 /* of a wait, so that none is taken where it explains nothing */
 #define HOT_SHARE    0.15 /* of a working set, taken for pages that can be reclaimed */
 
@@ -129,10 +130,7 @@ static int fit_ticks(struct fit *fit, const struct sample *samples, uint32_t cou
 	return compared >= CALIBRATE_TICKS_LEAST ? 0 : -ENODATA;
 }
 
-/*
- * CPU a request. Where least squares over ticks of different load say that a good part of it is used
- * without requests, without that part; a small one is what requests cost more when they come alone.
- */
+/* CPU a request, less what least squares say is used without any where that is a good part. */
 static double fit_work_us(const struct sample *samples, uint32_t count)
 {
 	double requests = 0, used = 0, squares = 0, products = 0, slope;
@@ -150,10 +148,50 @@ static double fit_work_us(const struct sample *samples, uint32_t count)
 		products += r * ((double)samples[i].cpu_used_us - used / count);
 	}
 	slope = squares > 0 ? products / squares : 0;
-	if (sqrt(squares / count) > 0.2 * requests / count && slope > 0.5 * used / requests &&
+	if (sqrt(squares / count) > VARIES * requests / count && slope > 0.5 * used / requests &&
 		slope < 0.85 * used / requests)
 		return slope;
 	return used / requests;
+}
+
+/*
+ * Work and what a request takes more that finds its replica idle, as work x requests + wake x
+ * requests that did, by least squares over the ticks that were not throttled. Idle is taken for
+ * the share of time in which no CPU was used: right for one worker, near it at low load.
+ */
+static void fit_wake(const struct sample *samples, uint32_t count, struct simulate_service *service)
+{
+	double rr = 0, ri = 0, ii = 0, ru = 0, iu = 0, requests = 0, idle = 0, spread = 0, wake;
+
+	for (uint32_t i = 0; i < count; i++) {
+		const struct sample *sample = &samples[i];
+		double tick_us = sample->tick_s * 1e6 * sample->containers;
+		double r = (double)sample->requests, used = (double)sample->cpu_used_us, found;
+
+		if (sample->requests < CALIBRATE_REQUESTS || sample->containers == 0 ||
+			(double)sample->throttled_us > 0.005 * tick_us)
+			continue;
+		found = r * fmax(1 - used / tick_us, 0);
+		/* Each tick weighs by its requests: their number is the variance. */
+		rr += r;
+		ri += found;
+		ii += found * found / r;
+		ru += used;
+		iu += used * found / r;
+		requests += r;
+		idle += found;
+	}
+	if (requests <= 0)
+		return;
+	spread = ii / requests - idle / requests * (idle / requests);
+	if (spread < VARIES * VARIES / 4)
+		return;
+	wake = (rr * iu - ri * ru) / (rr * ii - ri * ri);
+	/* Beyond a half it is something else. */
+	if (!(wake > 0 && wake < service->work_us / 2))
+		return;
+	service->wake_us = wake;
+	service->work_us = (ru - wake * ri) / rr;
 }
 
 /* Ticks of @service in the simulator: its percentiles as logarithms, summed for each group. */
@@ -380,6 +418,8 @@ int calibrate_fit(const struct sample *samples, uint32_t count,
 	if (!err) {
 		service.work_us = clamp(fit_work_us(samples, count), 1, 1e8);
 		service.work_cv = clamp(service.work_cv, CV_LOWEST, CV_HIGHEST);
+		service.wake_us = 0;
+		fit_wake(samples, count, &service);
 		fit_memory(samples, count, &service);
 		if (fit_cost(&fit, &service, result) == INFINITY)
 			err = -EINVAL;

@@ -63,7 +63,7 @@ static int apply_service(struct arguments *arguments, const char *text)
 
 	if (strlen(text) >= sizeof(arguments->service))
 		return refuse("service", text, "a service's name");
-	strcpy(arguments->service, text);
+	memcpy(arguments->service, text, strlen(text) + 1);
 	slash = strchr(arguments->service, '/');
 	if (slash) {
 		*slash = '\0';
@@ -165,8 +165,10 @@ static void print_fit(const struct calibrate_result *result, const char *name)
 
 	fprintf(stderr, "%s: %u ticks, %llu requests\n", name, result->ticks,
 		(unsigned long long)result->requests);
-	fprintf(stderr, "work %.3g ms (cv %.2g), wait %.3g ms, %g workers%s\n",
-		service->work_us / 1e3, service->work_cv, service->wait_us / 1e3, service->workers,
+	fprintf(stderr,
+		"work %.3g ms (cv %.2g), %.3g ms more after idling, wait %.3g ms, %g workers%s\n",
+		service->work_us / 1e3, service->work_cv, service->wake_us / 1e3,
+		service->wait_us / 1e3, service->workers,
 		result->workers_known ? ""
 				      : " (not sure: these ticks would look much the same with "
 					"another number)");
@@ -245,8 +247,8 @@ int calibrate_command(int argc, char **argv)
 {
 	struct arguments arguments = {.seed = 1};
 	static struct calibrate_result result;
-	struct sample *samples;
-	uint32_t count, first;
+	struct sample *samples = NULL;
+	uint32_t count = 0, first;
 	char name[640];
 	int err;
 

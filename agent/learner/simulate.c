@@ -37,10 +37,13 @@ static size_t replica_memory(
 	return 2 * line + call + queue + stack;
 }
 
-/* Make room for @config; what was there stays if there is too little memory. */
+/* Make room for @config. Nothing in it outlives a reset; on an error what there was stays. */
 static int simulation_reserve(struct simulation *simulation, const struct simulate_config *config)
 {
 	size_t memory = 0, inverse = 0;
+	struct tier *tiers = NULL;
+	double *inverses = NULL;
+	void *rest = NULL;
 
 	for (uint32_t i = 0; i < config->services; i++) {
 		size_t running = (size_t)config->service[i].workers * config->replicas_max + 1;
@@ -49,34 +52,42 @@ static int simulation_reserve(struct simulation *simulation, const struct simula
 		inverse = running > inverse ? running : inverse;
 	}
 	if (config->services > simulation->tier_room) {
-		struct tier *tier = realloc(simulation->tier, config->services * sizeof(*tier));
-
-		if (!tier)
-			return -ENOMEM;
-		simulation->tier = tier;
-		simulation->tier_room = config->services;
+		tiers = aligned_alloc(CACHE_LINE, config->services * sizeof(*tiers));
+		if (!tiers)
+			goto fail;
 	}
 	if (inverse > simulation->inverse_room) {
-		double *grown = realloc(simulation->inverse, inverse * sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		for (size_t i = 0; i < inverse; i++)
-			grown[i] = 1 / (double)i;
-		simulation->inverse = grown;
-		simulation->inverse_room = inverse;
+		inverses = malloc(inverse * sizeof(*inverses));
+		if (!inverses)
+			goto fail;
 	}
 	if (memory > simulation->memory_size) {
-		/* Nothing in it outlives a reset: no copy. */
-		void *grown = malloc(memory);
-
-		if (!grown)
-			return -ENOMEM;
+		rest = malloc(memory);
+		if (!rest)
+			goto fail;
+	}
+	if (tiers) {
+		free(simulation->tier);
+		simulation->tier = tiers;
+		simulation->tier_room = config->services;
+	}
+	if (inverses) {
+		for (size_t i = 0; i < inverse; i++)
+			inverses[i] = 1 / (double)i;
+		free(simulation->inverse);
+		simulation->inverse = inverses;
+		simulation->inverse_room = inverse;
+	}
+	if (rest) {
 		free(simulation->memory);
-		simulation->memory = grown;
+		simulation->memory = rest;
 		simulation->memory_size = memory;
 	}
 	return 0;
+fail:
+	free(tiers);
+	free(inverses);
+	return -ENOMEM;
 }
 
 static void tier_init(struct simulation *simulation, uint32_t index, uint64_t seed, char **memory)
@@ -256,6 +267,11 @@ void simulate_tick(
 const uint32_t *simulate_latency(const struct simulation *simulation, uint32_t service)
 {
 	return simulation->tier[service].latency;
+}
+
+uint32_t simulate_throttled_periods(const struct simulation *simulation, uint32_t service)
+{
+	return simulation->tier[service].counts.throttled_periods;
 }
 
 double simulate_now_us(const struct simulation *simulation)

@@ -43,6 +43,7 @@
 #define SIMULATE_SERVICE_FIELDS(X)                                                                 \
 	X(work_us, 1, 1e8, 2000, 0, "CPU time of a request, mean")                                 \
 	X(work_cv, 0, 10, 0.5, 0, "its standard deviation over its mean (log-normal)")             \
+	X(wake_us, 0, 1e8, 0, 0, "CPU time more if a request finds its replica idle")              \
 	X(wait_us, 0, 1e8, 0, 0, "time a request waits for other than the CPU (I/O), mean")        \
 	X(wait_cv, 0, 10, 0.5, 0, "its standard deviation over its mean (log-normal)")             \
 	X(before_share, 0, 1, 1, 0, "share of the CPU time before that wait and before a call")    \
@@ -152,6 +153,8 @@ void simulate_tick(
 
 /* Latencies of the requests that @service answered in the newest tick. Valid until the next. */
 const uint32_t *simulate_latency(const struct simulation *simulation, uint32_t service);
+/* CFS periods of the newest tick that ended throttled: the kernel's nr_throttled, of all replicas. */
+uint32_t simulate_throttled_periods(const struct simulation *simulation, uint32_t service);
 /* Simulated time since the start. */
 double simulate_now_us(const struct simulation *simulation);
 /* Replicas that take requests. */

@@ -17,7 +17,9 @@ const size_t simulate_field_count = sizeof(simulate_fields) / sizeof(simulate_fi
 
 static double *field_value(struct simulate_service *service, const struct simulate_field *field)
 {
-	return (double *)((char *)service + field->offset);
+	void *value = (char *)service + field->offset;
+
+	return value;
 }
 
 static bool field_takes(const struct simulate_field *field, double value)

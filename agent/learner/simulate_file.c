@@ -124,9 +124,10 @@ int simulate_file_write(FILE *file, const struct simulate_service *service, cons
 	}
 	for (size_t i = 0; i < simulate_field_count; i++) {
 		const struct simulate_field *field = &simulate_fields[i];
-		double value = *(const double *)((const char *)service + field->offset);
+		const void *value = (const char *)service + field->offset;
 
-		fprintf(file, "%-26s %-12.10g # %s\n", field->name, value, field->text);
+		fprintf(file, "%-26s %-12.10g # %s\n", field->name, *(const double *)value,
+			field->text);
 	}
 	return ferror(file) ? -EIO : 0;
 }

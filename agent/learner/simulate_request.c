@@ -44,8 +44,9 @@ static inline void flight_split(
 	}
 }
 
-void replica_start(struct simulation *simulation, struct tier *tier, uint32_t index,
-	double arrived_us, double work_us, uint32_t caller)
+static inline __attribute__((always_inline)) void replica_start_inline(
+	struct simulation *simulation, struct tier *tier, uint32_t index, double arrived_us,
+	double work_us, uint32_t caller)
 {
 	struct flight flight = {.caller = caller};
 
@@ -53,6 +54,12 @@ void replica_start(struct simulation *simulation, struct tier *tier, uint32_t in
 	if (caller == CALLER_STARTUP)
 		flight.later_us = LATER_NONE;
 	replica_run(simulation, tier, index, &flight, work_us);
+}
+
+void replica_start(struct simulation *simulation, struct tier *tier, uint32_t index,
+	double arrived_us, double work_us, uint32_t caller)
+{
+	replica_start_inline(simulation, tier, index, arrived_us, work_us, caller);
 }
 
 /* The replica to take a request. */
@@ -97,8 +104,10 @@ static inline bool tier_offer(
 	if (++tier->in_flight[index] > replica->in_flight_peak)
 		replica->in_flight_peak = tier->in_flight[index];
 	if (replica->busy < tier->workers) {
+		if (tier->service.wake_us > 0 && replica->busy == 0)
+			work_us += tier->service.wake_us;
 		replica->busy++;
-		replica_start(simulation, tier, index, tier->now_us, work_us, caller);
+		replica_start_inline(simulation, tier, index, tier->now_us, work_us, caller);
 	} else {
 		uint32_t place =
 			(replica->queue_first + replica->queued++) & (tier->queue_room - 1);

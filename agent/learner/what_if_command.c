@@ -156,6 +156,7 @@ static int apply_field(struct arguments *arguments, const char *option, const ch
 
 static int apply_number(struct arguments *arguments, const struct number *number, const char *text)
 {
+	void *slot = (char *)arguments + number->offset;
 	char wanted[80];
 	double value;
 
@@ -169,7 +170,7 @@ static int apply_number(struct arguments *arguments, const struct number *number
 	if (strcmp(number->option, "burst-ms") == 0)
 		arguments->what_if.plan.burst_us = (uint64_t)(value * 1e3);
 	else
-		*(double *)((char *)arguments + number->offset) = value;
+		*(double *)slot = value;
 	return 0;
 }
 

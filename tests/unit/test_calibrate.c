@@ -56,10 +56,10 @@ static void find(const struct simulate_service *service, struct calibrate_result
 	measure(service);
 	assert_int_equal(calibrate_fit(samples, TICKS, &start, 1, result), 0);
 	print_message(
-		"# work %.0f cv %.2f wait %.0f workers %g (known: %d), errors %.3f %.3f %.3f\n",
-		result->service.work_us, result->service.work_cv, result->service.wait_us,
-		result->service.workers, result->workers_known, result->error_share[0],
-		result->error_share[1], result->error_share[2]);
+		"# work %.0f wake %.0f cv %.2f wait %.0f workers %g (known: %d), errors %.3f %.3f %.3f\n",
+		result->service.work_us, result->service.wake_us, result->service.work_cv,
+		result->service.wait_us, result->service.workers, result->workers_known,
+		result->error_share[0], result->error_share[1], result->error_share[2]);
 	for (int k = 0; k < 3; k++)
 		assert_true(result->error_share[k] < 0.12);
 }
@@ -81,6 +81,22 @@ static void test_a_serial_service_is_found(void **state)
 	assert_true(result.service.workers == 1);
 	assert_true(result.workers_known);
 	assert_true(result.service.wait_us < 100);
+}
+
+static void test_the_cost_of_waking_up_is_found(void **state)
+{
+	struct simulate_service service;
+	struct calibrate_result result;
+
+	(void)state;
+	simulate_service_init(&service);
+	service.work_us = 2000;
+	service.work_cv = 0.2;
+	service.wake_us = 500;
+	service.workers = 1;
+	find(&service, &result);
+	check(result.service.work_us, 2000, 0.03, "work");
+	check(result.service.wake_us, 500, 0.2, "wake");
 }
 
 static void test_many_workers_are_found(void **state)
@@ -178,6 +194,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_serial_service_is_found),
+		cmocka_unit_test(test_the_cost_of_waking_up_is_found),
 		cmocka_unit_test(test_many_workers_are_found),
 		cmocka_unit_test(test_a_wait_is_told_from_work),
 		cmocka_unit_test(test_the_workers_of_an_idle_service_are_not_known),

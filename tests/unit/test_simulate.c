@@ -104,6 +104,29 @@ static void test_cpu_used_is_rate_times_work(void **state)
 	assert_near((double)totals.sum.cpu_allocated_us, (double)totals.sum.cpu_used_us, 2000);
 }
 
+static void test_only_a_request_that_finds_nobody_pays_for_the_wake_up(void **state)
+{
+	/* One every 10 ms. */
+	double rate = 100;
+	struct simulate_config config = config_make(&rate);
+	struct simulate_input input = {.replicas = 1};
+	struct totals totals;
+
+	(void)state;
+	config.trace.arrivals = SIMULATE_UNIFORM;
+	config.service[0].workers = 1;
+	config.service[0].work_cv = 0;
+	config.service[0].work_us = 6000;
+	config.service[0].wake_us = 2000;
+	run_config(&config, &input, 10, &totals);
+	/* 8 ms every 10 ms: each finds it idle. */
+	assert_near(totals.latency_mean_us, 8000, 0.017 * 8000);
+	config.service[0].work_us = 9000;
+	run_config(&config, &input, 10, &totals);
+	/* 11 ms, so the next waits for 1 ms and takes 9: then it is idle again. */
+	assert_near(totals.latency_mean_us, (11000 + 10000) / 2.0, 0.017 * 10500);
+}
+
 static void test_requests_in_flight_are_rate_times_latency(void **state)
 {
 	double rate = 400;
@@ -150,6 +173,7 @@ static void test_a_loop_gets_its_quota_of_each_period(void **state)
 		assert_int_equal(sample.cpu_used_us, 100000);
 		assert_int_equal(sample.cpu_allocated_us, 100000);
 		assert_int_equal(sample.throttled_us, 900000);
+		assert_int_equal(simulate_throttled_periods(simulation, 0), 10);
 		assert_int_equal(sample.cpu_pressure_us, 900000);
 		assert_int_equal(sample.run_queue_us, 900000);
 	}
@@ -428,6 +452,7 @@ static void test_the_reflex_waits_for_the_oldest_requests_age(void **state)
 	assert_near(sample.latency_p50_us, 31000, 500);
 	assert_int_equal(sample.refills, 1);
 	assert_int_equal(sample.throttled_us, 16000);
+	assert_int_equal(simulate_throttled_periods(simulation, 0), 0);
 	assert_int_equal(sample.requests_over, 0);
 	input.plan.allowance.trigger_age_share = 0;
 	simulate_tick(simulation, &input, &sample);
@@ -443,6 +468,7 @@ int main(void)
 		cmocka_unit_test(test_processor_sharing_does_not_mind_the_distribution),
 		cmocka_unit_test(test_cores_shared_by_replicas_are_one_queue),
 		cmocka_unit_test(test_cpu_used_is_rate_times_work),
+		cmocka_unit_test(test_only_a_request_that_finds_nobody_pays_for_the_wake_up),
 		cmocka_unit_test(test_requests_in_flight_are_rate_times_latency),
 		cmocka_unit_test(test_a_loop_gets_its_quota_of_each_period),
 		cmocka_unit_test(test_two_threads_use_the_quota_up_twice_as_fast),

@@ -436,6 +436,47 @@ static void test_a_seed_gives_the_same_samples(void **state)
 	simulate_destroy(other);
 }
 
+static void test_a_reset_to_a_larger_configuration_is_a_fresh_start(void **state)
+{
+	double rate = 90;
+	struct simulate_config small = config_make(&rate), large = config_make(&rate);
+	struct simulate_input inputs[3] = {{.replicas = 1}, {.replicas = 5}, {.replicas = 40}};
+	struct simulation *grown, *fresh;
+
+	(void)state;
+	small.service[0].workers = 1;
+	small.replicas_max = 1;
+	large.services = 3;
+	large.replicas_max = SIMULATE_REPLICAS_MAX;
+	large.service[2].workers = SIMULATE_WORKERS_MAX;
+	grown = simulation_make(&small, 3);
+	for (int round = 0; round < 2; round++) {
+		struct sample one;
+
+		simulate_tick(grown, inputs, &one);
+		assert_int_equal(simulate_reset(grown, &large, 5), 0);
+		fresh = simulation_make(&large, 5);
+		for (int i = 0; i < 20; i++) {
+			struct sample a[3], b[3];
+
+			simulate_tick(grown, inputs, a);
+			simulate_tick(fresh, inputs, b);
+			for (int k = 0; k < 3; k++) {
+#define X(field) assert_true(a[k].field == b[k].field);
+				SAMPLE_FIELDS(X)
+#undef X
+			}
+		}
+		simulate_destroy(fresh);
+		/* Refused, it goes on as it was; then back to small, in the room of the large one. */
+		large.tick_us = 0;
+		assert_int_equal(simulate_reset(grown, &large, 5), -EINVAL);
+		large.tick_us = 1e6;
+		assert_int_equal(simulate_reset(grown, &small, 5), 0);
+	}
+	simulate_destroy(grown);
+}
+
 static void test_plans_do_not_change_the_load(void **state)
 {
 	double rate = 200;
@@ -686,6 +727,7 @@ int main(void)
 			test_a_throttled_callee_delays_and_a_missing_one_fails_its_callers),
 		cmocka_unit_test(test_every_request_of_a_chain_ends_once),
 		cmocka_unit_test(test_a_seed_gives_the_same_samples),
+		cmocka_unit_test(test_a_reset_to_a_larger_configuration_is_a_fresh_start),
 		cmocka_unit_test(test_plans_do_not_change_the_load),
 		cmocka_unit_test(test_bursts_keep_the_mean_and_raise_the_spread),
 		cmocka_unit_test(test_the_trace_repeats_and_starts_where_it_is_told),
