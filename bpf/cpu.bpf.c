@@ -6,7 +6,7 @@
  * up to date at every switch, so both are read there as differences between a task's switch-in
  * and its switch-out: no clock is read and no wake-up is traced.
  */
-#include "slots.h"
+#include "followed.h"
 
 char LICENSE[] SEC("license") = "GPL";
 

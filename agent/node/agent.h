@@ -21,6 +21,13 @@ enum actuator {
 	ACTUATOR_RESIZE
 };
 
+/* How bodies of reports are sent. */
+enum report_encoding {
+	REPORT_IDENTITY,
+	REPORT_DEFLATE,
+	REPORT_AUTO, /* deflated once the learner has said that it takes that */
+};
+
 struct agent_config {
 	const char *node;
 	const char *learner_url; /* NULL: measure only */
@@ -36,6 +43,7 @@ struct agent_config {
 	struct reflex_config reflex;
 	struct allowance reflex_fixed; /* where a plan has none; trigger 0: none */
 	uint32_t reflex_silent_ticks;
+	enum report_encoding report_encoding;
 };
 
 struct agent_status {
@@ -49,6 +57,8 @@ struct agent_status {
 	uint64_t reports_sent;
 	uint64_t reports_spooled;
 	uint64_t reports_dropped;
+	uint64_t reports_deferred; /* the learner asked to send them later */
+	uint64_t actions_pushed;   /* that came between two reports */
 	uint64_t experiences;
 	uint64_t limit_writes;
 	uint64_t foreign_writes;

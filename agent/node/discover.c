@@ -317,11 +317,14 @@ void discover_objective(struct agent *agent, enum kube_event event, const json_t
 {
 	struct objective objective;
 	struct unit *unit;
-	char error[256];
+	char error[384];
 	int err;
 
-	err = objective_parse(object, &objective, error, sizeof(error));
-	if (err && event != KUBE_EVENT_DELETED) {
+	/* One that is gone may have been edited into what does not parse before. */
+	err = event == KUBE_EVENT_DELETED
+		      ? objective_identify(object, &objective, error, sizeof(error))
+		      : objective_parse(object, &objective, error, sizeof(error));
+	if (err) {
 		const char *name = kube_string(object, "metadata", "name", NULL);
 
 		log_err("objective=%s error=\"%s\" effect=\"the old objective stays\"",

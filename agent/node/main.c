@@ -54,6 +54,8 @@ static const char usage[] =
 	"  --reflex-priority N    real-time priority of the reflex, 0 for none (default 1)\n"
 	"  --max-containers N     containers measured at a time (default 1024)\n"
 	"  --spool-reports N      reports kept on disk while the learner is away (default 3600)\n"
+	"  --report-encoding KIND identity, deflate, or auto: deflate when the learner takes it\n"
+	"                         (default identity)\n"
 	"  --cgroup-mount DIR     where cgroups are mounted (default /sys/fs/cgroup)\n"
 	"  --log-level LEVEL      err, warning, notice, info, debug (default info)\n"
 	"  --help, --version\n\n"
@@ -110,6 +112,7 @@ enum option_id {
 	OPTION_SILENT,
 	OPTION_MAX,
 	OPTION_SPOOL,
+	OPTION_ENCODING,
 	OPTION_CGROUP,
 	OPTION_REFLEX,
 	OPTION_TRIGGER,
@@ -136,6 +139,7 @@ static const struct option long_options[] = {
 	{"silent-ticks", required_argument, NULL, OPTION_SILENT},
 	{"max-containers", required_argument, NULL, OPTION_MAX},
 	{"spool-reports", required_argument, NULL, OPTION_SPOOL},
+	{"report-encoding", required_argument, NULL, OPTION_ENCODING},
 	{"cgroup-mount", required_argument, NULL, OPTION_CGROUP},
 	{"reflex", required_argument, NULL, OPTION_REFLEX},
 	{"reflex-trigger-share", required_argument, NULL, OPTION_TRIGGER},
@@ -184,6 +188,22 @@ static int reflex_option_apply(struct agent_config *config, int id, const char *
 	}
 }
 
+static int encoding_apply(struct agent_config *config, const char *value)
+{
+	static const char *const names[] = {"identity", "deflate", "auto"};
+
+	for (int i = 0; i < 3; i++) {
+		if (strcmp(value, names[i]) != 0)
+			continue;
+		config->report_encoding = (enum report_encoding)i;
+		return 0;
+	}
+	fprintf(stderr,
+		"ebbtide-agent: --report-encoding: \"%s\" is not one of identity, deflate, auto\n",
+		value);
+	return -EINVAL;
+}
+
 /* 0 to go on, 1 to leave with success, -errno to leave with EXIT_USAGE. */
 static int option_apply(struct options *options, int id, const char *value)
 {
@@ -220,6 +240,8 @@ static int option_apply(struct options *options, int id, const char *value)
 		return parse_number("max-containers", value, 1, 65536, &config->max_slots);
 	case OPTION_SPOOL:
 		return parse_number("spool-reports", value, 1, 1000000, &config->spool_reports);
+	case OPTION_ENCODING:
+		return encoding_apply(config, value);
 	case OPTION_CGROUP:
 		options->cgroup_mount = value;
 		return 0;

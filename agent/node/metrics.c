@@ -32,6 +32,10 @@ struct metrics {
 		"Reports kept on disk for a learner that was away.", status->reports_spooled)      \
 	X("ebbtide_agent_reports_dropped_total", "counter",                                        \
 		"Spooled reports lost to the spool's bound.", status->reports_dropped)             \
+	X("ebbtide_agent_reports_deferred_total", "counter",                                       \
+		"Times the learner asked to send later.", status->reports_deferred)                \
+	X("ebbtide_agent_actions_pushed_total", "counter",                                         \
+		"Actions that came between two reports.", status->actions_pushed)                  \
 	X("ebbtide_agent_experiences_total", "counter", "Experiences sent.", status->experiences)  \
 	X("ebbtide_agent_limit_writes_total", "counter", "Limits written.", status->limit_writes)  \
 	X("ebbtide_agent_foreign_writes_total", "counter",                                         \

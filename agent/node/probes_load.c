@@ -187,14 +187,26 @@ static int attach(struct loading *loading)
 	return 0;
 }
 
-/* The last of the verifier's words before its statistics: why it refused. */
+/*
+ * Why the verifier refused: the line after the last instruction it looked at ("12: (85) call ..."),
+ * or its first line when it came to none. Statistics and, since 7.x, advice follow.
+ */
 static const char *verifier_verdict(char *log)
 {
-	char *verdict = NULL, *save = NULL;
+	bool after_instruction = true;
+	const char *verdict = NULL;
+	char *save = NULL;
 
-	for (char *line = strtok_r(log, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-		if (strncmp(line, "processed ", 10) != 0)
+	for (char *line = strtok_r(log, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		size_t digits = strspn(line, "0123456789");
+
+		if (digits > 0 && line[digits] == ':') {
+			after_instruction = true;
+		} else if (after_instruction) {
 			verdict = line;
+			after_instruction = false;
+		}
+	}
 	return verdict;
 }
 

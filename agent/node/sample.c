@@ -94,6 +94,7 @@ static void container_sample(struct agent *agent, struct container *container,
 		before->throttled_ns = slot->throttled_ns;
 		before->burst_ns = slot->burst_ns;
 		signals_start(&container->signals_before, &usage);
+		before->throttled_periods = slot->throttled_periods;
 		container->sampled = true;
 	}
 	sample->requests += TAKE(requests, slot->requests);
@@ -104,6 +105,7 @@ static void container_sample(struct agent *agent, struct container *container,
 	sample->requests_failed += TAKE(requests_failed, slot->requests_failed);
 	sample->in_flight += slot->in_flight > 0 ? (double)slot->in_flight : 0;
 	sample->throttled_us += TAKE(throttled_ns, slot->throttled_ns) / 1000;
+	sample->throttled_periods += (uint32_t)TAKE(throttled_periods, slot->throttled_periods);
 	sample->run_queue_us += TAKE(run_queue_ns, slot->run_queue_ns) / 1000;
 	sample->reclaim_us += TAKE(reclaim_ns, slot->reclaim_ns) / 1000;
 	sample->oom_kills += (uint32_t)TAKE(oom_kills, slot->oom_kills);

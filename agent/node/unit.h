@@ -28,6 +28,7 @@ struct container_before {
 	uint64_t run_queue_ns;
 	uint64_t throttled_ns;
 	uint64_t burst_ns;
+	uint64_t throttled_periods;
 	uint64_t reclaim_ns;
 	uint64_t oom_kills;
 	uint64_t requests;
@@ -99,10 +100,12 @@ struct unit {
 	bool has_plan;
 	uint64_t planned_us; /* CLOCK_MONOTONIC */
 	uint32_t action;
-	bool acted; /* action was carried out: the tick makes an experience */
+	bool acted;		 /* action was carried out: the tick makes an experience */
+	uint64_t action_number;	 /* of the newest action that came */
+	uint64_t action_learner; /* whose number that is */
 	char rule[64];
-	char policy[32];
-	char why[160];
+	char policy[POLICY_NAME_MAX];
+	char why[192];
 	uint64_t actions_cpu;
 	uint64_t actions_memory;
 

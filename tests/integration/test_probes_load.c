@@ -248,6 +248,9 @@ static void test_the_table_and_the_kernel_agree_on_the_request_programs(void **s
 	const struct probes_object object = {"request", request_prepare, request_close, f, none};
 	bool attached[PROGRAMS_MAX];
 
+	/* Before 5.17 another object has the request programs. */
+	if (!probes_kernel_has(f->kernel, PROBES_LOOP))
+		return;
 	assert_int_equal(probes_load(&object, f->kernel, f->programs, PROGRAMS_MAX, &f->count), 0);
 	for (size_t i = 0; i < f->count; i++)
 		attached[i] = f->programs[i].attached;
