@@ -300,12 +300,6 @@ static __always_inline __u8 event_reasons(struct slot *slot, const struct ending
 		reasons |= REASON_ERROR;
 	if (slot->trace_mask && !(number & slot->trace_mask))
 		reasons |= REASON_SAMPLED;
-	/* Zero while nobody asked; of several that came with the oldest, the first to end. */
-	if (slot->refilled_age && !is_call &&
-		slot->refilled_age == ending->start_ns >> (slot->age_shift & 63)) {
-		slot->refilled_age = 0;
-		reasons |= REASON_REFILL;
-	}
 	if (slot->exemplars_due && !is_call) {
 		octave = 1ULL << (hist_bucket(latency_ns / 1000) / HIST_LINEAR & 31);
 		if (slot->exemplars_due & octave) {

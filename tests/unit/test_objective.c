@@ -343,7 +343,7 @@ static void test_every_listed_field_can_be_shown_and_set_back(void **state)
 			objective_show(&objective, objective_fields[count], out, sizeof(out)), 0);
 		assert_int_equal(objective_set(&objective, objective_fields[count], out), 0);
 	}
-	assert_int_equal(count, 13);
+	assert_int_equal(count, 14);
 }
 
 static void test_what_is_written_as_json_reads_back_the_same(void **state)
