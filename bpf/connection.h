@@ -310,16 +310,6 @@ static __always_inline __u8 event_reasons(struct slot *slot, const struct ending
 	return reasons;
 }
 
-/* The request that the reflex refilled for; of several that came with it, the first to end. */
-static __always_inline __u8 refill_reason(struct slot *slot, const struct ending *ending)
-{
-	/* Zero while nobody asked. */
-	if (!slot->refilled_age || slot->refilled_age != ending->start_ns >> (slot->age_shift & 63))
-		return 0;
-	slot->refilled_age = 0;
-	return REASON_REFILL;
-}
-
 /* Count one answered request or call; true when it is to be told of, with what in *@reasons. */
 static __always_inline __u8 ending_count(struct slot *slot, struct connection *connection,
 	const struct ending *ending, struct breakdown *parts, bool has_detail)
@@ -350,8 +340,7 @@ static __always_inline __u8 ending_count(struct slot *slot, struct connection *c
 		slot_coarse_add(slot->throttled, parts->throttled_ns);
 	}
 	/* Without its detail an exemplar would tell no more than the histogram. */
-	return event_reasons(slot, ending, latency_ns, number, has_detail) |
-	       refill_reason(slot, ending);
+	return event_reasons(slot, ending, latency_ns, number, has_detail);
 }
 
 __attribute__((unused)) static __noinline int ending_report(struct bpf_sock *sk,

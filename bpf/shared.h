@@ -108,8 +108,7 @@ struct slot {
 	ebb_u64 trace_mask;	    /* and one in mask + 1 whatever its latency; 0: none */
 	ebb_u64 exemplars_due;	    /* bit k: and the next one of octave k */
 	ebb_u64 detail_mask;	    /* one request in mask + 1 is followed in detail */
-	ebb_u64 refilled_age; /* start >> age_shift of the request the newest refill was for */
-	ebb_u64 cpu_id;	      /* cgroup ids, to know a stale pointer from a live one */
+	ebb_u64 cpu_id;		    /* cgroup ids, to know a stale pointer from a live one */
 	ebb_u64 memory_id;
 	ebb_u32 index;	   /* its own */
 	ebb_u32 no_reflex; /* nobody acts on its throttling: no throttle events */
@@ -183,7 +182,7 @@ enum request_reason {
 	REASON_ERROR = 2,
 	REASON_SAMPLED = 4,
 	REASON_EXEMPLAR = 8,
-	REASON_REFILL = 16, /* the reflex refilled the quota for it */
+	REASON_REFILL = 16, /* set by the agent: the reflex refilled the quota for it */
 };
 
 enum request_outcome {

@@ -136,6 +136,8 @@ bool allowance_is_possible(const struct agent *agent, const struct unit *unit);
 void allowance_take(struct agent *agent, struct unit *unit, const struct plan *plan);
 /* Tell the reflex, after a plan, an objective or a container has changed. */
 void allowance_apply(struct agent *agent, struct unit *unit);
+/* Age at which the reflex acts for the unit's requests; 0: never. */
+double allowance_trigger_us(const struct agent *agent, const struct unit *unit);
 /* The plan's allowance is void; a base limit that relied on it rises to its ceiling. */
 void allowance_withdraw(struct agent *agent, struct unit *unit, const char *rule);
 /* Once a tick, before the units are sampled. */

@@ -13,9 +13,6 @@
 
 #include <stdio.h>
 
-/* Trace lines of refills a tick, at most; what is beyond them is counted all the same. */
-#define EVENTS_PER_TICK 256
-
 static bool has_allowance(const struct allowance *allowance)
 {
 	return allowance->trigger_age_share > 0;
@@ -116,13 +113,12 @@ void allowance_withdraw(struct agent *agent, struct unit *unit, const char *rule
 		unit->namespace, unit->service, rule, before, unit->plan.cpu_millicores);
 }
 
-static void events_trace(struct agent *agent)
+double allowance_trigger_us(const struct agent *agent, const struct unit *unit)
 {
-	struct reflex_event events[EVENTS_PER_TICK];
-	size_t count = reflex_events(agent->reflex, events, EVENTS_PER_TICK);
+	uint64_t until_us;
+	const struct allowance *allowance = allowance_of(agent, unit, &until_us);
 
-	for (size_t i = 0; i < count; i++)
-		trace_refill(agent, &events[i]);
+	return allowance ? allowance->trigger_age_share * unit->objective.latency_target_us : 0;
 }
 
 void allowance_tick(struct agent *agent)
@@ -130,7 +126,7 @@ void allowance_tick(struct agent *agent)
 	uint64_t now_us = monotonic_us();
 
 	reflex_tick(agent->reflex);
-	events_trace(agent);
+	trace_refills(agent);
 	for (size_t i = 0; i < agent->units.count; i++) {
 		struct unit *unit = agent->units.items[i];
 

@@ -168,6 +168,7 @@ static void note_refill(struct reflex *reflex, uint32_t slot, const struct refil
 	uint64_t old_ns = seen->now_ns - (seen->oldest_ns - entry->terms.trigger_ns);
 	uint64_t due_ns = old_ns > since_ns ? old_ns : since_ns;
 	uint64_t reaction_ns = done_ns > due_ns ? done_ns - due_ns : 0;
+	uint64_t half_ns = (1ULL << (probes_slot(reflex->probes, slot)->age_shift & 63)) / 2;
 
 	entry->counts.refills++;
 	entry->counts.granted_us += grant_ns / 1000;
@@ -179,6 +180,8 @@ static void note_refill(struct reflex *reflex, uint32_t slot, const struct refil
 		.at_ns = done_ns,
 		.throttled_ns = done_ns > since_ns ? done_ns - since_ns : 0,
 		.oldest_ns = seen->oldest_ns,
+		.came_from_ns = seen->now_ns - seen->oldest_ns - half_ns,
+		.came_until_ns = seen->now_ns - seen->oldest_ns + half_ns,
 		.grant_ns = grant_ns,
 		.reaction_ns = reaction_ns,
 		.in_flight = seen->in_flight,
@@ -199,9 +202,6 @@ static struct refill_decision refill(
 	if (!spare_take(&reflex->budget, entry->share, grant_ns, seen->now_ns))
 		return refill_refuse(
 			&entry->terms, seen, REFILL_budget, spare_renewed_ns(seen->now_ns));
-	/* Whoever is traced gets to know which request it was for. */
-	if (kernel->trace_threshold_ns || kernel->trace_mask)
-		kernel->refilled_age = (seen->now_ns - seen->oldest_ns) >> (kernel->age_shift & 63);
 	/* Before the write: when it is throttled again the kernel tells again. */
 	kernel->throttled_since_ns = 0;
 	err = cgroup_refill(reflex->driver, entry->fd, quota_us, entry->period_us);

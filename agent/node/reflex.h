@@ -40,7 +40,9 @@ struct reflex_event {
 	uint32_t epoch;
 	uint64_t at_ns; /* CLOCK_MONOTONIC, the write done */
 	uint64_t throttled_ns;
-	uint64_t oldest_ns; /* age of the request it was for */
+	uint64_t oldest_ns;    /* age of the request it was for */
+	uint64_t came_from_ns; /* which came between these: an age bucket */
+	uint64_t came_until_ns;
 	uint64_t grant_ns;
 	uint64_t reaction_ns; /* since it was throttled and the request old enough */
 	int64_t in_flight;

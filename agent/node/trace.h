@@ -19,8 +19,8 @@ void trace_close(struct agent *agent);
 /* The ring buffer's handler; takes the agent's lock. */
 void trace_event(const union probes_event *event, void *agent);
 
-/* A refill by the reflex: a line of its unit's, if anyone wants any. */
-void trace_refill(struct agent *agent, const struct reflex_event *event);
+/* What the reflex did since the last call: a line each, if anyone wants any of the unit's. */
+void trace_refills(struct agent *agent);
 
 /* A reader of what comes from now on; NULL: out of memory. Until it chooses, of all there is. */
 struct trace_reader *trace_reader_open(struct trace *trace, struct unit *unit);

@@ -41,6 +41,9 @@ struct container_before {
 
 struct unit;
 
+/* The newest refills, to know a request by that one of them was for. */
+#define REFILLS_KEPT 8
+
 struct container {
 	struct unit *unit;
 	char pod[UNIT_NAME_MAX];
@@ -61,9 +64,13 @@ struct container {
 	uint32_t sole_process; /* the only one; 0: not known, none or several */
 	uint64_t sole_seen_us; /* when that was looked up */
 	int pressure_fd;       /* its PSI trigger; 0: none */
-	bool reflex_is_stuck;  /* as of the newest tick */
-	bool sampled;	       /* before is valid */
-	bool seen;	       /* mark and sweep of discovery */
+	/* Came in between: the requests of the newest refills, while they are traced. */
+	uint64_t refilled_from_ns[REFILLS_KEPT];
+	uint64_t refilled_until_ns[REFILLS_KEPT];
+	uint32_t refilled_next;
+	bool reflex_is_stuck; /* as of the newest tick */
+	bool sampled;	      /* before is valid */
+	bool seen;	      /* mark and sweep of discovery */
 };
 
 /* Which requests someone wants told of one by one; all zero: none. */
