@@ -232,7 +232,7 @@ static int take_name(const struct place *place, const char *name, const struct f
 	if (field->type != WIRE_BYTES)
 		return refuse_type(place, name, field, "bytes");
 	bytes = field->bytes.at;
-	if (field->value == 0 || field->value > most)
+	if (!bytes || field->value == 0 || field->value > most)
 		return refuse(place, name, "%llu bytes long, %s has 1 to %zu",
 			(unsigned long long)field->value, what, most);
 	for (uint64_t i = 0; i < field->value; i++)
