@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 /* A line with all states, and names as long as they may be, is half of it. */
-#define LINE_BYTES 4096
+#define LINE_BYTES 8192
 /* What waits for a disk that does not keep up: then lines are left out, and counted. */
 #define PENDING_BYTES_MAX (16U << 20)
 /* Lines of so long are written together. */
@@ -215,11 +215,16 @@ static void add_flag(struct line *line, const char *field, bool value)
 	text_add(&line->text, value ? "true" : "false");
 }
 
+/* What reads it has integers of 64 bits with a sign. */
+static void add_integer(struct line *line, uint64_t value)
+{
+	text_add_count(&line->text, value < INT64_MAX ? value : INT64_MAX);
+}
+
 static void add_count(struct line *line, const char *field, uint64_t value)
 {
 	name(line, field);
-	/* What reads it has integers of 64 bits with a sign. */
-	text_add_count(&line->text, value < INT64_MAX ? value : INT64_MAX);
+	add_integer(line, value);
 }
 
 /* JSON has no number that is none. */
@@ -262,11 +267,6 @@ static void line_end(struct line *line, struct journal *journal)
 {
 	text_add(&line->text, "}\n");
 	line_put(journal, line->bytes, (size_t)(line->text.at - line->bytes));
-}
-
-static void add_integer(struct line *line, uint64_t value)
-{
-	text_add_count(&line->text, value);
 }
 
 static void add_sample(struct line *line, const struct sample *sample)
