@@ -14,7 +14,7 @@ Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-8s%s\n' '$(1)' '$(2)';)
 
 PKG_common  := libcurl jansson libprotobuf-c yaml-0.1
-PKG_node    := $(PKG_common) libbpf fuse3 libmicrohttpd libnghttp2
+PKG_node    := $(PKG_common) libbpf fuse3 libmicrohttpd libnghttp2 zlib
 PKG_learner := $(PKG_common) libmicrohttpd openblas zlib
 PKG_local   := $(PKG_common) libmicrohttpd
 PKG_ctl     := jansson
@@ -48,7 +48,7 @@ FUZZ  := $(patsubst tests/fuzz/%.c,$(O)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(patsubst tests/bench/%.c,$(O)/tests/%,$(wildcard tests/bench/*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: help all deps demo check check-vm lint format bench bench-main bench-dqn install uninstall clean tests
+.PHONY: help all deps demo check check-vm lint format bench bench-main bench-dqn bench-ingest bench-learner bench-rules bench-simulator bench-simulator-live install uninstall clean tests
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -66,14 +66,14 @@ demo: ## set up, then run the main job on real input: three policies on the same
 	@scripts/demo $(DEMO_ARGS)
 
 check: ## set up, then run all tests; ends with 'N passed, N failed'
-	@vendor/install
-	@$(MAKE) --no-print-directory all tests
-	@tests/run
-
-check-vm: ## run the BPF tests on Debian's kernel in QEMU, pure cgroup v2
 	@vendor/install build run test vm
-	@$(MAKE) --no-print-directory tests
-	@tests/vm/run $(O)
+	@$(MAKE) --no-print-directory all tests
+	@EBBTIDE_BUILD=$(abspath $(O)) tests/run
+
+check-vm: ## of these, the BPF tests on Debian's kernels in QEMU, pure cgroup v2
+	@vendor/install build run test vm
+	@$(MAKE) --no-print-directory all tests
+	@EBBTIDE_BUILD=$(abspath $(O)) tests/run vm
 
 tests: $(UNIT) $(INTEG) $(FUZZ) $(BENCH)
 
@@ -83,7 +83,7 @@ lint: ## clang-format, clang-tidy, cppcheck, shellcheck; warnings are errors
 format: ## rewrite the sources in the house's format
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-bench: bench-main bench-dqn ## run every bench; each prints lines 'figure NAME VALUE UNIT'
+bench: bench-main bench-dqn bench-ingest bench-learner bench-rules bench-simulator ## run every bench; each prints lines 'figure NAME VALUE UNIT'
 
 bench-main: all tests ## request latency against a client, the agent's cost, state-to-write latency
 	@tests/bench/bench-main $(O)
@@ -91,6 +91,21 @@ bench-main: all tests ## request latency against a client, the agent's cost, sta
 bench-dqn: all tests ## the learner's core on CartPole, Acrobot, MountainCar; updates per second
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(O)/tests/bench-dqn
 	@tests/bench/torch_compare.py $(O)
+
+bench-learner: all tests ## the learner killed 200 times under load; a start from a million experiences
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE tests/bench/bench-learner $(O)
+
+bench-ingest: all tests ## experiences a second on one core; answers to 10,000 agents
+	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE tests/bench/bench-ingest $(O)
+
+bench-rules: tests ## what a tick of each rule costs, and how much it remembers
+	@$(O)/tests/bench-rules
+
+bench-simulator: $(O)/tests/bench-simulator ## how many seconds of a service a millisecond simulates
+	@$(O)/tests/bench-simulator
+
+bench-simulator-live: all tests ## the simulator's p99 against the real function's; ten minutes
+	@tests/bench/bench-simulator-live $(O)
 
 install: all ## install programs, completion, units and manuals below DESTDIR/PREFIX
 	$(call say,INSTALL,$(DESTDIR)$(PREFIX)/bin)
@@ -153,7 +168,7 @@ $(O)/gen/wire.pb-c.o: $(O)/gen/wire.pb-c.c
 	$(call say,CC,$@)
 	$(Q)$(CC) -std=gnu17 $(CFLAGS) $(SAN) -I$(O)/gen -c -o $@ $<
 
-$(O)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h)
+$(O)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*)
 	$(call say,BPF,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_$(ARCH) -Wall -Wextra \

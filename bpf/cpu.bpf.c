@@ -6,9 +6,13 @@
  * up to date at every switch, so both are read there as differences between a task's switch-in
  * and its switch-out: no clock is read and no wake-up is traced.
  */
-#include "slots.h"
+#include "followed.h"
 
 char LICENSE[] SEC("license") = "GPL";
+
+/* Set before load: how many CPUs there may be. */
+#define CPUS_MAX 4096
+const volatile __u32 cpus = 1;
 
 /* First switch of a cgroup after the units changed: find its slot and the kernel's own records. */
 static __noinline __u32 slot_resolve(__u64 cgroups, __u64 key, __u32 generation)
@@ -280,6 +284,8 @@ int cpu_snapshot(__u64 *ctx)
 			slot->periods = (__u32)BPF_CORE_READ(group, cfs_bandwidth.nr_periods);
 			slot->throttled_periods =
 				(__u32)BPF_CORE_READ(group, cfs_bandwidth.nr_throttled);
+			if (bpf_core_field_exists(group->cfs_bandwidth.burst_time))
+				slot->burst_ns = BPF_CORE_READ(group, cfs_bandwidth.burst_time);
 		}
 		memory = (void *)slot->mem_cgroup;
 		if (memory && BPF_CORE_READ(memory, css.cgroup, kn, id) == slot->memory_id)
@@ -289,9 +295,78 @@ int cpu_snapshot(__u64 *ctx)
 	return 0;
 }
 
+/* CPU time of @group and all below it, to the newest scheduler tick of each CPU that runs it. */
+static __always_inline __u64 group_used_ns(struct task_group *group)
+{
+	struct sched_entity **entities = BPF_CORE_READ(group, se), *entity;
+	__u64 used_ns = 0;
+
+	for (__u32 cpu = 0; cpu < CPUS_MAX; cpu++) {
+		/* A constant to the verifier: the loop costs it no more than there are CPUs. */
+		if (cpu >= cpus)
+			break;
+		entity = 0;
+		bpf_probe_read_kernel(&entity, sizeof(entity), &entities[cpu]);
+		used_ns += BPF_CORE_READ(entity, sum_exec_runtime);
+	}
+	return used_ns;
+}
+
+static __always_inline bool task_is_below(struct task_struct *task, struct task_group *group)
+{
+	struct task_group *at = BPF_CORE_READ(task, sched_task_group);
+
+	for (int depth = 0; at && depth < SLOT_DEPTH; depth++) {
+		if (at == group)
+			return true;
+		at = BPF_CORE_READ(at, parent);
+	}
+	return false;
+}
+
+/* Where a group's sums are out of reach: what was counted at switches, and what runs now. */
+static __always_inline __u64 counted_used_ns(struct slot *slot, struct task_group *group)
+{
+	__u64 used_ns = slot->cpu_used_ns;
+	struct task_struct *task;
+	struct running *last;
+	__u32 zero = 0;
+
+	for (__u32 cpu = 0; cpu < CPUS_MAX; cpu++) {
+		if (cpu >= cpus)
+			break;
+		last = bpf_map_lookup_percpu_elem(&running, &zero, cpu);
+		if (!last)
+			break;
+		task = (void *)last->task;
+		if (task && task_is_below(task, group))
+			used_ns += BPF_CORE_READ(task, se.sum_exec_runtime) - last->sum_exec_ns;
+	}
+	return used_ns;
+}
+
+static __always_inline void look_at_quota(struct slot *slot, struct task_group *group)
+{
+	slot->throttled_ns = BPF_CORE_READ(group, cfs_bandwidth.throttled_time);
+	slot->quota_period = (__u32)BPF_CORE_READ(group, cfs_bandwidth.nr_periods);
+	slot->quota_left_ns = BPF_CORE_READ(group, cfs_bandwidth.runtime);
+	slot->quota_pool_ns = BPF_CORE_READ(group, cfs_bandwidth.quota);
+	if (bpf_core_field_exists(group->cfs_bandwidth.runtime_snap))
+		slot->quota_pool_ns = BPF_CORE_READ(group, cfs_bandwidth.runtime_snap);
+	if (bpf_core_field_exists(group->cfs_bandwidth.burst_time))
+		slot->burst_ns = BPF_CORE_READ(group, cfs_bandwidth.burst_time);
+	slot->period_ends_ns = 0;
+	if (bpf_core_field_exists(group->cfs_bandwidth.period_timer.node.expires))
+		slot->period_ends_ns =
+			(__u64)BPF_CORE_READ(group, cfs_bandwidth.period_timer.node.expires);
+	/* Gone since 7.1 or so, when these became part of a per-CPU area. */
+	slot->group_used_ns = bpf_core_field_exists(group->se) ? group_used_ns(group)
+							       : counted_used_ns(slot, group);
+}
+
 /*
  * Run by the agent for one slot, when the reflex is to act: whether its container is throttled at
- * this moment, and what is left of its quota.
+ * this moment, what is left of its quota and what it has used.
  */
 SEC("raw_tp")
 int cpu_look(__u64 *ctx)
@@ -305,8 +380,7 @@ int cpu_look(__u64 *ctx)
 	group = (void *)slot->task_group;
 	if (!group || BPF_CORE_READ(group, css.cgroup, kn, id) != slot->cpu_id)
 		return -1;
-	slot->quota_left_ns = BPF_CORE_READ(group, cfs_bandwidth.runtime);
-	slot->throttled_ns = BPF_CORE_READ(group, cfs_bandwidth.throttled_time);
+	look_at_quota(slot, group);
 	list = (__u64)BPF_CORE_READ(group, cfs_bandwidth.throttled_cfs_rq.next);
 	if (list ==
 		(__u64)__builtin_preserve_access_index(&group->cfs_bandwidth.throttled_cfs_rq)) {

@@ -203,17 +203,29 @@ struct list_head {
 	struct list_head *next;
 } KERNEL_TYPE;
 
+struct timerqueue_node {
+	__s64 expires; /* ns, CLOCK_MONOTONIC */
+} KERNEL_TYPE;
+
+struct hrtimer {
+	struct timerqueue_node node;
+} KERNEL_TYPE;
+
 struct cfs_bandwidth {
-	__u64 quota;   /* ns a period; all ones: none */
-	__u64 runtime; /* left in the present period, not yet handed to a CPU */
+	__u64 quota;	    /* ns a period; all ones: none */
+	__u64 runtime;	    /* left in the present period, not yet handed to a CPU */
+	__u64 runtime_snap; /* what runtime was after its newest refill; since 5.14 */
+	struct hrtimer period_timer;
 	struct list_head throttled_cfs_rq;
 	int nr_periods;
 	int nr_throttled;
 	__u64 throttled_time;
+	__u64 burst_time; /* used over the quota, ns; since 5.14 */
 } KERNEL_TYPE;
 
 struct task_group {
 	struct cgroup_subsys_state css;
+	struct sched_entity **se; /* one a CPU; not on the newest kernels */
 	struct task_group *parent;
 	struct cfs_bandwidth cfs_bandwidth;
 } KERNEL_TYPE;

@@ -76,6 +76,7 @@ struct slot {
 	ebb_u64 throttled_ns;
 	ebb_u64 periods;
 	ebb_u64 throttled_periods;
+	ebb_u64 burst_ns; /* used over the quota of a period; 0 before 5.14 */
 	ebb_u64 memory_used_bytes;
 	/* memory.bpf.c */
 	ebb_u64 memory_peak_bytes; /* the agent resets it every tick */
@@ -95,7 +96,12 @@ struct slot {
 	/* For control: read them without a lock, at any time. */
 	ebb_s64 in_flight;
 	ebb_u64 throttled_since_ns; /* 0: not throttled; a hint, probes_look() is sure */
-	ebb_u64 quota_left_ns;	    /* of the present period, by probes_look() */
+	/* By probes_look(), of that moment. */
+	ebb_u64 quota_left_ns;	/* in the pool, not yet handed to a CPU */
+	ebb_u64 quota_pool_ns;	/* what was in it after its newest refill */
+	ebb_u64 quota_period;	/* CFS periods so far, the present one included */
+	ebb_u64 period_ends_ns; /* CLOCK_MONOTONIC; 0: not known on this kernel */
+	ebb_u64 group_used_ns;	/* CPU time of the whole subtree, by the scheduler's own sums */
 	/* Set by the agent. */
 	ebb_u64 objective_ns;	    /* 0: none */
 	ebb_u64 trace_threshold_ns; /* requests at least this slow become events; 0: none */
@@ -104,8 +110,8 @@ struct slot {
 	ebb_u64 detail_mask;	    /* one request in mask + 1 is followed in detail */
 	ebb_u64 cpu_id;		    /* cgroup ids, to know a stale pointer from a live one */
 	ebb_u64 memory_id;
-	ebb_u32 index; /* its own */
-	ebb_u32 reserved;
+	ebb_u32 index;	   /* its own */
+	ebb_u32 no_reflex; /* nobody acts on its throttling: no throttle events */
 	ebb_u32 epoch;	   /* raised when the slot is given out: an old socket's state is void */
 	ebb_u32 age_shift; /* an age bucket is 2^shift ns wide */
 	/* Kernel addresses, found by cpu.bpf.c on a task's first switch; never read in user space. */
@@ -176,6 +182,7 @@ enum request_reason {
 	REASON_ERROR = 2,
 	REASON_SAMPLED = 4,
 	REASON_EXEMPLAR = 8,
+	REASON_REFILL = 16, /* set by the agent: the reflex refilled the quota for it */
 };
 
 enum request_outcome {

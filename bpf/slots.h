@@ -71,21 +71,6 @@ struct {
 	__type(value, struct running);
 } running SEC(".maps");
 
-/* A task that serves requests, between its switches. */
-struct followed_task {
-	__u64 off_cpu_ns; /* in all, since it was first seen to serve */
-	__u64 throttled_ns;
-	__u64 left_ns;		  /* the scheduler's clock at its newest switch-out */
-	__u64 group_throttled_ns; /* of its groups, then */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct followed_task);
-} followed SEC(".maps");
-
 /* To the agent: what is worth telling of one by one. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -111,8 +96,11 @@ static __always_inline void control_count(__u32 offset)
 
 static __always_inline void throttle_tell(struct slot *slot, __u32 index)
 {
-	struct throttle_event *event = bpf_ringbuf_reserve(&throttles, sizeof(*event), 0);
+	struct throttle_event *event;
 
+	if (slot->no_reflex)
+		return;
+	event = bpf_ringbuf_reserve(&throttles, sizeof(*event), 0);
 	/* No room: the agent has others to see to, and looks again at the next period. */
 	if (!event)
 		return;

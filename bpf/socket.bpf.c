@@ -4,6 +4,7 @@
  * that could not be sent yet, or the connection is over.
  */
 #include "connection.h"
+#include "followed.h"
 
 char LICENSE[] SEC("license") = "GPL";
 

@@ -374,11 +374,86 @@ int cgroup_write_cpu_quota(
 		driver->cpu_root, path, "cpu.cfs_quota_us", quota_us < 0 ? -1 : quota_us);
 }
 
+int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path,
+	struct cgroup_limits *now, int64_t quota_us, int64_t period_us, int64_t burst_us)
+{
+	bool has_burst = burst_us >= 0 && now->cpu_burst_us >= 0;
+	int err = 0;
+
+	if (has_burst && now->cpu_burst_us > burst_us) {
+		err = cgroup_write_cpu_burst(driver, path, burst_us);
+		if (err)
+			return err;
+		now->cpu_burst_us = burst_us;
+	}
+	if (quota_us != now->cpu_quota_us || period_us != now->cpu_period_us) {
+		err = cgroup_write_cpu_quota(driver, path, quota_us, period_us);
+		if (err)
+			return err;
+		now->cpu_quota_us = quota_us;
+		now->cpu_period_us = period_us;
+	}
+	if (has_burst && now->cpu_burst_us < burst_us) {
+		err = cgroup_write_cpu_burst(driver, path, burst_us);
+		if (!err)
+			now->cpu_burst_us = burst_us;
+	}
+	return err;
+}
+
+int cgroup_open_cpu_quota(const struct cgroup_driver *driver, const char *path)
+{
+	char name[2 * CGROUP_PATH_MAX];
+	int err = path_join(name, sizeof(name), driver->cpu_root, path,
+		driver->layout == CGROUP_LAYOUT_V2 ? "cpu.max" : "cpu.cfs_quota_us");
+	int fd;
+
+	if (err)
+		return err;
+	fd = open(name, O_WRONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int cgroup_refill(const struct cgroup_driver *driver, int fd, int64_t quota_us, int64_t period_us)
+{
+	char text[64];
+	int length =
+		driver->layout == CGROUP_LAYOUT_V2
+			? snprintf(text, sizeof(text), "%" PRId64 " %" PRId64, quota_us, period_us)
+			: snprintf(text, sizeof(text), "%" PRId64, quota_us);
+
+	return pwrite(fd, text, (size_t)length, 0) < 0 ? -errno : 0;
+}
+
 int cgroup_write_cpu_burst(const struct cgroup_driver *driver, const char *path, int64_t burst_us)
 {
 	return file_write_number(driver->cpu_root, path,
 		driver->layout == CGROUP_LAYOUT_V2 ? "cpu.max.burst" : "cpu.cfs_burst_us",
 		burst_us);
+}
+
+int cgroup_open_memory_trigger(
+	const struct cgroup_driver *driver, const char *path, uint32_t stall_us, uint32_t window_us)
+{
+	char name[2 * CGROUP_PATH_MAX], text[64];
+	int err = path_join(name, sizeof(name), driver->unified_root, path, "memory.pressure");
+	int fd, length;
+
+	if (err)
+		return err;
+	if (driver->layout != CGROUP_LAYOUT_V2)
+		return -ENOTSUP;
+	fd = open(name, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	length = snprintf(text, sizeof(text), "some %u %u", stall_us, window_us);
+	/* The kernel wants the final zero as well. */
+	if (write(fd, text, (size_t)length + 1) < 0) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	return fd;
 }
 
 int cgroup_write_memory_max(const struct cgroup_driver *driver, const char *path, int64_t bytes)

@@ -75,7 +75,23 @@ int cgroup_read_usage(
 /* Each writes one value. Every write of a quota is a refill, so callers compare first. */
 int cgroup_write_cpu_quota(
 	const struct cgroup_driver *driver, const char *path, int64_t quota_us, int64_t period_us);
+/*
+ * Quota and burst, where they differ from @now, in the order that the kernel takes: a burst over its
+ * quota is refused. @burst_us CGROUP_UNLIMITED leaves it. @now is then what is in force.
+ */
+int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path,
+	struct cgroup_limits *now, int64_t quota_us, int64_t period_us, int64_t burst_us);
+/* A file to write quotas to without a path to walk; -errno. cgroup_refill() writes one. */
+int cgroup_open_cpu_quota(const struct cgroup_driver *driver, const char *path);
+int cgroup_refill(const struct cgroup_driver *driver, int fd, int64_t quota_us, int64_t period_us);
 int cgroup_write_cpu_burst(const struct cgroup_driver *driver, const char *path, int64_t burst_us);
+/*
+ * A PSI trigger on the container's memory: poll the file for POLLPRI, which comes when tasks were
+ * stalled for @stall_us within @window_us. -errno; -ENOTSUP on the hybrid layout, whose limit does
+ * not stall.
+ */
+int cgroup_open_memory_trigger(const struct cgroup_driver *driver, const char *path,
+	uint32_t stall_us, uint32_t window_us);
 int cgroup_write_memory_max(const struct cgroup_driver *driver, const char *path, int64_t bytes);
 int cgroup_write_memory_high(const struct cgroup_driver *driver, const char *path, int64_t bytes);
 

@@ -20,22 +20,37 @@ uint64_t histogram_count(const uint32_t counts[HIST_BUCKETS])
 	return total;
 }
 
+void histogram_quantiles_us(
+	const uint32_t counts[HIST_BUCKETS], const double *q, double *values_us, uint32_t count)
+{
+	uint64_t octave[HIST_OCTAVES + 1] = {0}, total = 0;
+
+	/* Sums of an octave first, so that a rank is found in two short searches. */
+	for (uint32_t i = 0; i <= HIST_OCTAVES; i++) {
+		for (uint32_t k = 0; k < HIST_LINEAR; k++)
+			octave[i] += counts[i * HIST_LINEAR + k];
+		total += octave[i];
+	}
+	for (uint32_t k = 0; k < count; k++) {
+		uint64_t rank = (uint64_t)ceil(q[k] * (double)total), before = 0;
+		uint32_t i = 0, bucket;
+
+		rank = rank < 1 ? 1 : rank > total ? total : rank;
+		while (i < HIST_OCTAVES && before + octave[i] < rank)
+			before += octave[i++];
+		bucket = i * HIST_LINEAR;
+		while (bucket < HIST_BUCKETS - 1 && (before += counts[bucket]) < rank)
+			bucket++;
+		values_us[k] = total ? histogram_value_us(bucket) : 0;
+	}
+}
+
 double histogram_quantile_us(const uint32_t counts[HIST_BUCKETS], double q)
 {
-	uint64_t total = histogram_count(counts);
-	uint64_t rank, seen = 0;
+	double value_us;
 
-	if (total == 0)
-		return 0;
-	rank = (uint64_t)ceil(q * (double)total);
-	if (rank < 1)
-		rank = 1;
-	for (uint32_t i = 0; i < HIST_BUCKETS; i++) {
-		seen += counts[i];
-		if (seen >= rank)
-			return histogram_value_us(i);
-	}
-	return histogram_value_us(HIST_BUCKETS - 1);
+	histogram_quantiles_us(counts, &q, &value_us, 1);
+	return value_us;
 }
 
 void histogram_take_delta(const uint32_t now[HIST_BUCKETS], uint32_t before[HIST_BUCKETS],

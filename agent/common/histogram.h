@@ -14,6 +14,9 @@ uint64_t histogram_count(const uint32_t counts[HIST_BUCKETS]);
  * Quantile @q in (0, 1] by nearest rank; 0 for an empty histogram.
  */
 double histogram_quantile_us(const uint32_t counts[HIST_BUCKETS], double q);
+/* The same of @count quantiles, in any order, for about the price of one. */
+void histogram_quantiles_us(
+	const uint32_t counts[HIST_BUCKETS], const double *q, double *values_us, uint32_t count);
 /* delta = now - before, counters that wrapped included; then before = now. */
 void histogram_take_delta(const uint32_t now[HIST_BUCKETS], uint32_t before[HIST_BUCKETS],
 	uint32_t delta[HIST_BUCKETS]);

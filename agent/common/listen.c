@@ -8,6 +8,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* Ten thousand agents come back at once after a learner's restart; the kernel may allow less. */
+#define BACKLOG 8192
+
 int listen_open(const char *address)
 {
 	struct addrinfo hints = {.ai_family = AF_UNSPEC,
@@ -33,7 +36,7 @@ int listen_open(const char *address)
 		goto out;
 	}
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, 1024) != 0) {
+	if (bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
 		err = -errno;
 		close(fd);
 	}

@@ -36,6 +36,7 @@ enum kind {
 	KIND_BOOL,
 	KIND_MODE,
 	KIND_NAME, /* policy */
+	KIND_PARAMETERS,
 };
 
 /* X(field, path below spec, kind, lowest, highest, 0 means "not set", example) */
@@ -45,7 +46,9 @@ enum kind {
 	X(acceptable_violations, "acceptableViolations", KIND_NUMBER, 0, 1, false, "0.01")         \
 	X(mode, "mode", KIND_MODE, 0, 0, false, "auto")                                            \
 	X(policy, "policy", KIND_NAME, 0, 0, false, "dqn")                                         \
+	X(rule_parameters, "ruleParameters", KIND_PARAMETERS, 0, 0, true, "k8s-cpu.target=0.6")    \
 	X(frozen, "frozen", KIND_BOOL, 0, 0, false, "true")                                        \
+	X(reflex, "reflex", KIND_BOOL, 0, 0, false, "false")                                       \
 	X(cpu_min_millicores, "bounds.cpu.min", KIND_CPU, CPU_LEAST, CPU_MOST, false, "250m")      \
 	X(cpu_max_millicores, "bounds.cpu.max", KIND_CPU, CPU_LEAST, CPU_MOST, true, "250m")       \
 	X(memory_min_bytes, "bounds.memory.min", KIND_MEMORY, MEMORY_LEAST, MEMORY_MOST, false,    \
@@ -157,19 +160,24 @@ static int parse_mode(const char *text, enum objective_mode *mode)
 	return -EINVAL;
 }
 
-/* Lower-case letters, digits and dashes: it becomes a label value and a file's content. */
-static int parse_policy(const char *text, char policy[32])
+static int parse_parameters(
+	const char *text, char out[OBJECTIVE_PARAMETERS_MAX], char *error, size_t error_size)
 {
+	struct rule_assignment assignment;
+	const char *rest = text;
 	size_t length = strlen(text);
+	int more;
 
-	if (length == 0 || length >= sizeof(((struct objective *)0)->policy) || text[0] == '-')
+	if (length >= OBJECTIVE_PARAMETERS_MAX) {
+		snprintf(error, error_size, "%zu characters, at most %d", length,
+			OBJECTIVE_PARAMETERS_MAX - 1);
 		return -EINVAL;
-	for (size_t i = 0; i < length; i++)
-		if (!islower((unsigned char)text[i]) && !isdigit((unsigned char)text[i]) &&
-			text[i] != '-')
-			return -EINVAL;
-	memcpy(policy, text, length + 1);
-	return 0;
+	}
+	while ((more = rule_assignment_next(&rest, &assignment, error, error_size)) > 0)
+		;
+	if (!more)
+		memcpy(out, text, length + 1);
+	return more;
 }
 
 /* A plain decimal number, nothing after it; strtod alone takes "nan", "0x10" and spaces. */
@@ -251,6 +259,7 @@ void objective_init(struct objective *objective)
 		.latency_target_us = 100000,
 		.acceptable_violations = 0.01,
 		.policy = "dqn",
+		.reflex = true,
 		.cpu_min_millicores = CPU_LEAST,
 		.memory_min_bytes = (uint64_t)(16 * MIB),
 		.replicas_min = 1,
@@ -384,7 +393,7 @@ static int parse_field(struct objective *objective, const struct field *field, c
 	struct report *report)
 {
 	const char *text = json_string_value(value);
-	char shown[64];
+	char shown[64], why[288];
 
 	show_json(shown, sizeof(shown), value);
 	switch (field->kind) {
@@ -394,10 +403,17 @@ static int parse_field(struct objective *objective, const struct field *field, c
 				report, "spec.mode: %s is none of observe, recommend, auto", shown);
 		return 0;
 	case KIND_NAME:
-		if (!text || parse_policy(text, objective->policy))
-			return invalid(report,
-				"spec.policy: %s is not a policy's name (use for example dqn)",
-				shown);
+		if (!text)
+			return invalid(report, "spec.policy: %s is not a string", shown);
+		if (policy_parse(text, NULL, why, sizeof(why)))
+			return invalid(report, "spec.policy: %s", why);
+		snprintf(objective->policy, sizeof(objective->policy), "%s", text);
+		return 0;
+	case KIND_PARAMETERS:
+		if (!text)
+			return invalid(report, "spec.ruleParameters: %s is not a string", shown);
+		if (parse_parameters(text, objective->rule_parameters, why, sizeof(why)))
+			return invalid(report, "spec.ruleParameters: %s", why);
 		return 0;
 	case KIND_BOOL:
 		if (!json_is_boolean(value))
@@ -526,20 +542,27 @@ static int parse_metadata(const json_t *object, struct objective *objective, str
 	return err;
 }
 
+int objective_identify(
+	const json_t *object, struct objective *objective, char *error, size_t error_size)
+{
+	struct report report = {error, error_size};
+
+	objective_init(objective);
+	if (error_size)
+		error[0] = '\0';
+	if (!json_is_object(object))
+		return invalid(&report, "a ScaleObjective must be a JSON object");
+	return parse_metadata(object, objective, &report);
+}
+
 int objective_parse(
 	const json_t *object, struct objective *objective, char *error, size_t error_size)
 {
 	struct report report = {error, error_size};
 	struct objective parsed;
 	const json_t *spec;
-	int err, crossed;
+	int err = objective_identify(object, &parsed, error, error_size), crossed;
 
-	objective_init(&parsed);
-	if (error_size)
-		error[0] = '\0';
-	if (!json_is_object(object))
-		return invalid(&report, "a ScaleObjective must be a JSON object");
-	err = parse_metadata(object, &parsed, &report);
 	if (err)
 		return err;
 	spec = json_object_get(object, "spec");
@@ -603,7 +626,7 @@ int objective_set(struct objective *objective, const char *field_name, const cha
 	const struct field *field = find_field(field_name);
 	struct objective changed = *objective;
 	size_t length = strlen(text);
-	char line[64];
+	char line[OBJECTIVE_PARAMETERS_MAX];
 	double number;
 	int err;
 
@@ -612,7 +635,7 @@ int objective_set(struct objective *objective, const char *field_name, const cha
 	/* `echo 5 > file` ends its value with a newline. */
 	if (length && text[length - 1] == '\n')
 		length--;
-	if (length >= sizeof(line))
+	if (length >= (field->kind == KIND_PARAMETERS ? sizeof(line) : POLICY_NAME_MAX))
 		return -EINVAL;
 	memcpy(line, text, length);
 	line[length] = '\0';
@@ -622,7 +645,12 @@ int objective_set(struct objective *objective, const char *field_name, const cha
 		err = parse_mode(line, &changed.mode);
 		break;
 	case KIND_NAME:
-		err = parse_policy(line, changed.policy);
+		err = policy_parse(line, NULL, NULL, 0);
+		if (!err)
+			snprintf(changed.policy, sizeof(changed.policy), "%s", line);
+		break;
+	case KIND_PARAMETERS:
+		err = parse_parameters(line, changed.rule_parameters, NULL, 0);
 		break;
 	case KIND_BOOL:
 		err = parse_bool(line, field_value(&changed, field));
@@ -654,6 +682,9 @@ int objective_show(
 	case KIND_NAME:
 		length = snprintf(out, size, "%s", objective->policy);
 		break;
+	case KIND_PARAMETERS:
+		length = snprintf(out, size, "%s", objective->rule_parameters);
+		break;
 	case KIND_BOOL:
 		length = snprintf(
 			out, size, "%d", *(const bool *)field_value_const(objective, field));
@@ -684,6 +715,8 @@ static json_t *field_to_json(const struct objective *objective, const struct fie
 		return json_string(objective_mode_name(objective->mode));
 	case KIND_NAME:
 		return json_string(objective->policy);
+	case KIND_PARAMETERS:
+		return json_string(objective->rule_parameters);
 	case KIND_BOOL:
 		return json_boolean(*(const bool *)field_value_const(objective, field));
 	case KIND_NUMBER:
@@ -716,12 +749,21 @@ static int json_put(json_t *object, const char *path, json_t *value)
 	return json_put(next, path + length + 1, value);
 }
 
+static bool field_is_unset(const struct objective *objective, const struct field *field)
+{
+	if (!field->zero_is_unset)
+		return false;
+	if (field->kind == KIND_PARAMETERS)
+		return !objective->rule_parameters[0];
+	return field_number(objective, field) == 0;
+}
+
 json_t *objective_to_json(const struct objective *objective, bool patch)
 {
 	json_t *spec = json_object();
 
 	for (size_t i = 0; i < FIELD_COUNT; i++) {
-		bool unset = fields[i].zero_is_unset && field_number(objective, &fields[i]) == 0;
+		bool unset = field_is_unset(objective, &fields[i]);
 
 		/* Null in a merge patch removes what may be there. */
 		if (unset && patch)

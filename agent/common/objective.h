@@ -7,8 +7,10 @@
  *   mode: auto                       # observe | recommend | auto
  *   latency: {percentile: 99, target: 50ms}
  *   acceptableViolations: 0.01       # share of one-second windows over the target
- *   policy: dqn                      # dqn | static | k8s-cpu | ... (the learner's list)
+ *   policy: dqn                      # dqn | k8s-cpu+hpa | ... (common/policy_name.h)
+ *   ruleParameters: k8s-cpu.target=0.6  # several: separated by commas or spaces
  *   frozen: false                    # operator's freeze
+ *   reflex: true                     # false: no refills between two ticks
  *   bounds:                          # for each container (cpu, memory) and the service (replicas)
  *     cpu: {min: 50m, max: "2"}
  *     memory: {min: 32Mi, max: 512Mi}
@@ -17,12 +19,15 @@
 #ifndef EBBTIDE_OBJECTIVE_H
 #define EBBTIDE_OBJECTIVE_H
 
+#include "common/rule_parameters.h"
+
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define OBJECTIVE_NAME_MAX 254
+#define OBJECTIVE_NAME_MAX	 254
+#define OBJECTIVE_PARAMETERS_MAX 256
 
 enum objective_mode {
 	OBJECTIVE_OBSERVE,
@@ -38,8 +43,10 @@ struct objective {
 	double latency_percentile; /* above 0, below 100 */
 	double latency_target_us;
 	double acceptable_violations; /* share, 0 to 1 */
-	char policy[32];
+	char policy[POLICY_NAME_MAX];
+	char rule_parameters[OBJECTIVE_PARAMETERS_MAX]; /* assignments; empty: none */
 	bool frozen;
+	bool reflex; /* the agents may refill quotas between two ticks */
 	double cpu_min_millicores;
 	double cpu_max_millicores;
 	uint64_t memory_min_bytes;
@@ -52,6 +59,12 @@ struct objective {
 void objective_init(struct objective *objective);
 /* From a ScaleObjective; 0, or -EINVAL with the field and the value in @error. */
 int objective_parse(
+	const json_t *object, struct objective *objective, char *error, size_t error_size);
+/*
+ * Only which object it is and what it targets (namespace, name, service), the rest as of
+ * objective_init(): for an object that is gone, whatever else it said. Errors as above.
+ */
+int objective_identify(
 	const json_t *object, struct objective *objective, char *error, size_t error_size);
 /*
  * Set one field by its name in the operator's tree ("latency_target_us", "cpu_max_millicores",

@@ -80,6 +80,7 @@ void sample_merge(struct sample *into, const struct sample *other)
 	into->oom_kills += other->oom_kills;
 	into->containers += other->containers;
 	into->refills += other->refills;
+	into->throttled_periods += other->throttled_periods;
 }
 
 void sample_extend(struct sample *into, const struct sample *next)

@@ -115,6 +115,7 @@ struct sample {
 	double cpu_limit_millicores; /* of one container; 0: none */
 	uint64_t memory_limit_bytes; /* of one container; 0: none */
 	uint32_t refills;
+	uint32_t throttled_periods; /* CFS periods in which quota ran out */
 };
 
 /* Every field of it, each named the same in wire.proto: what is copied to and from the wire. */
@@ -142,7 +143,8 @@ struct sample {
 	X(containers)                                                                              \
 	X(cpu_limit_millicores)                                                                    \
 	X(memory_limit_bytes)                                                                      \
-	X(refills)
+	X(refills)                                                                                 \
+	X(throttled_periods)
 
 /* Add @other to @into; percentiles become means weighted by requests, limits by containers. */
 void sample_merge(struct sample *into, const struct sample *other);

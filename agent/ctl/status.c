@@ -30,8 +30,8 @@ static int show_programs(const struct ctl *ctl)
 		snprintf(path, sizeof(path), "agent/programs/%s", programs[i]->d_name);
 		(void)ctl_read(ctl, path, value, sizeof(value));
 		printf("%-24s %s\n", programs[i]->d_name, value);
-		/* Two forms of one program: the other one is on. */
-		off += strncmp(value, "off", 3) == 0 && !strstr(value, "other form");
+		/* One that is replaced is no loss. */
+		off += strncmp(value, "off", 3) == 0;
 		free(programs[i]);
 	}
 	if (count >= 0)

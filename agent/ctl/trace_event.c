@@ -95,6 +95,10 @@ int trace_event_parse(const char *line, struct trace_event *event)
 		event->missed = whole(object, "missed");
 	} else if (strcmp(kind, "oom") == 0) {
 		event->kind = TRACE_OOM;
+	} else if (strcmp(kind, "refill") == 0) {
+		event->kind = TRACE_REFILL;
+		event->oldest_us = json_number_value(json_object_get(object, "oldest_request_us"));
+		event->granted_us = json_number_value(json_object_get(object, "granted_us"));
 	} else if (strcmp(kind, "request") == 0) {
 		event->kind = TRACE_REQUEST;
 		request_parse(object, event);

@@ -26,6 +26,7 @@ extern const char *const trace_part_names[PARTS];
 enum trace_event_kind {
 	TRACE_REQUEST,
 	TRACE_OOM,
+	TRACE_REFILL, /* the reflex wrote a quota again */
 	TRACE_MISSED,
 };
 
@@ -37,6 +38,8 @@ struct trace_event {
 	char container[64];
 	uint32_t pid; /* 0: not known */
 	char comm[16];
+	double oldest_us;  /* TRACE_REFILL: age of the oldest request */
+	double granted_us; /* and the quota that was written */
 	/* TRACE_REQUEST only. */
 	uint64_t latency_ns;
 	bool has_parts;

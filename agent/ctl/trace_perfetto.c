@@ -128,7 +128,8 @@ int perfetto_add(struct perfetto *perfetto, const struct trace_event *event)
 	struct entry *entry;
 	int pod;
 
-	if (event->kind == TRACE_MISSED)
+	/* A refill is no span and belongs to no request's track. */
+	if (event->kind == TRACE_MISSED || event->kind == TRACE_REFILL)
 		return 0;
 	if (perfetto->count == PERFETTO_EVENTS_MAX) {
 		perfetto->left_out++;

@@ -94,6 +94,11 @@ void trace_text_line(FILE *out, const struct trace_event *event, bool colour)
 	if (event->kind == TRACE_OOM) {
 		fprintf(out, "%-15s %10s %4s %-7s %-*s %-17s %-*s %s", moment, "-", "OOM", "",
 			PATH_COLUMNS, "killed: out of memory", "", POD_COLUMNS, pod, process);
+	} else if (event->kind == TRACE_REFILL) {
+		snprintf(most, sizeof(most), "oldest %.1f ms", event->oldest_us / 1000);
+		snprintf(path, sizeof(path), "refilled by %.1f ms", event->granted_us / 1000);
+		fprintf(out, "%-15s %10s %4s %-7s %-*s %-17s %-*s", moment, "-", "", "",
+			PATH_COLUMNS, path, most, POD_COLUMNS, pod);
 	} else {
 		status_text(event, status);
 		most_text(event, most);

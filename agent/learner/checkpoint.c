@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +42,40 @@ static int write_all(int fd, const void *bytes, size_t size)
 	return 0;
 }
 
-int checkpoint_write(const char *path, const struct checkpoint *checkpoint)
+void checkpoint_path(const char *path, uint32_t age, char *out, size_t size)
+{
+	if (age)
+		snprintf(out, size, "%s.%u", path, age);
+	else
+		snprintf(out, size, "%s", path);
+}
+
+/* Every older one becomes one older, the newest stays under its name and has a second. */
+static int older_keep(const char *path, uint32_t keep)
+{
+	bool shift = keep > 1 && access(path, F_OK) == 0;
+	char from[1024], to[1024];
+
+	/* What is too many, were there more before as well. */
+	for (uint32_t age = shift ? keep - 1 : keep; age <= CHECKPOINT_KEEP_MAX; age++) {
+		checkpoint_path(path, age, to, sizeof(to));
+		if (unlink(to) != 0 && age >= keep)
+			break;
+	}
+	if (!shift)
+		return 0;
+	for (uint32_t age = keep - 1; age > 1; age--) {
+		checkpoint_path(path, age - 1, from, sizeof(from));
+		checkpoint_path(path, age, to, sizeof(to));
+		if (rename(from, to) != 0 && errno != ENOENT)
+			return -errno;
+	}
+	checkpoint_path(path, 1, to, sizeof(to));
+	/* Where there are no links, there is no newest one for the moment. */
+	return link(path, to) == 0 || rename(path, to) == 0 ? 0 : -errno;
+}
+
+int checkpoint_write(const char *path, const struct checkpoint *checkpoint, uint32_t keep)
 {
 	struct header header = {.version = CHECKPOINT_VERSION,
 		.schema = checkpoint->schema,
@@ -69,6 +103,8 @@ int checkpoint_write(const char *path, const struct checkpoint *checkpoint)
 	if (!err && fsync(fd) != 0)
 		err = -errno;
 	close(fd);
+	if (!err)
+		err = older_keep(path, keep);
 	if (!err && rename(temporary, path) != 0)
 		err = -errno;
 	if (err)
@@ -91,7 +127,7 @@ int checkpoint_parse(const uint8_t *bytes, size_t size, struct checkpoint *check
 	if (header.version != CHECKPOINT_VERSION) {
 		snprintf(error, error_size, "version %u; this program reads version %u",
 			header.version, CHECKPOINT_VERSION);
-		return -EINVAL;
+		return -EPROTO;
 	}
 	if (header.count > FLOATS_MAX ||
 		size != sizeof(header) + header.count * sizeof(float) + TRAILER_BYTES) {

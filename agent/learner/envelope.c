@@ -15,6 +15,7 @@ const char *envelope_rule_name(enum envelope_rule rule)
 		[RULE_REVERT] = "revert",
 		[RULE_FROZEN] = "frozen",
 		[RULE_UNLIMITED] = "no-limit-set",
+		[RULE_DIVERGED] = "diverged",
 	};
 
 	return rule < RULE_COUNT ? names[rule] : "";
@@ -147,6 +148,31 @@ enum envelope_rule envelope_clamp(
 	}
 	if (memory_max > 0 && *memory_bytes > memory_max)
 		*memory_bytes = memory_max;
+	return rule;
+}
+
+enum envelope_rule envelope_clamp_allowance(const struct envelope_unit *unit, struct plan *plan)
+{
+	const double most = envelope_cpu_max(unit);
+	const double quota_us = plan->cpu_millicores / 1000 * PLAN_PERIOD_US;
+	struct allowance *allowance = &plan->allowance;
+	enum envelope_rule rule = RULE_NONE;
+
+	if (unit->cpu_declared_millicores <= 0 || plan->cpu_millicores <= 0) {
+		if (allowance->trigger_age_share > 0 || plan->burst_us > 0)
+			rule = RULE_UNLIMITED;
+		*allowance = (struct allowance){.trigger_age_share = 0};
+		plan->burst_us = 0;
+		return rule;
+	}
+	if (allowance->ceiling_millicores > most) {
+		allowance->ceiling_millicores = most;
+		rule = RULE_BOUNDS;
+	}
+	if ((double)plan->burst_us > quota_us) {
+		plan->burst_us = (uint64_t)quota_us;
+		rule = RULE_BOUNDS;
+	}
 	return rule;
 }
 

@@ -8,6 +8,7 @@
 #ifndef EBBTIDE_ENVELOPE_H
 #define EBBTIDE_ENVELOPE_H
 
+#include "common/plan.h"
 #include "common/state.h"
 
 enum envelope_rule {
@@ -20,6 +21,7 @@ enum envelope_rule {
 	RULE_REVERT,	     /* the objective broke right after a cut: the cut is taken back */
 	RULE_FROZEN,	     /* the operator's freeze */
 	RULE_UNLIMITED,	     /* the owner set no such limit: none is added */
+	RULE_DIVERGED,	     /* the network is not to be used: a rule decides in its place */
 	RULE_COUNT,
 };
 const char *envelope_rule_name(enum envelope_rule rule);
@@ -52,6 +54,12 @@ void envelope_vertical_limits(const struct envelope_unit *unit, uint32_t action,
 /* Bring limits that a rule computed inside the envelope; the first rule that changed them. */
 enum envelope_rule envelope_clamp(
 	const struct envelope_unit *unit, double *cpu_millicores, uint64_t *memory_bytes);
+/*
+ * Bring what a plan lets happen between two decisions inside the envelope, once its limits are: the
+ * reflex's ceiling to the upper bound, the burst to a period's quota (the kernel takes no more), and
+ * neither where there is no quota. The rule that changed it.
+ */
+enum envelope_rule envelope_clamp_allowance(const struct envelope_unit *unit, struct plan *plan);
 
 struct envelope_service {
 	const struct objective *objective;

@@ -3,15 +3,21 @@
  * The learner as a whole: what main.c sets up and the threads share.
  *
  * Threads: HTTP (ingest and decisions), training, objectives and deployments (watches), scale
- * (horizontal decisions, status, lease, checkpoints). `lock` guards services, agents and counts.
+ * (horizontal decisions, status, lease); the main one takes over, gives up and writes checkpoints.
+ * `lock` guards services and counts.
  */
 #ifndef EBBTIDE_LEARNER_H
 #define EBBTIDE_LEARNER_H
 
 #include "common/kube.h"
+#include "learner/body.h"
 #include "learner/brain.h"
+#include "learner/durations.h"
+#include "learner/experience_log.h"
 #include "learner/journal.h"
 #include "learner/policy.h"
+#include "learner/push.h"
+#include "learner/sequences.h"
 #include "learner/service.h"
 
 #include <pthread.h>
@@ -22,29 +28,26 @@ struct learner_config {
 	const char *journal_path; /* decisions, or NULL */
 	const char *lease;	  /* namespace/name, or NULL: always leader */
 	const char *identity;
+	uint32_t http_threads;
+	size_t bodies_bytes; /* of requests in memory, all together */
 	double scale_period_s;
 	uint32_t checkpoint_period_s;
+	uint32_t checkpoints; /* kept of each network */
+	enum durability durability;
 	uint32_t replay_capacity;
 	double replay_ratio;
 	double updates_per_s_max;
+	double train_cpu; /* share of a core */
 	uint64_t seed;
 	struct policy_config policy;
 	struct train_config train;
-};
-
-/* One agent's reports that were taken: a retry is not stored twice. */
-#define AGENT_WINDOW 4096
-struct agent_record {
-	char name[256];
-	uint64_t incarnation;
-	uint64_t highest;
-	uint64_t seen[AGENT_WINDOW / 64]; /* bit (sequence % AGENT_WINDOW) */
 };
 
 struct learner_counts {
 	uint64_t reports;
 	uint64_t reports_refused;
 	uint64_t reports_repeated;
+	uint64_t reports_deferred; /* 429: the bodies' budget or the units' bound was reached */
 	uint64_t experiences;
 	uint64_t actions;
 	uint64_t scale_requests;
@@ -60,13 +63,17 @@ struct learner {
 	struct brain *horizontal;
 	pthread_mutex_t lock;
 	struct services services;
-	struct agent_record **agents;
-	size_t agent_count;
+	struct sequences sequences; /* reports taken: one that comes again is not stored twice */
+	struct experience_log *log; /* NULL: nothing is kept on disk */
 	struct learner_counts counts;
 	struct random_state random;
 	struct journal *journal;
+	struct push push; /* what cannot wait for the next report */
+	struct body_budget bodies;
+	struct durations decision_times; /* of reports, from received to answered */
 	atomic_bool stop;
-	atomic_bool leader;
+	atomic_bool elected; /* by the lease */
+	atomic_bool leader;  /* elected, and the state directory is taken over */
 };
 
 /* ingest.c */
@@ -74,9 +81,22 @@ struct ingest;
 int ingest_open(struct learner *learner, struct ingest **ingest);
 void ingest_close(struct ingest *ingest);
 
-/* report.c: one report in, one packed answer out (free() it). -EINVAL: refused, with the field. */
+/*
+ * report.c: one report in, one packed answer out (free() it). -EINVAL: refused, with the field in
+ * @error; -EUSERS: no room for its units; any other: not stored, to be sent again. The reason is in
+ * @error.
+ */
 int report_handle(struct learner *learner, const uint8_t *bytes, size_t size, uint8_t **answer,
 	size_t *answer_size, char *error, size_t error_size);
+
+/*
+ * urgent.c: decisions that do not wait for the next report, to agents that poll. The lock is held.
+ * The service's objective changed from @before: limits in force come inside the new bounds.
+ */
+void urgent_objective(
+	struct learner *learner, struct service *service, const struct objective *before);
+/* @broken's objective broke just now: cuts on probation in the service's other units go back. */
+void urgent_broken(struct learner *learner, struct service_unit *broken, double now_s);
 
 /* scale.c */
 void *scale_objectives_thread(void *learner);
@@ -87,11 +107,12 @@ void scale_decide(struct learner *learner, double now_s);
 void scale_objective(struct learner *learner, enum kube_event event, const json_t *object);
 void scale_deployment(struct learner *learner, enum kube_event event, const json_t *object);
 
-/* lease.c: acquire or renew; sets learner->leader. Call every few seconds. */
+/* lease.c: acquire or renew; sets learner->elected. Call every few seconds. */
 void lease_renew(struct learner *learner, struct kube_client *client, double now_s);
 void lease_release(struct learner *learner, struct kube_client *client);
 
 /* status.c: what an objective's status says, and the events. */
+json_t *status_describe(const struct learner *learner, const struct service *service);
 void status_publish(struct learner *learner, struct kube_client *client);
 
 void status_event(struct kube_client *client, const struct service *service, bool failed,

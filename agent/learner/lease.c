@@ -45,16 +45,14 @@ static void lease_paths(
 	snprintf(one, size, "%s/%s", list, *name);
 }
 
-static void lead(struct learner *learner, bool leader)
+/* Stepping down is at once; the main thread takes over, which may need a while. */
+static void elect(struct learner *learner, bool elected)
 {
-	if (atomic_load(&learner->leader) == leader)
-		return;
-	/* What the last leader learnt since this one started. */
-	if (leader)
-		persist_load(learner);
-	atomic_store(&learner->leader, leader);
-	log_notice("event=\"%s\" lease=%s identity=%s", leader ? "leading" : "standing by",
-		learner->config.lease, learner->config.identity);
+	if (!elected)
+		atomic_store(&learner->leader, false);
+	if (atomic_exchange(&learner->elected, elected) != elected)
+		log_notice("event=\"%s\" lease=%s identity=%s", elected ? "elected" : "standing by",
+			learner->config.lease, learner->config.identity);
 }
 
 static json_t *lease_spec(const struct learner *learner, const char *acquired, int transitions)
@@ -123,7 +121,7 @@ void lease_renew(struct learner *learner, struct kube_client *client, double now
 	/* Another's lease is over when it was not renewed while we watched for its whole length:
 	 * clocks of two nodes need not agree. */
 	if (!ours && holder && holder[0] && now_s - view.seen_s < LEASE_SECONDS) {
-		lead(learner, false);
+		elect(learner, false);
 		json_decref(lease);
 		return;
 	}
@@ -131,12 +129,12 @@ void lease_renew(struct learner *learner, struct kube_client *client, double now
 out:
 	if (!err) {
 		view.ours_s = now_s;
-		lead(learner, true);
+		elect(learner, true);
 	} else if (now_s - view.ours_s > LEASE_RENEW_DEADLINE_S) {
-		if (atomic_load(&learner->leader))
+		if (atomic_load(&learner->elected))
 			log_warning("lease=%s error=\"%s\" effect=\"not renewed in time\"",
 				learner->config.lease, kube_last_error(client));
-		lead(learner, false);
+		elect(learner, false);
 	}
 	json_decref(lease);
 }
@@ -147,7 +145,7 @@ void lease_release(struct learner *learner, struct kube_client *client)
 	char list[512], one[768], namespace[64];
 	const char *name;
 
-	if (!learner->config.lease || !atomic_load(&learner->leader))
+	if (!learner->config.lease || !atomic_load(&learner->elected))
 		return;
 	lease_paths(learner->config.lease, list, one, sizeof(list), namespace, &name);
 	patch = json_pack(

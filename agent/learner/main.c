@@ -2,45 +2,76 @@
 /* ebbtide-learner: one a cluster. Takes experiences, trains, decides. */
 #include "common/log.h"
 #include "learner/blas.h"
+#include "learner/command.h"
+#include "learner/dump.h"
 #include "learner/learner.h"
 
 #include <curl/curl.h>
 #include <errno.h>
 #include <getopt.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#define EXIT_USAGE 2
+#define EXIT_USAGE   2
+#define FILES_WANTED 65536
+#define TRAIN_NICE   10
+
+static const struct command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+} commands[] = {
+	{"calibrate", calibrate_command},
+	{"what-if", what_if_command},
+};
 
 static const char usage[] =
 	"Usage: ebbtide-learner [OPTION]...\n"
+	"       ebbtide-learner calibrate [OPTION]... JOURNAL   fit the simulator to a service\n"
+	"       ebbtide-learner what-if [OPTION]...   which limits would hold an objective\n"
 	"Take experiences from agents, train the Q-networks, answer with actions.\n\n"
 	"  --listen HOST:PORT       HTTP for agents, /metrics, /healthz (default 127.0.0.1:9650)\n"
+	"  --http-threads N         that serve agents (default: one a core, at most 4;\n"
+	"                           32 with --durability fsync)\n"
+	"  --bodies-mib N           memory for requests' bodies, all together; beyond it agents are\n"
+	"                           asked to wait (default 256)\n"
 	"  --server URL             Kubernetes API (default: --kubeconfig, $KUBECONFIG, service account)\n"
 	"  --kubeconfig FILE        where the API is and who we are\n"
-	"  --state DIR              checkpoints (default /var/lib/ebbtide-learner)\n"
+	"  --state DIR              checkpoints and the experience log (default\n"
+	"                           /var/lib/ebbtide-learner)\n"
 	"  --decisions FILE         append every decision, one JSON object a line\n"
 	"  --lease NAMESPACE/NAME   lead through this Lease (default: none, always leading)\n"
 	"  --identity NAME          in that Lease (default: hostname and pid)\n"
 	"  --scale-period-s N       seconds between two decisions on replicas (default 10)\n"
 	"  --cooldown-s N           rest after a scale-in (default 30)\n"
 	"  --checkpoint-period-s N  (default 60)\n"
-	"  --replay N               transitions in each replay buffer (default 100000)\n"
+	"  --checkpoints N          kept of each network (default 3)\n"
+	"  --replay N               transitions in each replay buffer, and at least as many\n"
+	"                           experiences in its log (default 100000)\n"
+	"  --durability KIND        what an acknowledged experience survives: process (kill -9) or\n"
+	"                           fsync (loss of power, slower) (default process)\n"
 	"  --replay-ratio N         gradient steps per experience (default 8)\n"
 	"  --updates-per-s N        bound on gradient steps (default 400)\n"
-	"  --explore N              share of exploring decisions at the start (default 0.9)\n"
+	"  --train-cpu N            share of a core that training may take (default 0.5)\n"
+	"  --explore-schedule KIND  decay (a service's exploration fades) or apex (each unit has its\n"
+	"                           own, as the actors of Ape-X) (default decay)\n"
+	"  --explore-apex-base N    apex: the first unit's share (default 0.4)\n"
+	"  --explore-apex-alpha N   apex: the last unit's share is base^(1 + N) (default 7)\n"
+	"  --explore N              decay: share of exploring decisions at the start (default 0.9)\n"
 	"  --explore-decisions N    e-folding of that share, in decisions (default 120)\n"
 	"  --seed N                 of weights, sampling and exploration (default: the clock)\n"
-	"  --k8s-cpu P:W:T          policy k8s-cpu: period and window in seconds, target\n"
-	"                           utilisation (default 15:300:0.5)\n"
-	"  --hpa P:W:T              its replicas: period, stabilisation, target (default 15:300:0.5)\n"
+	"  --rule-parameter R.P=N   a rule's parameter, for example k8s-cpu.target=0.6; repeatable\n"
+	"  --list-policies          print every policy and its parameters, and leave\n"
 	"  --log-level LEVEL        err, warning, notice, info, debug (default info)\n"
+	"  --dump-replay DIR        print the experience log of a state directory, one JSON object a\n"
+	"                           record, and leave; also while a learner writes it\n"
 	"  --help, --version\n\n"
 	"SIGTERM and SIGINT write a checkpoint and leave.\n"
 	"Exit status: 0 left as asked, 1 could not start, 2 wrong usage. See docs/learner.md.\n";
@@ -49,10 +80,13 @@ struct options {
 	struct learner_config config;
 	const char *server;
 	const char *kubeconfig;
+	const char *dump_directory; /* print its log instead of anything else */
 };
 
 enum option_id {
 	OPTION_LISTEN = 256,
+	OPTION_HTTP_THREADS,
+	OPTION_BODIES,
 	OPTION_SERVER,
 	OPTION_KUBECONFIG,
 	OPTION_STATE,
@@ -62,14 +96,21 @@ enum option_id {
 	OPTION_SCALE_PERIOD,
 	OPTION_COOLDOWN,
 	OPTION_CHECKPOINT,
+	OPTION_CHECKPOINTS,
 	OPTION_REPLAY,
+	OPTION_DURABILITY,
+	OPTION_DUMP,
 	OPTION_RATIO,
 	OPTION_UPDATES,
+	OPTION_TRAIN_CPU,
+	OPTION_EXPLORE_SCHEDULE,
+	OPTION_EXPLORE_BASE,
+	OPTION_EXPLORE_ALPHA,
 	OPTION_EXPLORE,
 	OPTION_EXPLORE_DECISIONS,
 	OPTION_SEED,
-	OPTION_K8S_CPU,
-	OPTION_HPA,
+	OPTION_RULE_PARAMETER,
+	OPTION_LIST_POLICIES,
 	OPTION_LOG,
 	OPTION_HELP,
 	OPTION_VERSION,
@@ -77,6 +118,8 @@ enum option_id {
 
 static const struct option long_options[] = {
 	{"listen", required_argument, NULL, OPTION_LISTEN},
+	{"http-threads", required_argument, NULL, OPTION_HTTP_THREADS},
+	{"bodies-mib", required_argument, NULL, OPTION_BODIES},
 	{"server", required_argument, NULL, OPTION_SERVER},
 	{"kubeconfig", required_argument, NULL, OPTION_KUBECONFIG},
 	{"state", required_argument, NULL, OPTION_STATE},
@@ -86,14 +129,21 @@ static const struct option long_options[] = {
 	{"scale-period-s", required_argument, NULL, OPTION_SCALE_PERIOD},
 	{"cooldown-s", required_argument, NULL, OPTION_COOLDOWN},
 	{"checkpoint-period-s", required_argument, NULL, OPTION_CHECKPOINT},
+	{"checkpoints", required_argument, NULL, OPTION_CHECKPOINTS},
 	{"replay", required_argument, NULL, OPTION_REPLAY},
+	{"durability", required_argument, NULL, OPTION_DURABILITY},
+	{"dump-replay", required_argument, NULL, OPTION_DUMP},
 	{"replay-ratio", required_argument, NULL, OPTION_RATIO},
 	{"updates-per-s", required_argument, NULL, OPTION_UPDATES},
+	{"train-cpu", required_argument, NULL, OPTION_TRAIN_CPU},
+	{"explore-schedule", required_argument, NULL, OPTION_EXPLORE_SCHEDULE},
+	{"explore-apex-base", required_argument, NULL, OPTION_EXPLORE_BASE},
+	{"explore-apex-alpha", required_argument, NULL, OPTION_EXPLORE_ALPHA},
 	{"explore", required_argument, NULL, OPTION_EXPLORE},
 	{"explore-decisions", required_argument, NULL, OPTION_EXPLORE_DECISIONS},
 	{"seed", required_argument, NULL, OPTION_SEED},
-	{"k8s-cpu", required_argument, NULL, OPTION_K8S_CPU},
-	{"hpa", required_argument, NULL, OPTION_HPA},
+	{"rule-parameter", required_argument, NULL, OPTION_RULE_PARAMETER},
+	{"list-policies", no_argument, NULL, OPTION_LIST_POLICIES},
 	{"log-level", required_argument, NULL, OPTION_LOG},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{"version", no_argument, NULL, OPTION_VERSION},
@@ -109,12 +159,18 @@ struct number_option {
 };
 
 enum number_index {
+	NUMBER_HTTP_THREADS,
+	NUMBER_BODIES,
 	NUMBER_SCALE_PERIOD,
 	NUMBER_COOLDOWN,
 	NUMBER_CHECKPOINT,
+	NUMBER_CHECKPOINTS,
 	NUMBER_REPLAY,
 	NUMBER_RATIO,
 	NUMBER_UPDATES,
+	NUMBER_TRAIN_CPU,
+	NUMBER_EXPLORE_BASE,
+	NUMBER_EXPLORE_ALPHA,
 	NUMBER_EXPLORE,
 	NUMBER_DECISIONS,
 	NUMBER_COUNT,
@@ -125,12 +181,18 @@ struct numbers {
 };
 
 static const struct number_option number_options[] = {
+	{OPTION_HTTP_THREADS, 1, 64, NUMBER_HTTP_THREADS},
+	{OPTION_BODIES, 1, 1 << 20, NUMBER_BODIES},
 	{OPTION_SCALE_PERIOD, 0.1, 3600, NUMBER_SCALE_PERIOD},
 	{OPTION_COOLDOWN, 0, 86400, NUMBER_COOLDOWN},
 	{OPTION_CHECKPOINT, 1, 86400, NUMBER_CHECKPOINT},
+	{OPTION_CHECKPOINTS, 1, 100, NUMBER_CHECKPOINTS},
 	{OPTION_REPLAY, 64, 100e6, NUMBER_REPLAY},
 	{OPTION_RATIO, 0, 1000, NUMBER_RATIO},
 	{OPTION_UPDATES, 0, 1e6, NUMBER_UPDATES},
+	{OPTION_TRAIN_CPU, 0.01, 1, NUMBER_TRAIN_CPU},
+	{OPTION_EXPLORE_BASE, 0, 1, NUMBER_EXPLORE_BASE},
+	{OPTION_EXPLORE_ALPHA, 0, 100, NUMBER_EXPLORE_ALPHA},
 	{OPTION_EXPLORE, 0, 1, NUMBER_EXPLORE},
 	{OPTION_EXPLORE_DECISIONS, 1, 1e9, NUMBER_DECISIONS},
 };
@@ -167,18 +229,36 @@ static int number_apply(struct numbers *numbers, int id, const char *value)
 	return 0;
 }
 
-static int triple_parse(int id, const char *value, double *period, double *window, double *target)
+static int rule_parameter_apply(struct rule_configs *rules, const char *assignment)
 {
-	char rest;
+	char error[512];
+	int err = rule_configs_set(rules, assignment, error, sizeof(error));
 
-	if (sscanf(value, "%lf:%lf:%lf%c", period, window, target, &rest) == 3 && *period > 0 &&
-		*window >= *period && *target > 0 && *target <= 1)
-		return 0;
-	fprintf(stderr,
-		"ebbtide-learner: --%s: \"%s\" is not PERIOD:WINDOW:TARGET (for example "
-		"15:300:0.5; window not under period, target up to 1)\n",
-		option_name(id), value);
-	return -EINVAL;
+	if (err)
+		fprintf(stderr, "ebbtide-learner: --rule-parameter: %s (see --list-policies)\n",
+			error);
+	return err;
+}
+
+static void list_policies(void)
+{
+	for (int id = 0; id < POLICY_COUNT; id++) {
+		const struct policy_info *info = &policy_infos[id];
+		const char *comma = "";
+
+		printf("%s: %s (", info->name, info->text);
+		for (uint32_t left = info->decides; left; left &= left - 1) {
+			printf("%s%s", comma, policy_decides_name(left));
+			comma = ", ";
+		}
+		puts(")");
+		for (uint32_t i = 0; i < rule_parameters[id].count; i++) {
+			const struct rule_parameter *p = &rule_parameters[id].list[i];
+
+			printf("  %s.%s=%.6g  %g to %g  %s\n", info->name, p->name, p->standard,
+				p->lowest, p->highest, p->text);
+		}
+	}
 }
 
 static int level_apply(const char *value)
@@ -196,10 +276,33 @@ static int level_apply(const char *value)
 	return 0;
 }
 
+static int durability_apply(struct learner_config *config, const char *value)
+{
+	if (strcmp(value, "process") != 0 && strcmp(value, "fsync") != 0) {
+		fprintf(stderr,
+			"ebbtide-learner: --durability: \"%s\" is not one of process, fsync\n",
+			value);
+		return -EINVAL;
+	}
+	config->durability = value[0] == 'f' ? DURABILITY_FSYNC : DURABILITY_PROCESS;
+	return 0;
+}
+
+static int schedule_apply(struct policy_config *config, const char *value)
+{
+	if (strcmp(value, "decay") != 0 && strcmp(value, "apex") != 0) {
+		fprintf(stderr,
+			"ebbtide-learner: --explore-schedule: \"%s\" is not one of decay, apex\n",
+			value);
+		return -EINVAL;
+	}
+	config->explore_schedule = value[0] == 'a' ? EXPLORE_APEX : EXPLORE_DECAY;
+	return 0;
+}
+
 static int option_apply(struct options *options, int id, const char *value)
 {
 	struct learner_config *config = &options->config;
-	struct policy_config *policy = &config->policy;
 
 	switch (id) {
 	case OPTION_LISTEN:
@@ -217,21 +320,27 @@ static int option_apply(struct options *options, int id, const char *value)
 	case OPTION_DECISIONS:
 		config->journal_path = value;
 		return 0;
+	case OPTION_DURABILITY:
+		return durability_apply(config, value);
+	case OPTION_DUMP:
+		options->dump_directory = value;
+		return 0;
 	case OPTION_LEASE:
 		config->lease = value;
 		return 0;
 	case OPTION_IDENTITY:
 		config->identity = value;
 		return 0;
+	case OPTION_EXPLORE_SCHEDULE:
+		return schedule_apply(&config->policy, value);
 	case OPTION_SEED:
 		config->seed = strtoull(value, NULL, 0);
 		return 0;
-	case OPTION_K8S_CPU:
-		return triple_parse(id, value, &policy->k8s_cpu.period_s, &policy->k8s_cpu.window_s,
-			&policy->k8s_cpu.target);
-	case OPTION_HPA:
-		return triple_parse(id, value, &policy->hpa.period_s, &policy->hpa.stabilisation_s,
-			&policy->hpa.target);
+	case OPTION_RULE_PARAMETER:
+		return rule_parameter_apply(&config->policy.rules, value);
+	case OPTION_LIST_POLICIES:
+		list_policies();
+		return 1;
 	case OPTION_LOG:
 		return level_apply(value);
 	case OPTION_HELP:
@@ -246,6 +355,20 @@ static int option_apply(struct options *options, int id, const char *value)
 	}
 }
 
+static double http_threads_default(enum durability durability)
+{
+	cpu_set_t cores;
+	int count = 1;
+
+	/* Most of them wait for the disk then, and those that do share a sync. */
+	if (durability == DURABILITY_FSYNC)
+		return 32;
+	/* Those that this process may run on: a container has fewer than the machine. */
+	if (sched_getaffinity(0, sizeof(cores), &cores) == 0)
+		count = CPU_COUNT(&cores);
+	return count < 1 ? 1 : count > 4 ? 4 : count;
+}
+
 static void options_default(struct options *options, struct numbers *numbers)
 {
 	static char identity[300];
@@ -254,18 +377,24 @@ static void options_default(struct options *options, struct numbers *numbers)
 	gethostname(host, sizeof(host) - 1);
 	snprintf(identity, sizeof(identity), "%s-%d", host, getpid());
 	memset(options, 0, sizeof(*options));
+	memset(numbers, 0, sizeof(*numbers)); /* what stays 0 depends on other options */
 	options->config.listen = "127.0.0.1:9650";
 	options->config.state_directory = "/var/lib/ebbtide-learner";
 	options->config.identity = identity;
 	options->config.seed = (uint64_t)(learner_unix_s() * 1e6);
 	policy_config_init(&options->config.policy);
 	train_config_init(&options->config.train);
+	numbers->values[NUMBER_BODIES] = 256;
 	numbers->values[NUMBER_SCALE_PERIOD] = 10;
 	numbers->values[NUMBER_COOLDOWN] = options->config.policy.cooldown_s;
 	numbers->values[NUMBER_CHECKPOINT] = 60;
+	numbers->values[NUMBER_CHECKPOINTS] = 3;
 	numbers->values[NUMBER_REPLAY] = 100000;
 	numbers->values[NUMBER_RATIO] = 8;
 	numbers->values[NUMBER_UPDATES] = 400;
+	numbers->values[NUMBER_TRAIN_CPU] = 0.5;
+	numbers->values[NUMBER_EXPLORE_BASE] = options->config.policy.explore_apex_base;
+	numbers->values[NUMBER_EXPLORE_ALPHA] = options->config.policy.explore_apex_alpha;
 	numbers->values[NUMBER_EXPLORE] = options->config.policy.explore_start;
 	numbers->values[NUMBER_DECISIONS] = options->config.policy.explore_decisions;
 }
@@ -291,12 +420,20 @@ static int options_parse(struct options *options, int argc, char **argv)
 			argv[optind]);
 		return -EINVAL;
 	}
+	if (numbers.values[NUMBER_HTTP_THREADS] < 1)
+		numbers.values[NUMBER_HTTP_THREADS] = http_threads_default(config->durability);
+	config->http_threads = (uint32_t)numbers.values[NUMBER_HTTP_THREADS];
+	config->bodies_bytes = (size_t)numbers.values[NUMBER_BODIES] << 20;
 	config->scale_period_s = numbers.values[NUMBER_SCALE_PERIOD];
 	config->checkpoint_period_s = (uint32_t)numbers.values[NUMBER_CHECKPOINT];
+	config->checkpoints = (uint32_t)numbers.values[NUMBER_CHECKPOINTS];
 	config->replay_capacity = (uint32_t)numbers.values[NUMBER_REPLAY];
 	config->replay_ratio = numbers.values[NUMBER_RATIO];
 	config->updates_per_s_max = numbers.values[NUMBER_UPDATES];
+	config->train_cpu = numbers.values[NUMBER_TRAIN_CPU];
 	config->policy.cooldown_s = numbers.values[NUMBER_COOLDOWN];
+	config->policy.explore_apex_base = numbers.values[NUMBER_EXPLORE_BASE];
+	config->policy.explore_apex_alpha = numbers.values[NUMBER_EXPLORE_ALPHA];
 	config->policy.explore_start = numbers.values[NUMBER_EXPLORE];
 	config->policy.explore_decisions = numbers.values[NUMBER_DECISIONS];
 	/* A tick is short against how long an action matters: a horizon of about ten ticks. */
@@ -306,6 +443,8 @@ static int options_parse(struct options *options, int argc, char **argv)
 	config->train.warmup = 32;
 	config->train.learning_rate = 1e-3F;
 	config->train.beta_steps = 4000;
+	/* Rewards are between -5 and 0 (docs/learning.md), values so between -50 and 0. */
+	config->train.q_bound = 500;
 	config->train.seed = config->seed;
 	return 0;
 }
@@ -362,18 +501,20 @@ static int learner_open(struct learner *learner, const struct options *options)
 		}
 	}
 	random_seed(&learner->random, learner->config.seed + 2);
-	err = brains_open(learner);
+	learner->bodies.most = learner->config.bodies_bytes;
+	push_init(&learner->push, (uint64_t)(learner_unix_s() * 1e6));
+	err = experience_log_create(&learner->log);
 	if (!err)
-		persist_load(learner);
+		err = brains_open(learner);
 	return err;
 }
 
 static void learner_close(struct learner *learner)
 {
 	services_free(&learner->services);
-	for (size_t i = 0; i < learner->agent_count; i++)
-		free(learner->agents[i]);
-	free(learner->agents);
+	push_free(&learner->push);
+	sequences_free(&learner->sequences);
+	experience_log_free(learner->log);
 	brain_close(learner->vertical);
 	brain_close(learner->horizontal);
 	journal_close(learner->journal);
@@ -385,20 +526,78 @@ static void *train_thread(void *context)
 	struct learner *learner = context;
 	struct brain *brains[2] = {learner->vertical, learner->horizontal};
 
-	brain_train(brains, 2, &learner->stop);
+	/* Decisions come first; without the right to it they share the processor evenly. */
+	(void)setpriority(PRIO_PROCESS, (id_t)gettid(), TRAIN_NICE);
+	brain_train(brains, 2, learner->config.train_cpu, &learner->stop);
 	return NULL;
 }
 
-static void wait_for_signal(struct learner *learner, const sigset_t *signals)
+/* Everything that the last leader, or the last process, left in the state directory. */
+static int take_over(struct learner *learner)
 {
-	for (;;) {
-		struct timespec period = {.tv_sec = learner->config.checkpoint_period_s};
+	int err = experience_log_start(learner);
 
-		if (sigtimedwait(signals, NULL, &period) > 0)
-			return;
-		if (errno == EAGAIN)
-			(void)persist_save(learner);
+	/* The directory is ours from here. */
+	if (!err)
+		persist_load(learner);
+	if (err)
+		log_err("state=%s error=\"%s\"%s", learner->config.state_directory,
+			err == -EBUSY ? "another learner writes here" : strerror(-err),
+			err == -EBUSY ? " do=\"end it or give another --state\"" : "");
+	/* The lease may be lost again by now. */
+	if (!err && atomic_load(&learner->elected)) {
+		atomic_store(&learner->leader, true);
+		log_notice("event=leading state=%s", learner->config.state_directory);
 	}
+	return err;
+}
+
+/* Follow the lease; when the directory cannot be had, try again at @retry_s. */
+static void follow_election(struct learner *learner, double now_s, double *retry_s)
+{
+	bool elected = atomic_load(&learner->elected), leader = atomic_load(&learner->leader);
+
+	if (elected && !leader && now_s >= *retry_s && take_over(learner))
+		*retry_s = now_s + 2;
+	if (!elected)
+		experience_log_stop(learner);
+}
+
+static void lead_until_signal(struct learner *learner, const sigset_t *signals)
+{
+	const struct timespec pause = {.tv_nsec = 100 * 1000000L};
+	double saved_s = learner_now_s(), retry_s = 0;
+
+	while (sigtimedwait(signals, NULL, &pause) < 0) {
+		double now_s = learner_now_s();
+
+		follow_election(learner, now_s, &retry_s);
+		if (now_s - saved_s >= learner->config.checkpoint_period_s) {
+			(void)persist_save(learner);
+			saved_s = now_s;
+		}
+	}
+}
+
+/* Each agent keeps two connections; the usual limit of 1024 files is for other programs. */
+static void files_raise(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= FILES_WANTED)
+		return;
+	limit.rlim_cur = FILES_WANTED;
+	/* More than the hard limit takes a privilege; without it the hard limit has to do. */
+	if (limit.rlim_max < FILES_WANTED)
+		limit.rlim_max = FILES_WANTED;
+	if (setrlimit(RLIMIT_NOFILE, &limit) == 0)
+		return;
+	(void)getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+	log_notice("files=%llu wanted=%d effect=\"fewer agents at a time\" do=\"raise "
+		   "RLIMIT_NOFILE\"",
+		(unsigned long long)limit.rlim_cur, FILES_WANTED);
 }
 
 static int learner_run(struct learner *learner, const sigset_t *signals)
@@ -409,23 +608,31 @@ static int learner_run(struct learner *learner, const sigset_t *signals)
 	struct ingest *ingest = NULL;
 	int err;
 
-	atomic_store(&learner->leader, learner->config.lease == NULL);
+	atomic_store(&learner->elected, learner->config.lease == NULL);
 	err = ingest_open(learner, &ingest);
 	if (err) {
 		log_err("listen=%s error=\"%s\" do=\"free the port or give --listen\"",
 			learner->config.listen, strerror(-err));
 		return err;
 	}
+	/* Who asks meanwhile is told to try again. */
+	if (!learner->config.lease)
+		err = take_over(learner);
+	if (err) {
+		ingest_close(ingest);
+		return err;
+	}
 	for (int i = 0; i < 4; i++)
 		pthread_create(&threads[i], NULL, bodies[i], learner);
 	log_notice("event=ready listen=%s blas=%s seed=%llu", learner->config.listen,
 		blas_corename(), (unsigned long long)learner->config.seed);
-	wait_for_signal(learner, signals);
+	lead_until_signal(learner, signals);
 	atomic_store(&learner->stop, true);
 	for (int i = 0; i < 4; i++)
 		pthread_join(threads[i], NULL);
 	ingest_close(ingest);
 	err = persist_save(learner);
+	experience_log_stop(learner);
 	log_notice("event=leaving checkpoint=%s", err ? "failed" : "written");
 	return 0;
 }
@@ -442,13 +649,19 @@ int main(int argc, char **argv)
 	sigset_t signals;
 	int err;
 
+	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (strcmp(commands[i].name, argv[1]) == 0)
+			return commands[i].run(argc - 1, argv + 1);
 	log_init("ebbtide-learner", LOG_LEVEL_INFO);
-	blas_select(argc, argv, blas_line);
 	err = options_parse(&options, argc, argv);
 	if (err)
 		return err > 0 ? EXIT_SUCCESS : EXIT_USAGE;
+	if (options.dump_directory)
+		return dump_replay(options.dump_directory) ? EXIT_FAILURE : EXIT_SUCCESS;
+	blas_select(argc, argv, blas_line);
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 	signal(SIGPIPE, SIG_IGN);
+	files_raise();
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);

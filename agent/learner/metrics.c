@@ -4,6 +4,8 @@
 #include "learner/blas.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* Every metric in one place: name, type, help, value. */
 #define LEARNER_METRICS(X)                                                                         \
@@ -14,6 +16,17 @@
 		counts->reports_refused)                                                           \
 	X("ebbtide_learner_reports_repeated_total", "counter", "Reports sent again, stored once.", \
 		counts->reports_repeated)                                                          \
+	X("ebbtide_learner_reports_deferred_total", "counter",                                     \
+		"Reports that were asked to come later (429).", counts->reports_deferred)          \
+	X("ebbtide_learner_bodies_bytes", "gauge", "Memory of requests' bodies.",                  \
+		atomic_load(&learner->bodies.used))                                                \
+	X("ebbtide_learner_polls", "gauge", "Polls that wait for an action.",                      \
+		learner->push.waiting)                                                             \
+	X("ebbtide_learner_pushes_total", "counter", "Actions sent between two reports.",          \
+		learner->push.pushed)                                                              \
+	X("ebbtide_learner_units", "gauge", "Units that report.", services->unit_count)            \
+	X("ebbtide_learner_agents", "gauge", "Agents' starts whose reports are remembered.",       \
+		sequences_count(&learner->sequences))                                              \
 	X("ebbtide_learner_experiences_total", "counter", "Experiences stored.",                   \
 		counts->experiences)                                                               \
 	X("ebbtide_learner_actions_total", "counter", "Vertical decisions sent to agents.",        \
@@ -21,6 +34,9 @@
 	X("ebbtide_learner_decision_us_total", "counter",                                          \
 		"Time spent on reports, microseconds, from parsed to decided.",                    \
 		counts->decision_us_sum)                                                           \
+	X("ebbtide_learner_decisions_dropped_total", "counter",                                    \
+		"Lines of the decisions file that were left out.",                                 \
+		journal_dropped(learner->journal))                                                 \
 	X("ebbtide_learner_scale_requests_total", "counter", "Replica counts asked for.",          \
 		counts->scale_requests)                                                            \
 	X("ebbtide_learner_scale_failures_total", "counter", "Of these, refused by the API.",      \
@@ -28,17 +44,45 @@
 	X("ebbtide_learner_checkpoints_total", "counter", "Checkpoints written.",                  \
 		counts->checkpoints)
 
+#define LOG_METRICS(X)                                                                             \
+	X("ebbtide_learner_log_bytes", "gauge", "Size of the experience log on disk.", log.bytes)  \
+	X("ebbtide_learner_log_segments", "gauge", "Files of the experience log.", log.segments)   \
+	X("ebbtide_learner_log_experiences", "gauge", "Experiences in the log.", log.experiences)  \
+	X("ebbtide_learner_log_appends_total", "counter", "Batches written to the log.",           \
+		log.appends)                                                                       \
+	X("ebbtide_learner_log_syncs_total", "counter", "Syncs of the log to the disk.",           \
+		log.syncs)                                                                         \
+	X("ebbtide_learner_log_failures_total", "counter",                                         \
+		"Batches that could not be written and were not acknowledged.", log.failures)      \
+	X("ebbtide_learner_log_torn_bytes", "gauge", "Cut from the log's end at the start.",       \
+		log.torn_bytes)                                                                    \
+	X("ebbtide_learner_log_damaged_bytes", "gauge",                                            \
+		"Damage found in the log at the start and passed over.", log.damaged_bytes)
+
 #define BRAIN_METRICS(X)                                                                           \
 	X("ebbtide_learner_updates_total", "counter", "Gradient steps.", status.steps)             \
+	X("ebbtide_learner_updates_per_second", "gauge", "Gradient steps a second, lately.",       \
+		status.steps_per_s)                                                                \
+	X("ebbtide_learner_train_cpu_seconds_total", "counter", "CPU time of training.",           \
+		status.train_cpu_s)                                                                \
+	X("ebbtide_learner_health", "gauge",                                                       \
+		"0 sound, 1 diverged and on the last good weights, 2 diverged and not used.",      \
+		status.health)                                                                     \
 	X("ebbtide_learner_divergences_total", "counter",                                          \
 		"Times the weights fell back to the last good ones.", status.divergences)          \
 	X("ebbtide_learner_replay_transitions", "gauge", "Transitions in the replay buffer.",      \
 		status.held)                                                                       \
+	X("ebbtide_learner_replay_stored_total", "counter", "Transitions ever stored.",            \
+		status.stored)                                                                     \
+	X("ebbtide_learner_replay_age_seconds", "gauge",                                           \
+		"Since the oldest transition in the replay buffer came.", status.age_s)            \
 	X("ebbtide_learner_replay_bytes", "gauge", "Memory of the replay buffer.",                 \
 		status.replay_bytes)                                                               \
 	X("ebbtide_learner_loss", "gauge", "Huber loss of the newest step.", status.last.loss)     \
 	X("ebbtide_learner_td_error", "gauge", "Mean absolute TD error of the newest step.",       \
 		status.last.td_error_mean_abs)                                                     \
+	X("ebbtide_learner_q_mean", "gauge", "Mean Q value of the newest batch.",                  \
+		status.last.q_mean)                                                                \
 	X("ebbtide_learner_q_min", "gauge", "Lowest Q value of the newest batch.",                 \
 		status.last.q_min)                                                                 \
 	X("ebbtide_learner_q_max", "gauge", "Highest Q value of the newest batch.",                \
@@ -53,9 +97,22 @@
 		service->counts.experiences)                                                       \
 	X("ebbtide_service_reward_total", "gauge", "Sum of vertical rewards.",                     \
 		service->counts.reward_sum)                                                        \
+	X("ebbtide_service_reward", "gauge", "Mean of the last few vertical rewards.",             \
+		service->counts.reward_mean)                                                       \
+	X("ebbtide_service_epsilon", "gauge",                                                      \
+		"Mean share of exploration in the last few decisions.",                            \
+		service->counts.epsilon_mean)                                                      \
 	X("ebbtide_service_replicas", "gauge", "Replicas asked for.", service->replicas)
 
-static void service_actions(const struct service *service, struct prometheus *out)
+/* What is said of a service, copied: a page takes too long to write with the lock held. */
+struct service_view {
+	char namespace[64];
+	char name[OBJECTIVE_NAME_MAX];
+	struct service_counts counts;
+	uint32_t replicas;
+};
+
+static void service_actions(const struct service_view *service, struct prometheus *out)
 {
 	char labels[640];
 
@@ -75,7 +132,7 @@ static void service_actions(const struct service *service, struct prometheus *ou
 	}
 }
 
-static void service_interventions(const struct service *service, struct prometheus *out)
+static void service_interventions(const struct service_view *service, struct prometheus *out)
 {
 	char labels[640];
 
@@ -106,27 +163,30 @@ static void brains_write(struct learner *learner, struct prometheus *out)
 #undef X
 }
 
-void metrics_write(struct learner *learner, struct prometheus *out)
+/* NULL when there is none or no memory. */
+static struct service_view *views_copy(const struct services *services)
 {
-	const struct learner_counts *counts = &learner->counts;
-	const struct services *services = &learner->services;
+	struct service_view *views = calloc(services->count, sizeof(*views));
+
+	for (size_t i = 0; views && i < services->count; i++) {
+		const struct service *service = services->items[i];
+
+		memcpy(views[i].namespace, service->namespace, sizeof(views[i].namespace));
+		memcpy(views[i].name, service->name, sizeof(views[i].name));
+		views[i].counts = service->counts;
+		views[i].replicas = service->replicas;
+	}
+	return views;
+}
+
+static void services_write(const struct service_view *views, size_t count, struct prometheus *out)
+{
 	char labels[512];
 
-	snprintf(labels, sizeof(labels), "version=\"%s\",blas=\"%s\"", EBBTIDE_VERSION,
-		blas_corename());
-	prometheus_declare(out, "ebbtide_learner_info", "gauge", "Version and BLAS kernels.");
-	prometheus_sample(out, "ebbtide_learner_info", labels, 1);
-	brains_write(learner, out);
-	pthread_mutex_lock(&learner->lock);
 #define X(metric, form, text, value)                                                               \
 	prometheus_declare(out, metric, form, text);                                               \
-	prometheus_sample(out, metric, NULL, (double)(value));
-	LEARNER_METRICS(X)
-#undef X
-#define X(metric, form, text, value)                                                               \
-	prometheus_declare(out, metric, form, text);                                               \
-	for (size_t i = 0; i < services->count; i++) {                                             \
-		const struct service *service = services->items[i];                                \
+	for (size_t i = 0; i < count; i++) {                                                       \
+		const struct service_view *service = &views[i];                                    \
                                                                                                    \
 		snprintf(labels, sizeof(labels), "namespace=\"%s\",service=\"%s\"",                \
 			service->namespace, service->name);                                        \
@@ -136,11 +196,42 @@ void metrics_write(struct learner *learner, struct prometheus *out)
 #undef X
 	prometheus_declare(out, "ebbtide_service_actions_total", "counter",
 		"Decisions by action; hold included.");
-	for (size_t i = 0; i < services->count; i++)
-		service_actions(services->items[i], out);
+	for (size_t i = 0; i < count; i++)
+		service_actions(&views[i], out);
 	prometheus_declare(out, "ebbtide_service_interventions_total", "counter",
 		"Decisions that a rule of the envelope changed.");
-	for (size_t i = 0; i < services->count; i++)
-		service_interventions(services->items[i], out);
+	for (size_t i = 0; i < count; i++)
+		service_interventions(&views[i], out);
+}
+
+void metrics_write(struct learner *learner, struct prometheus *out)
+{
+	const struct services *services = &learner->services;
+	const struct learner_counts *counts = &learner->counts;
+	struct service_view *views;
+	struct segments_status log;
+	char labels[512];
+	size_t count;
+
+	(void)experience_log_read_status(learner->log, &log);
+	snprintf(labels, sizeof(labels), "version=\"%s\",blas=\"%s\"", EBBTIDE_VERSION,
+		blas_corename());
+	prometheus_declare(out, "ebbtide_learner_info", "gauge", "Version and BLAS kernels.");
+	prometheus_sample(out, "ebbtide_learner_info", labels, 1);
+	brains_write(learner, out);
+	prometheus_declare(out, "ebbtide_learner_decision_seconds", "histogram",
+		"Of a report, from received to answered.");
+	durations_write(&learner->decision_times, out, "ebbtide_learner_decision_seconds");
+	pthread_mutex_lock(&learner->lock);
+#define X(metric, form, text, value)                                                               \
+	prometheus_declare(out, metric, form, text);                                               \
+	prometheus_sample(out, metric, NULL, (double)(value));
+	LEARNER_METRICS(X)
+	LOG_METRICS(X)
+#undef X
+	views = views_copy(services);
+	count = views ? services->count : 0;
 	pthread_mutex_unlock(&learner->lock);
+	services_write(views, count, out);
+	free(views);
 }

@@ -2,6 +2,7 @@
 /* The networks of both policies to and from the state directory. */
 #include "common/log.h"
 #include "common/state.h"
+#include "learner/aside.h"
 #include "learner/checkpoint.h"
 #include "learner/learner.h"
 
@@ -46,7 +47,7 @@ int persist_save(struct learner *learner)
 
 		part_path(learner, &parts[i], path, sizeof(path));
 		if (!err)
-			err = checkpoint_write(path, &checkpoint);
+			err = checkpoint_write(path, &checkpoint, learner->config.checkpoints);
 		free(checkpoint.weights);
 		if (err) {
 			log_err("checkpoint=%s error=\"%s\" effect=\"the last one stays\"", path,
@@ -60,41 +61,87 @@ int persist_save(struct learner *learner)
 	return result;
 }
 
-static void part_load(const struct learner *learner, const struct part *part)
+/* What is wrong with a checkpoint of this program's version, as the folder it belongs into. */
+static int part_adopt(const struct part *part, const struct checkpoint *checkpoint, char *folder,
+	size_t folder_size, char *error, size_t error_size)
 {
-	struct checkpoint checkpoint = {0};
-	char path[768], error[160] = "";
 	int err;
 
-	part_path(learner, part, path, sizeof(path));
-	err = checkpoint_read(path, &checkpoint, error, sizeof(error));
-	if (err == -ENOENT) {
-		log_info("checkpoint=%s event=\"none yet: a new network\"", path);
-		return;
-	}
-	if (!err && (checkpoint.schema != STATE_SCHEMA || checkpoint.inputs != STATE_SIZE ||
-			    checkpoint.actions != part->actions)) {
-		snprintf(error, sizeof(error),
+	if (checkpoint->schema != STATE_SCHEMA || checkpoint->inputs != STATE_SIZE ||
+		checkpoint->actions != part->actions) {
+		snprintf(error, error_size,
 			"made for schema %u, %u inputs, %u actions; this is %d, %d, %u",
-			checkpoint.schema, checkpoint.inputs, checkpoint.actions, STATE_SCHEMA,
+			checkpoint->schema, checkpoint->inputs, checkpoint->actions, STATE_SCHEMA,
 			STATE_SIZE, part->actions);
-		err = -EINVAL;
+		snprintf(folder, folder_size, "schema-%u", checkpoint->schema);
+		return -EINVAL;
 	}
+	err = brain_adopt_weights(part->brain, checkpoint->weights, checkpoint->count);
+	if (err) {
+		snprintf(error, error_size, "%zu weights do not fit this network",
+			checkpoint->count);
+		snprintf(folder, folder_size, "other-version");
+	}
+	return err;
+}
+
+/* 0; -ENOENT; or why not: what is no use is moved aside then, so that it replaces no good one. */
+static int file_load(const struct learner *learner, const struct part *part, uint32_t age)
+{
+	struct checkpoint checkpoint = {0};
+	char newest[768], path[800], to[1024], error[160] = "", folder[64] = "damaged";
+	int err, aside;
+
+	part_path(learner, part, newest, sizeof(newest));
+	checkpoint_path(newest, age, path, sizeof(path));
+	err = checkpoint_read(path, &checkpoint, error, sizeof(error));
+	if (err == -ENOENT)
+		return err;
+	if (err == -EPROTO)
+		snprintf(folder, sizeof(folder), "other-version");
+	if (!err)
+		err = part_adopt(part, &checkpoint, folder, sizeof(folder), error, sizeof(error));
+	free(checkpoint.weights);
 	if (!err) {
-		err = brain_adopt_weights(part->brain, checkpoint.weights, checkpoint.count);
-		if (err)
-			snprintf(error, sizeof(error), "%zu weights do not fit this network",
-				checkpoint.count);
-	}
-	if (err)
-		log_warning(
-			"checkpoint=%s error=\"%s\" effect=\"a new network; the file stays until "
-			"the next checkpoint\"",
-			path, error[0] ? error : strerror(-err));
-	else
 		log_info("checkpoint=%s event=loaded steps=%llu", path,
 			(unsigned long long)checkpoint.steps);
-	free(checkpoint.weights);
+		return 0;
+	}
+	/* Without a reason it could not be read, which may be another's fault. */
+	if (!error[0]) {
+		log_warning(
+			"checkpoint=%s error=\"%s\" effect=\"passed over\"", path, strerror(-err));
+		return err;
+	}
+	aside = aside_move(
+		learner->config.state_directory, strrchr(path, '/') + 1, folder, to, sizeof(to));
+	log_warning("checkpoint=%s error=\"%s\" effect=\"%s\" to=%s", path, error,
+		aside ? strerror(-aside) : "set aside", to);
+	return err;
+}
+
+/* The newest that is sound. */
+static void part_load(const struct learner *learner, const struct part *part)
+{
+	uint32_t refused = 0;
+
+	for (uint32_t age = 0; age <= CHECKPOINT_KEEP_MAX; age++) {
+		int err = file_load(learner, part, age);
+
+		if (!err) {
+			if (refused)
+				log_warning("network=%s event=\"went back to an older "
+					    "checkpoint\" refused=%u",
+					part->name, refused);
+			return;
+		}
+		refused += err != -ENOENT;
+	}
+	if (refused)
+		log_warning("network=%s event=\"no usable checkpoint: a new network\" refused=%u",
+			part->name, refused);
+	else
+		log_info("network=%s event=\"no checkpoint yet: a new network\"", part->name);
 }
 
 void persist_load(struct learner *learner)

@@ -1,25 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "learner/policy.h"
 
+#include "learner/text.h"
+
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-const char *const policy_names[] = {"dqn", "static", "k8s-cpu", NULL};
-
-bool policy_exists(const char *name)
-{
-	for (size_t i = 0; policy_names[i]; i++)
-		if (strcmp(policy_names[i], name) == 0)
-			return true;
-	return false;
-}
 
 void policy_config_init(struct policy_config *config)
 {
 	*config = (struct policy_config){
-		.k8s_cpu = rules_k8s_cpu_default,
-		.hpa = rules_hpa_default,
+		.explore_schedule = EXPLORE_DECAY,
+		.explore_apex_base = 0.4,
+		.explore_apex_alpha = 7,
 		.explore_start = 0.9,
 		.explore_end = 0.02,
 		.explore_decisions = 120,
@@ -27,19 +21,137 @@ void policy_config_init(struct policy_config *config)
 		.cooldown_s = 30,
 		.revert_ticks = 3,
 	};
+	rule_configs_init(&config->rules);
 }
 
-/* Exploration falls with what the service has taught; none without headroom or outside auto. */
-static double explore_share(const struct policy_config *config, const struct service *service,
-	const struct sample *sample)
+/* Which step of a table of down, hold, up a ratio is nearest to; -1: too far from all. */
+static int nearest_step(const double factors[3], double from, double to)
 {
-	if (service->objective.mode != OBJECTIVE_AUTO)
-		return 0;
-	if (sample_violates(sample, &service->objective))
-		return 0;
-	return config->explore_end +
-	       (config->explore_start - config->explore_end) *
-		       exp(-(double)service->counts.experiences / config->explore_decisions);
+	double moved, step;
+	int direction;
+
+	/* Where the owner set no limit nothing is changed, whatever is decided. */
+	if (from <= 0 || to <= 0)
+		return 1;
+	moved = log(to / from);
+	direction = moved > 0 ? 2 : 0;
+	step = log(factors[direction]);
+	if (moved / step > 2)
+		return -1;
+	return moved / step > 0.5 ? direction : 1;
+}
+
+uint32_t policy_nearest_action(const struct plan *from, const struct plan *to)
+{
+	int cpu = nearest_step(action_cpu_factor, from->cpu_millicores, to->cpu_millicores);
+	int memory = nearest_step(
+		action_memory_factor, (double)from->memory_bytes, (double)to->memory_bytes);
+
+	return cpu < 0 || memory < 0 ? POLICY_NO_ACTION
+				     : (uint32_t)(cpu * ACTION_MEMORY_STEPS + memory);
+}
+
+/* The learner's parameters of the rules, or those with the objective's own. */
+static const struct rule_configs *service_rules(
+	const struct policy_context *context, struct service *service)
+{
+	const char *wanted = service->objective.rule_parameters;
+
+	if (!wanted[0])
+		return &context->config->rules;
+	if (strcmp(service->rule_parameters, wanted) != 0) {
+		snprintf(service->rule_parameters, sizeof(service->rule_parameters), "%s", wanted);
+		service->rule_configs = context->config->rules;
+		/* An objective that was taken over has been checked. */
+		(void)rule_configs_set(&service->rule_configs, wanted, NULL, 0);
+	}
+	return &service->rule_configs;
+}
+
+/* What of it the policy's parts decide: those that are learnt, or the rules. */
+static uint32_t decided_by(const struct policy_set *set, bool learnt)
+{
+	uint32_t decides = 0;
+
+	for (uint32_t i = 0; i < set->count; i++)
+		if (learnt == !rule_of(set->parts[i]))
+			decides |= policy_infos[set->parts[i]].decides;
+	return decides;
+}
+
+bool policy_learns(const char *name)
+{
+	struct policy_set set;
+
+	return policy_parse(name, &set, NULL, 0) == 0 && decided_by(&set, true) != 0;
+}
+
+/* The same policy with rules for what its network decides. Parts stay in the table's order. */
+static void fallback_make(struct policy_set *fallback, const struct policy_set *set)
+{
+	static const enum policy_id rules[] = {POLICY_k8s_cpu, POLICY_hpa};
+	enum policy_id id;
+
+	memset(fallback, 0, sizeof(*fallback));
+	if (!decided_by(set, true))
+		return;
+	for (id = 0; id < POLICY_COUNT; id++) {
+		bool in = false;
+
+		for (uint32_t i = 0; i < set->count; i++)
+			in = in || set->parts[i] == id;
+		in = in && id != POLICY_dqn;
+		for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
+			in = in || id == rules[i];
+		if (!in)
+			continue;
+		fallback->parts[fallback->count++] = id;
+		fallback->decides |= policy_infos[id].decides;
+	}
+}
+
+/* The objective's policy taken apart, once a change. */
+static const struct policy_set *service_policy(struct service *service)
+{
+	if (strcmp(service->policy_name, service->objective.policy) != 0) {
+		snprintf(service->policy_name, sizeof(service->policy_name), "%s",
+			service->objective.policy);
+		if (policy_parse(service->policy_name, &service->policy, NULL, 0))
+			service->policy.count = service->policy.decides = 0;
+		fallback_make(&service->fallback, &service->policy);
+	}
+	return &service->policy;
+}
+
+static void __attribute__((format(printf, 3, 4)))
+add_why(char *why, size_t size, const char *format, ...)
+{
+	size_t length = strlen(why);
+	va_list args;
+
+	if (length && length + 2 < size)
+		length += (size_t)snprintf(why + length, size - length, "; ");
+	va_start(args, format);
+	vsnprintf(why + length, size - length, format, args);
+	va_end(args);
+}
+
+/* None without headroom or outside auto. @index of @actors: which unit, or which service. */
+static double explore_share(const struct policy_config *config, struct service *service,
+	const struct sample *sample, size_t index, size_t actors)
+{
+	double epsilon = 0;
+
+	if (service->objective.mode == OBJECTIVE_AUTO &&
+		!sample_violates(sample, &service->objective))
+		epsilon = config->explore_schedule == EXPLORE_APEX
+				  ? epsilon_apex((uint32_t)index, (uint32_t)actors,
+					    config->explore_apex_base, config->explore_apex_alpha)
+				  : config->explore_end +
+					    (config->explore_start - config->explore_end) *
+						    exp(-(double)service->counts.experiences /
+							    config->explore_decisions);
+	return epsilon;
 }
 
 /*
@@ -107,29 +219,58 @@ static bool revert_cut(struct service_unit *unit, const struct envelope_unit *bo
 	if (bounds->objective->frozen || unit->cut_from <= limit ||
 		!sample_violates(bounds->sample, bounds->objective))
 		return false;
-	decision->cpu_millicores = unit->cut_from;
-	decision->memory_bytes = bounds->sample->memory_limit_bytes;
-	(void)envelope_clamp(bounds, &decision->cpu_millicores, &decision->memory_bytes);
+	decision->plan.cpu_millicores = unit->cut_from;
+	decision->plan.memory_bytes = bounds->sample->memory_limit_bytes;
+	(void)envelope_clamp(bounds, &decision->plan.cpu_millicores, &decision->plan.memory_bytes);
 	decision->action = 2 * ACTION_MEMORY_STEPS + 1;
 	decision->rule = RULE_REVERT;
 	unit->cut_remaining = 0;
 	snprintf(decision->why, sizeof(decision->why),
 		"objective broke within ticks of a cut: CPU back %.0fm -> %.0fm", limit,
-		decision->cpu_millicores);
+		decision->plan.cpu_millicores);
 	return true;
 }
 
-static void decide_dqn(const struct policy_context *context, struct service *service,
+static void explain_dqn(const struct service *service, const struct sample *sample,
+	struct vertical_decision *decision)
+{
+	struct text why;
+
+	text_begin(&why, decision->why, sizeof(decision->why));
+	text_add(&why, action_vertical_name(decision->action));
+	text_add(&why, decision->explored ? " (explored): CPU " : ": CPU ");
+	text_add_fixed(&why, sample->cpu_limit_millicores, 0);
+	text_add(&why, "m -> ");
+	text_add_fixed(&why, decision->plan.cpu_millicores, 0);
+	text_add(&why, "m, p");
+	text_add_short(&why, service->objective.latency_percentile);
+	text_add(&why, " ");
+	text_add_fixed(&why, sample->latency_objective_us / 1000, 1);
+	text_add(&why, " ms of ");
+	text_add_fixed(&why, service->objective.latency_target_us / 1000, 0);
+	text_add(&why, " ms, Q ");
+	text_add_fixed(&why, (double)decision->q[decision->action], 3);
+	text_add(&why, ", hold ");
+	text_add_fixed(&why, (double)decision->q[ACTION_VERTICAL_HOLD], 3);
+}
+
+/* False, and nothing decided, when the network has diverged and is not to be used. */
+static bool decide_dqn(const struct policy_context *context, struct service *service,
 	struct service_unit *unit, const struct envelope_unit *bounds,
 	struct vertical_decision *decision)
 {
 	enum envelope_rule rules[ACTION_VERTICAL];
 	const struct sample *sample = bounds->sample;
-	double epsilon = explore_share(context->config, service, sample);
+	double epsilon = explore_share(
+		context->config, service, sample, unit->index, service->owner->unit_count);
 	int wanted;
 
+	if (context->vertical_q)
+		memcpy(decision->q, context->vertical_q, sizeof(decision->q));
+	else if (brain_evaluate(context->vertical, unit->state, 1, decision->q))
+		return false;
+	service->counts.epsilon_mean = service_mean(service->counts.epsilon_mean, epsilon);
 	decision->mask = envelope_vertical_mask(bounds, rules);
-	brain_evaluate(context->vertical, unit->state, decision->q);
 	decision->has_q = true;
 	wanted = network_best_action(decision->q, ACTION_VERTICAL, NETWORK_ALL_ACTIONS);
 	decision->explored = random_uniform(context->random) < epsilon;
@@ -147,39 +288,84 @@ static void decide_dqn(const struct policy_context *context, struct service *ser
 		if (wanted >= 0 && (uint32_t)wanted != decision->action)
 			decision->rule = rules[wanted];
 	}
-	envelope_vertical_limits(
-		bounds, decision->action, &decision->cpu_millicores, &decision->memory_bytes);
-	snprintf(decision->why, sizeof(decision->why),
-		"%s%s: CPU %.0fm -> %.0fm, p%g %.1f ms of %.0f ms, Q %.3f, hold %.3f",
-		action_vertical_name(decision->action), decision->explored ? " (explored)" : "",
-		sample->cpu_limit_millicores, decision->cpu_millicores,
-		service->objective.latency_percentile, sample->latency_objective_us / 1000,
-		service->objective.latency_target_us / 1000, (double)decision->q[decision->action],
-		(double)decision->q[ACTION_VERTICAL_HOLD]);
+	envelope_vertical_limits(bounds, decision->action, &decision->plan.cpu_millicores,
+		&decision->plan.memory_bytes);
+	explain_dqn(service, sample, decision);
+	return true;
 }
 
-static void decide_k8s_cpu(const struct policy_context *context, struct service_unit *unit,
-	const struct envelope_unit *bounds, struct vertical_decision *decision)
+/* What the rules in @set decide, inside the envelope. */
+static void decide_rules(const struct policy_context *context, const struct policy_set *set,
+	struct service_unit *unit, const struct envelope_unit *bounds,
+	struct vertical_decision *decision)
 {
-	const struct sample *sample = bounds->sample;
-	double containers = sample->containers ? sample->containers : 1;
-	double used = sample->tick_s > 0
-			      ? (double)sample->cpu_used_us / (sample->tick_s * 1000) / containers
-			      : 0;
-	double limit;
+	/* A rule sees the bounds that hold: the owner's own limits are among them. */
+	struct objective objective = *bounds->objective;
+	const struct rule_configs *configs = service_rules(context, unit->service);
+	struct plan before = decision->plan, *plan = &decision->plan;
+	uint32_t decided, replicas = bounds->sample->containers;
+	char text[160];
 
-	decision->action = POLICY_NO_ACTION;
-	if (!rules_k8s_cpu_decide(
-		    &context->config->k8s_cpu, &unit->k8s_cpu, context->now_s, used, &limit)) {
-		snprintf(decision->why, sizeof(decision->why), "k8s-cpu: not its period yet");
+	if (rule_team_form(&unit->rules, set)) {
+		add_why(decision->why, sizeof(decision->why), "out of memory: the limits stay");
 		return;
 	}
-	decision->cpu_millicores = limit;
-	decision->rule = envelope_clamp(bounds, &decision->cpu_millicores, &decision->memory_bytes);
-	snprintf(decision->why, sizeof(decision->why),
-		"k8s-cpu: CPU %.0fm -> %.0fm, the largest use of %.0f s over %.2f",
-		sample->cpu_limit_millicores, decision->cpu_millicores,
-		context->config->k8s_cpu.window_s, context->config->k8s_cpu.target);
+	objective.cpu_max_millicores = envelope_cpu_max(bounds);
+	objective.memory_max_bytes = envelope_memory_max(bounds);
+	decided = rule_team_decide(&unit->rules, configs, DECIDES_PLAN, context->now_s,
+		bounds->sample, &objective, replicas, plan, &replicas);
+	if (decided & (DECIDES_CPU | DECIDES_MEMORY)) {
+		decision->rule = envelope_clamp(bounds, &plan->cpu_millicores, &plan->memory_bytes);
+		decision->action = policy_nearest_action(&before, plan);
+		add_why(decision->why, sizeof(decision->why),
+			"CPU %.0fm -> %.0fm, memory %.0f -> %.0f MiB", before.cpu_millicores,
+			plan->cpu_millicores, (double)before.memory_bytes / (1 << 20),
+			(double)plan->memory_bytes / (1 << 20));
+	}
+	rule_team_explain(&unit->rules, configs, decided, text, sizeof(text));
+	if (decided)
+		add_why(decision->why, sizeof(decision->why), "%s", text);
+	else
+		add_why(decision->why, sizeof(decision->why), "%s: holds until its next period",
+			unit->service->policy_name);
+}
+
+static double rule_value(const struct policy_context *context, struct service *service,
+	enum policy_id id, const char *parameter)
+{
+	int index = rule_parameter_index(id, parameter);
+
+	return index < 0 ? 0 : service_rules(context, service)->of[id].values[index];
+}
+
+/*
+ * The network has diverged and there are no good weights: k8s-cpu decides. It knows neither the
+ * objective nor, at first, what was used before, so it cuts nothing until it has seen its window,
+ * and nothing while the objective is broken.
+ */
+static void decide_fallback(const struct policy_context *context, struct service *service,
+	struct service_unit *unit, const struct envelope_unit *bounds,
+	struct vertical_decision *decision)
+{
+	struct plan before = decision->plan, *plan = &decision->plan;
+	bool cuts;
+
+	if (unit->fallen_since_s <= 0)
+		unit->fallen_since_s = context->now_s;
+	snprintf(decision->why, sizeof(decision->why), "network diverged");
+	decide_rules(context, &service->fallback, unit, bounds, decision);
+	cuts = plan->cpu_millicores < before.cpu_millicores ||
+	       plan->memory_bytes < before.memory_bytes;
+	if (cuts && (sample_violates(bounds->sample, bounds->objective) ||
+			    context->now_s - unit->fallen_since_s <
+				    rule_value(context, service, POLICY_k8s_cpu, "window_s"))) {
+		plan->cpu_millicores = fmax(plan->cpu_millicores, before.cpu_millicores);
+		if (plan->memory_bytes < before.memory_bytes)
+			plan->memory_bytes = before.memory_bytes;
+		decision->action = policy_nearest_action(&before, plan);
+		add_why(decision->why, sizeof(decision->why), "no cut yet");
+	}
+	decision->rule = RULE_DIVERGED;
 }
 
 /* The operator's freeze stands above every policy, which still sees what it needs to go on. */
@@ -189,12 +375,12 @@ static void freeze_vertical(const struct envelope_unit *bounds, struct vertical_
 	double limit = sample->cpu_limit_millicores;
 
 	if (!bounds->objective->frozen ||
-		(fabs(decision->cpu_millicores - limit) <= 0 &&
-			decision->memory_bytes == sample->memory_limit_bytes))
+		(fabs(decision->plan.cpu_millicores - limit) <= 0 &&
+			decision->plan.memory_bytes == sample->memory_limit_bytes))
 		return;
 	decision->action = ACTION_VERTICAL_HOLD;
-	decision->cpu_millicores = limit;
-	decision->memory_bytes = sample->memory_limit_bytes;
+	decision->plan.cpu_millicores = limit;
+	decision->plan.memory_bytes = sample->memory_limit_bytes;
 	decision->rule = RULE_FROZEN;
 	snprintf(decision->why, sizeof(decision->why), "frozen: the limits stay");
 }
@@ -203,40 +389,53 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 	struct service_unit *unit, const struct envelope_unit *bounds,
 	struct vertical_decision *decision)
 {
-	const char *policy = service->objective.policy;
+	const struct policy_set *set = service_policy(service);
 	double limit = bounds->sample->cpu_limit_millicores;
+	enum envelope_rule allowed;
+	bool fallen = false;
 
 	memset(decision, 0, sizeof(*decision));
 	decision->action = ACTION_VERTICAL_HOLD;
-	decision->cpu_millicores = limit;
-	decision->memory_bytes = bounds->sample->memory_limit_bytes;
+	decision->plan = unit->plan;
+	decision->plan.cpu_millicores = limit;
+	decision->plan.memory_bytes = bounds->sample->memory_limit_bytes;
+	/* An allowance that nobody decides any more is void. */
+	if (!(set->decides & DECIDES_ALLOWANCE))
+		decision->plan.allowance = (struct allowance){.trigger_age_share = 0};
+	if (!(set->decides & DECIDES_BURST))
+		decision->plan.burst_us = 0;
 	decision->mask = 1ULL << ACTION_VERTICAL_HOLD;
-	if (strcmp(policy, "static") == 0) {
-		/* Peak provisioning: the most that objective and owner allow. */
-		decision->action = POLICY_NO_ACTION;
-		decision->cpu_millicores = envelope_cpu_max(bounds);
-		decision->memory_bytes = envelope_memory_max(bounds);
-		snprintf(decision->why, sizeof(decision->why), "static: the upper bounds");
-	} else if (strcmp(policy, "k8s-cpu") == 0) {
-		decide_k8s_cpu(context, unit, bounds, decision);
-	} else if (!revert_cut(unit, bounds, decision)) {
-		decide_dqn(context, service, unit, bounds, decision);
-		if (decision->cpu_millicores < limit * 0.999) {
+	if (decided_by(set, true) & DECIDES_PLAN && !revert_cut(unit, bounds, decision)) {
+		fallen = !decide_dqn(context, service, unit, bounds, decision);
+		if (fallen)
+			decide_fallback(context, service, unit, bounds, decision);
+		else
+			unit->fallen_since_s = 0;
+		if (decision->plan.cpu_millicores < limit * 0.999) {
 			unit->cut_from = limit;
 			unit->cut_remaining = context->config->revert_ticks;
 		}
 	}
+	if (decided_by(set, false) & DECIDES_PLAN && !fallen)
+		decide_rules(context, set, unit, bounds, decision);
+	if (!(set->decides & DECIDES_PLAN))
+		snprintf(decision->why, sizeof(decision->why), "%s: the limits stay",
+			service->policy_name);
 	freeze_vertical(bounds, decision);
+	allowed = envelope_clamp_allowance(bounds, &decision->plan);
+	if (!decision->rule)
+		decision->rule = allowed;
+	unit->plan = decision->plan;
 	service->counts.decisions++;
 	service->counts.explored += decision->explored;
 	if (decision->rule)
 		service->counts.interventions[decision->rule]++;
 	if (decision->action < ACTION_VERTICAL)
 		service->counts.vertical[decision->action]++;
-	else if (fabs(decision->cpu_millicores - limit) > 0.5)
-		service->counts
-			.vertical[decision->cpu_millicores > limit ? 2 * ACTION_MEMORY_STEPS + 1
-								   : 0 * ACTION_MEMORY_STEPS + 1]++;
+	else if (fabs(decision->plan.cpu_millicores - limit) > 0.5)
+		service->counts.vertical[decision->plan.cpu_millicores > limit
+						 ? 2 * ACTION_MEMORY_STEPS + 1
+						 : 0 * ACTION_MEMORY_STEPS + 1]++;
 }
 
 /* Enough replicas that each stays under two thirds of its declared CPU at the recent peak. */
@@ -257,17 +456,20 @@ static uint32_t guided_horizontal(const struct service *service,
 	return want > bounds->replicas ? 2 : 1;
 }
 
-static void horizontal_dqn(const struct policy_context *context, struct service *service,
+/* False as decide_dqn(). */
+static bool horizontal_dqn(const struct policy_context *context, struct service *service,
 	const struct envelope_service *bounds, double declared_millicores,
 	struct horizontal_decision *decision)
 {
 	enum envelope_rule rules[ACTION_HORIZONTAL];
-	double epsilon = explore_share(context->config, service, bounds->sample);
+	double epsilon = explore_share(
+		context->config, service, bounds->sample, service->index, service->owner->count);
 	uint32_t guided;
 	int wanted, best;
 
+	if (brain_evaluate(context->horizontal, service->state, 1, decision->q))
+		return false;
 	decision->mask = envelope_horizontal_mask(bounds, rules);
-	brain_evaluate(context->horizontal, service->state, decision->q);
 	decision->has_q = true;
 	wanted = network_best_action(decision->q, ACTION_HORIZONTAL, NETWORK_ALL_ACTIONS);
 	best = network_best_action(decision->q, ACTION_HORIZONTAL, decision->mask);
@@ -289,56 +491,89 @@ static void horizontal_dqn(const struct policy_context *context, struct service 
 		bounds->sample->latency_objective_us / 1000,
 		service->objective.latency_target_us / 1000, (double)decision->q[decision->action],
 		(double)decision->q[ACTION_HORIZONTAL_HOLD]);
+	return true;
 }
 
-static void horizontal_hpa(const struct policy_context *context, struct service *service,
+/* They know bounds and their own stabilisation, not the objective. */
+static void horizontal_rules(const struct policy_context *context, const struct policy_set *set,
+	struct service *service, const struct envelope_service *bounds, double declared_millicores,
+	struct horizontal_decision *decision)
+{
+	struct objective objective = *bounds->objective;
+	const struct rule_configs *configs = service_rules(context, service);
+	uint32_t wanted = bounds->replicas;
+	char text[128];
+
+	if (rule_team_form(&service->rules, set)) {
+		snprintf(decision->why, sizeof(decision->why), "out of memory: as deployed");
+		return;
+	}
+	objective.cpu_max_millicores = declared_millicores;
+	if (!rule_team_decide(&service->rules, configs, DECIDES_REPLICAS, context->now_s,
+		    bounds->sample, &objective, bounds->replicas, NULL, &wanted)) {
+		snprintf(decision->why, sizeof(decision->why), "%s: holds until its next period",
+			service->policy_name);
+		return;
+	}
+	decision->replicas = wanted;
+	if (decision->replicas > objective.replicas_max)
+		decision->replicas = objective.replicas_max;
+	if (decision->replicas < objective.replicas_min)
+		decision->replicas = objective.replicas_min;
+	if (decision->replicas != wanted)
+		decision->rule = RULE_BOUNDS;
+	/* The table moves by one. */
+	if (decision->replicas > bounds->replicas + 1 || decision->replicas + 1 < bounds->replicas)
+		decision->action = POLICY_NO_ACTION;
+	else
+		decision->action = ACTION_HORIZONTAL_HOLD + decision->replicas - bounds->replicas;
+	rule_team_explain(&service->rules, configs, DECIDES_REPLICAS, text, sizeof(text));
+	snprintf(decision->why, sizeof(decision->why), "replicas %u -> %u; %s", bounds->replicas,
+		decision->replicas, text);
+}
+
+/* As decide_fallback(): the HPA decides, and takes no replica away at first. */
+static void horizontal_fallback(const struct policy_context *context, struct service *service,
 	const struct envelope_service *bounds, double declared_millicores,
 	struct horizontal_decision *decision)
 {
-	const struct sample *sample = bounds->sample;
-	double used =
-		sample->tick_s > 0 ? (double)sample->cpu_used_us / (sample->tick_s * 1000) : 0;
-	double utilisation = declared_millicores > 0 && bounds->replicas
-				     ? used / bounds->replicas / declared_millicores
-				     : 0;
-	uint32_t desired = bounds->replicas;
-
-	decision->action = POLICY_NO_ACTION;
-	if (!rules_hpa_decide(&context->config->hpa, &service->hpa, context->now_s,
-		    bounds->replicas, utilisation, &desired)) {
-		snprintf(decision->why, sizeof(decision->why), "hpa: not its period yet");
-		return;
+	if (service->fallen_since_s <= 0)
+		service->fallen_since_s = context->now_s;
+	horizontal_rules(
+		context, &service->fallback, service, bounds, declared_millicores, decision);
+	if (decision->replicas < bounds->replicas &&
+		(sample_violates(bounds->sample, bounds->objective) ||
+			context->now_s - service->fallen_since_s <
+				rule_value(context, service, POLICY_hpa, "down_stabilisation_s"))) {
+		decision->replicas = bounds->replicas;
+		decision->action = ACTION_HORIZONTAL_HOLD;
+		snprintf(decision->why, sizeof(decision->why),
+			"network diverged: the replicas stay at first");
 	}
-	decision->replicas = desired;
-	/* The HPA knows bounds and its own stabilisation, not the objective. */
-	if (desired > bounds->objective->replicas_max)
-		decision->replicas = bounds->objective->replicas_max;
-	if (decision->replicas < bounds->objective->replicas_min)
-		decision->replicas = bounds->objective->replicas_min;
-	if (decision->replicas != desired)
-		decision->rule = RULE_BOUNDS;
-	snprintf(decision->why, sizeof(decision->why),
-		"hpa: replicas %u -> %u, utilisation %.2f of %.2f", bounds->replicas,
-		decision->replicas, utilisation, context->config->hpa.target);
+	decision->rule = RULE_DIVERGED;
 }
 
 void policy_decide_horizontal(const struct policy_context *context, struct service *service,
 	const struct envelope_service *bounds, double declared_millicores,
 	struct horizontal_decision *decision)
 {
-	const char *policy = service->objective.policy;
+	const struct policy_set *set = service_policy(service);
 
 	memset(decision, 0, sizeof(*decision));
 	decision->action = ACTION_HORIZONTAL_HOLD;
 	decision->replicas = bounds->replicas;
 	decision->mask = 1ULL << ACTION_HORIZONTAL_HOLD;
-	if (strcmp(policy, "static") == 0) {
-		decision->action = POLICY_NO_ACTION;
-		snprintf(decision->why, sizeof(decision->why), "static: as deployed");
-	} else if (strcmp(policy, "k8s-cpu") == 0) {
-		horizontal_hpa(context, service, bounds, declared_millicores, decision);
+	if (decided_by(set, true) & DECIDES_REPLICAS) {
+		if (horizontal_dqn(context, service, bounds, declared_millicores, decision))
+			service->fallen_since_s = 0;
+		else
+			horizontal_fallback(
+				context, service, bounds, declared_millicores, decision);
+	} else if (decided_by(set, false) & DECIDES_REPLICAS) {
+		horizontal_rules(context, set, service, bounds, declared_millicores, decision);
 	} else {
-		horizontal_dqn(context, service, bounds, declared_millicores, decision);
+		snprintf(decision->why, sizeof(decision->why), "%s: as deployed",
+			service->policy_name);
 	}
 	if (bounds->objective->frozen && decision->replicas != bounds->replicas) {
 		decision->action = ACTION_HORIZONTAL_HOLD;

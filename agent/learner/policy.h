@@ -10,12 +10,20 @@
 
 #include "learner/service.h"
 
-#define POLICY_NO_ACTION UINT32_MAX /* a rule's move that is none of the table's */
+/* A rule's move that is too far from all of the table's for the network to learn from. */
+#define POLICY_NO_ACTION UINT32_MAX
+
+enum explore_schedule {
+	EXPLORE_DECAY, /* a service's epsilon falls with what it has taught */
+	EXPLORE_APEX,  /* each unit has its own, always: actors of Ape-X (Horgan et al. 2018) */
+};
 
 struct policy_config {
-	struct rules_k8s_cpu k8s_cpu;
-	struct rules_hpa hpa;
-	double explore_start; /* epsilon of a service's first decisions */
+	struct rule_configs rules;
+	enum explore_schedule explore_schedule;
+	double explore_apex_base;  /* epsilon of the first unit */
+	double explore_apex_alpha; /* the last one's is base^(1 + alpha) */
+	double explore_start;	   /* decay: epsilon of a service's first decisions */
 	double explore_end;
 	double explore_decisions; /* e-folding of epsilon, in decisions of the service */
 	double explore_guided;	  /* share of explored actions that follow the rules' direction */
@@ -24,9 +32,8 @@ struct policy_config {
 };
 void policy_config_init(struct policy_config *config);
 
-/* NULL-terminated: what an objective's policy may be. */
-extern const char *const policy_names[];
-bool policy_exists(const char *name);
+/* Whether the networks are among the parts of the policy of this name. */
+bool policy_learns(const char *name);
 
 struct policy_context {
 	const struct policy_config *config;
@@ -34,19 +41,26 @@ struct policy_context {
 	struct brain *horizontal;
 	struct random_state *random;
 	double now_s; /* monotonic */
+	/* Q values of the unit's state, evaluated together with others'; NULL: evaluate here. */
+	const float *vertical_q;
 };
 
 struct vertical_decision {
 	uint32_t action; /* or POLICY_NO_ACTION */
-	double cpu_millicores;
-	uint64_t memory_bytes;
+	struct plan plan;
 	enum envelope_rule rule; /* that changed what the policy wanted */
 	bool explored;
 	bool has_q;
 	float q[ACTION_VERTICAL];
 	uint64_t mask;
-	char why[160];
+	char why[192];
 };
+/*
+ * The action of the table that leads nearest to @to from @from, in the ratio of each limit; or
+ * POLICY_NO_ACTION when a limit moves more than twice as far as the table's step that way.
+ */
+uint32_t policy_nearest_action(const struct plan *from, const struct plan *to);
+
 void policy_decide_vertical(const struct policy_context *context, struct service *service,
 	struct service_unit *unit, const struct envelope_unit *bounds,
 	struct vertical_decision *decision);

@@ -3,11 +3,6 @@
 
 #include <math.h>
 
-static uint64_t rotate_left(uint64_t value, unsigned int bits)
-{
-	return (value << bits) | (value >> (64 - bits));
-}
-
 void random_seed(struct random_state *random, uint64_t seed)
 {
 	/* SplitMix64, as the generator's authors advise: it is never zero four times in a row. */
@@ -18,21 +13,6 @@ void random_seed(struct random_state *random, uint64_t seed)
 		mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebU;
 		random->word[i] = mixed ^ (mixed >> 31);
 	}
-}
-
-uint64_t random_next(struct random_state *random)
-{
-	uint64_t *word = random->word;
-	uint64_t result = rotate_left(word[1] * 5, 7) * 9;
-	uint64_t shifted = word[1] << 17;
-
-	word[2] ^= word[0];
-	word[3] ^= word[1];
-	word[1] ^= word[2];
-	word[0] ^= word[3];
-	word[2] ^= shifted;
-	word[3] = rotate_left(word[3], 45);
-	return result;
 }
 
 uint32_t random_below(struct random_state *random, uint32_t bound)

@@ -14,7 +14,22 @@ struct random_state {
 
 /* Any @seed is good, zero as well; seeds that differ by one give unrelated streams. */
 void random_seed(struct random_state *random, uint64_t seed);
-uint64_t random_next(struct random_state *random);
+/* Inline: the simulator draws tens of millions a second. */
+static inline uint64_t random_next(struct random_state *random)
+{
+	uint64_t *word = random->word;
+	uint64_t scrambled = word[1] * 5;
+	uint64_t result = (scrambled << 7 | scrambled >> 57) * 9;
+	uint64_t shifted = word[1] << 17;
+
+	word[2] ^= word[0];
+	word[3] ^= word[1];
+	word[1] ^= word[2];
+	word[0] ^= word[3];
+	word[2] ^= shifted;
+	word[3] = word[3] << 45 | word[3] >> 19;
+	return result;
+}
 /* Uniform in [0, bound) without bias; @bound at least 1. */
 uint32_t random_below(struct random_state *random, uint32_t bound);
 /* Uniform in [0, 1), every value a multiple of 2^-24 (float) or 2^-53 (double). */

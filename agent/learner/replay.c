@@ -23,6 +23,12 @@ static uint32_t count_leaves(uint32_t capacity)
 	return leaves;
 }
 
+/* Of the first transitions, before any error is known. */
+static double priority_first(const struct replay_config *config)
+{
+	return pow(1 + (double)REPLAY_PRIORITY_FLOOR, (double)config->alpha);
+}
+
 size_t replay_bytes(const struct replay_config *config)
 {
 	size_t transition = 2 * config->inputs * sizeof(float) + 2 * sizeof(float) +
@@ -46,7 +52,7 @@ int replay_create(struct replay *replay, const struct replay_config *config)
 	replay->config = *config;
 	replay->bytes = replay_bytes(config);
 	replay->leaves = count_leaves(config->capacity);
-	replay->priority_max = pow(1 + (double)REPLAY_PRIORITY_FLOOR, (double)config->alpha);
+	replay->priority_max = priority_first(config);
 	/* calloc, so that pages that hold nothing yet take no memory. */
 	replay->states = calloc(capacity * config->inputs, sizeof(float));
 	replay->next_states = calloc(capacity * config->inputs, sizeof(float));
@@ -74,6 +80,19 @@ void replay_destroy(struct replay *replay)
 	free(replay->actions);
 	free(replay->tree);
 	memset(replay, 0, sizeof(*replay));
+}
+
+void replay_clear(struct replay *replay)
+{
+	/* Pages that hold nothing yet stay so. */
+	if (replay->pushed == 0)
+		return;
+	replay->size = 0;
+	replay->head = 0;
+	replay->pushed = 0;
+	replay->priority_max = priority_first(&replay->config);
+	if (replay->tree)
+		memset(replay->tree, 0, 2 * (size_t)replay->leaves * sizeof(double));
 }
 
 static void set_priority(struct replay *replay, uint32_t slot, double priority)

@@ -69,6 +69,8 @@ size_t replay_bytes(const struct replay_config *config);
 /* 0, -EINVAL (a field outside its range), -ENOMEM. */
 int replay_create(struct replay *replay, const struct replay_config *config);
 void replay_destroy(struct replay *replay);
+/* Forget all transitions; what a batch that was sampled before feeds back is skipped. */
+void replay_clear(struct replay *replay);
 
 /*
  * Store one transition, over the oldest when full; its priority is the highest so far. @discount is

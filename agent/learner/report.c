@@ -1,304 +1,445 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A report of an agent: checked as a whole, stored, answered with an action for each unit. */
+#include "learner/answer_encode.h"
 #include "learner/learner.h"
-
-#include "wire.pb-c.h"
+#include "learner/report_decode.h"
 
 #include <errno.h>
-#include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define UNITS_MAX 100000
-/* An exbibyte: more than a node has, and sums over all units stay inside 64 bits. */
-#define BYTES_MAX (1ULL << 60)
+/*
+ * Units are worked on so many at a time: their states go through the network together, and what a
+ * report takes besides its bytes is the same for a small one and a large one.
+ */
+#define CHUNK 64
 
-static bool all_finite(const float *values, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		if (!isfinite(values[i]))
-			return false;
-	return true;
-}
-
-static bool sample_sound(const Ebbtide__Wire__Sample *s)
-{
-	const double numbers[] = {s->tick_s, s->latency_p50_us, s->latency_p95_us,
-		s->latency_p99_us, s->latency_objective_us, s->in_flight, s->cpu_limit_millicores};
-	const uint64_t bytes[] = {s->memory_used_bytes, s->memory_peak_bytes,
-		s->memory_working_set_bytes, s->memory_limit_bytes};
-
-	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-		if (!isfinite(numbers[i]) || numbers[i] < 0)
-			return false;
-	for (size_t i = 0; i < sizeof(bytes) / sizeof(bytes[0]); i++)
-		if (bytes[i] > BYTES_MAX)
-			return false;
-	return true;
-}
-
-#define REFUSE(...)                                                                                \
-	do {                                                                                       \
-		snprintf(error, error_size, __VA_ARGS__);                                          \
-		return -EINVAL;                                                                    \
-	} while (0)
-
-static int unit_check(const Ebbtide__Wire__Unit *unit, size_t i, char *error, size_t error_size)
-{
-	const Ebbtide__Wire__Experience *experience = unit->experience;
-
-	if (!unit->namespace_[0] || strlen(unit->namespace_) > 63)
-		REFUSE("units[%zu].namespace: \"%.80s\" is not a namespace", i, unit->namespace_);
-	if (!unit->service[0] || strlen(unit->service) >= OBJECTIVE_NAME_MAX)
-		REFUSE("units[%zu].service: \"%.80s\" is not a name", i, unit->service);
-	if (!unit->sample)
-		REFUSE("units[%zu].sample: missing", i);
-	if (!sample_sound(unit->sample))
-		REFUSE("units[%zu].sample: a value is negative, not finite or over 2^60 bytes", i);
-	if (unit->n_state != STATE_SIZE)
-		REFUSE("units[%zu].state: %zu values, expected %d", i, unit->n_state, STATE_SIZE);
-	if (!all_finite(unit->state, STATE_SIZE))
-		REFUSE("units[%zu].state: a value is not finite", i);
-	if (!isfinite(unit->cpu_declared_millicores) || unit->cpu_declared_millicores < 0)
-		REFUSE("units[%zu].cpu_declared_millicores: negative or not finite", i);
-	if (!experience)
-		return 0;
-	if (experience->n_state != STATE_SIZE || experience->n_next_state != STATE_SIZE)
-		REFUSE("units[%zu].experience: %zu and %zu state values, expected %d", i,
-			experience->n_state, experience->n_next_state, STATE_SIZE);
-	if (!all_finite(experience->state, STATE_SIZE) ||
-		!all_finite(experience->next_state, STATE_SIZE) || !isfinite(experience->reward))
-		REFUSE("units[%zu].experience: a value is not finite", i);
-	if (experience->action >= ACTION_VERTICAL)
-		REFUSE("units[%zu].experience.action: %u, expected 0 to %d", i, experience->action,
-			ACTION_VERTICAL - 1);
-	return 0;
-}
-
-static int report_check(const Ebbtide__Wire__Report *report, char *error, size_t error_size)
-{
-	if (report->schema != STATE_SCHEMA)
-		REFUSE("schema: %u, this learner speaks %d: run the same version of both",
-			report->schema, STATE_SCHEMA);
-	if (!report->agent[0] || strlen(report->agent) > 255)
-		REFUSE("agent: \"%.80s\" is not a node's name", report->agent);
-	if (report->sequence == 0)
-		REFUSE("sequence: 0, the first one is 1");
-	if (report->n_units > UNITS_MAX)
-		REFUSE("units: %zu, at most %d", report->n_units, UNITS_MAX);
-	for (size_t i = 0; i < report->n_units; i++) {
-		int err = unit_check(report->units[i], i, error, error_size);
-
-		if (err)
-			return err;
-	}
-	return 0;
-}
-
-static struct agent_record *agent_get(
-	struct learner *learner, const char *name, uint64_t incarnation)
-{
-	struct agent_record **agents, *record;
-
-	for (size_t i = 0; i < learner->agent_count; i++)
-		if (learner->agents[i]->incarnation == incarnation &&
-			strcmp(learner->agents[i]->name, name) == 0)
-			return learner->agents[i];
-	agents = realloc(learner->agents, (learner->agent_count + 1) * sizeof(*agents));
-	if (!agents)
-		return NULL;
-	learner->agents = agents;
-	record = calloc(1, sizeof(*record));
-	if (!record)
-		return NULL;
-	snprintf(record->name, sizeof(record->name), "%s", name);
-	record->incarnation = incarnation;
-	agents[learner->agent_count++] = record;
-	return record;
-}
-
-/* True the first time. A sequence older than the window counts as seen. */
-static bool agent_first(struct agent_record *record, uint64_t sequence)
-{
-	uint64_t *word, bit;
-
-	if (sequence > record->highest) {
-		uint64_t from = record->highest + 1;
-
-		if (sequence - record->highest >= AGENT_WINDOW)
-			memset(record->seen, 0, sizeof(record->seen));
-		else
-			for (uint64_t s = from; s <= sequence; s++)
-				record->seen[s % AGENT_WINDOW / 64] &= ~(1ULL << (s % 64));
-		record->highest = sequence;
-	} else if (record->highest - sequence >= AGENT_WINDOW) {
-		return false;
-	}
-	word = &record->seen[sequence % AGENT_WINDOW / 64];
-	bit = 1ULL << (sequence % 64);
-	if (*word & bit)
-		return false;
-	*word |= bit;
-	return true;
-}
-
-static void sample_from_wire(const Ebbtide__Wire__Sample *wire, struct sample *sample)
-{
-#define COPY(field) sample->field = wire->field;
-	SAMPLE_FIELDS(COPY)
-#undef COPY
-}
-
-struct wire_action {
-	Ebbtide__Wire__Action action;
-	struct vertical_decision decision;
+struct chunk {
+	size_t count;
+	struct report_unit units[CHUNK];
+	struct service_unit *known[CHUNK];
+	struct brain_experience experiences[CHUNK];
+	/* Of those that ask for an action, one after the other. */
+	size_t asking;
+	bool evaluated;
+	float states[CHUNK][STATE_SIZE];
+	float q[CHUNK][ACTION_VERTICAL];
 };
 
-static void experience_store(struct learner *learner, struct service *service,
-	struct service_unit *unit, const Ebbtide__Wire__Experience *experience, uint64_t next_mask)
-{
-	int err = brain_store(learner->vertical, &unit->stream, experience->state,
-		experience->action, experience->reward, experience->next_state,
-		experience->terminal ? REPLAY_TERMINAL : REPLAY_CONTINUES, next_mask);
+struct work {
+	struct learner *learner;
+	const uint8_t *bytes;
+	size_t size;
+	struct report_head head;
+	struct chunk *chunk;
+	size_t first; /* number in the report of the chunk's first unit */
+	bool filled;  /* the only chunk of a small report is there since its check */
+	struct sequence_claim claim;
+	bool repeated; /* stored before; its answer may have been lost */
+	struct batch_writer batch;
+	uint64_t *next_masks; /* [units], of those with an experience */
+	struct answer answer;
+	uint64_t number; /* of the answer, among all that is sent */
+	double now_s;
+	double unix_s;
+	struct report_error error;
+};
 
-	if (err)
-		return;
-	service->counts.experiences++;
-	service->counts.reward_sum += (double)experience->reward;
-	learner->counts.experiences++;
+typedef int chunk_body(struct work *work);
+
+/* Decode the units and call @body (or nothing) for every chunk of them; at least once. */
+static int chunks_run(struct work *work, chunk_body *body)
+{
+	struct chunk *chunk = work->chunk;
+	struct report_cursor cursor;
+	size_t seen = 0;
+	int err;
+
+	if (work->filled)
+		return body ? body(work) : 0;
+	report_cursor_init(&cursor, work->bytes, work->size);
+	do {
+		work->first = seen;
+		for (chunk->count = 0; chunk->count < CHUNK && seen < work->head.unit_count;
+			seen++) {
+			err = report_decode_unit(
+				&cursor, &chunk->units[chunk->count], &work->error);
+			if (err < 0)
+				return err;
+			chunk->count++;
+		}
+		err = body ? body(work) : 0;
+	} while (!err && seen < work->head.unit_count);
+	work->filled = work->head.unit_count <= CHUNK;
+	return err;
 }
 
-/* True when @out holds an action for the agent. */
-static bool unit_handle(struct learner *learner, const char *agent, Ebbtide__Wire__Unit *wire,
-	bool fresh, struct wire_action *out)
+/* Where each unit of the chunk is kept; NULL when there is no room for a new one. */
+static bool chunk_find(struct work *work)
 {
+	struct learner *learner = work->learner;
+	struct chunk *chunk = work->chunk;
+	bool all = true;
+
+	for (size_t i = 0; i < chunk->count; i++) {
+		const struct report_unit *wire = &chunk->units[i];
+		struct service *service =
+			services_get(&learner->services, wire->namespace, wire->service);
+		struct service_unit *unit = service ? service_get_unit(service, work->head.agent,
+							      brain_train_config(learner->vertical))
+						    : NULL;
+
+		/* One that begins with a spooled report lives as long as any other. */
+		if (unit && unit->updated_s <= 0)
+			unit->updated_s = work->now_s;
+		chunk->known[i] = unit;
+		all = all && unit;
+	}
+	return all;
+}
+
+/* All states of the chunk in one pass through the network. */
+static void chunk_evaluate(struct work *work)
+{
+	struct chunk *chunk = work->chunk;
+
+	chunk->asking = 0;
+	for (size_t i = 0; i < chunk->count; i++)
+		if (chunk->units[i].decide)
+			memcpy(chunk->states[chunk->asking++], chunk->units[i].state,
+				sizeof(chunk->states[0]));
+	/* With one value out of range each unit is evaluated anew, alone. */
+	chunk->evaluated =
+		chunk->asking && brain_evaluate(work->learner->vertical, chunk->states[0],
+					 (uint32_t)chunk->asking, chunk->q[0]) == 0;
+}
+
+static struct envelope_unit bounds_of(const struct service *service, const struct report_unit *wire)
+{
+	return (struct envelope_unit){.objective = &service->objective,
+		.sample = &wire->sample,
+		.cpu_declared_millicores = wire->cpu_declared_millicores,
+		.memory_declared_bytes = wire->memory_declared_bytes};
+}
+
+__attribute__((format(printf, 2, 3))) static void say(struct work *work, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(work->error.text, sizeof(work->error.text), format, args);
+	va_end(args);
+}
+
+/* The chunk's experiences into the batch. What is stored later is what is logged now. */
+static int chunk_log(struct work *work)
+{
+	struct chunk *chunk = work->chunk;
+	int err = 0;
+
+	pthread_mutex_lock(&work->learner->lock);
+	if (!chunk_find(work)) {
+		/* Not to be taken for a full disk. */
+		say(work,
+			"no room for more units: %zu of %d services, %zu units: try again later\n",
+			work->learner->services.count, SERVICES_MAX,
+			work->learner->services.unit_count);
+		err = -EUSERS;
+	}
+	for (size_t i = 0; i < chunk->count && !err; i++) {
+		const struct report_unit *wire = &chunk->units[i];
+		struct envelope_unit bounds = bounds_of(chunk->known[i]->service, wire);
+		struct experience experience;
+
+		if (!wire->has_experience)
+			continue;
+		experience = (struct experience){.namespace = wire->namespace,
+			.service = wire->service,
+			.state = wire->experience.state,
+			.next_state = wire->experience.next_state,
+			.reward = wire->experience.reward,
+			.action = wire->experience.action,
+			.end = wire->experience.terminal ? REPLAY_TERMINAL : REPLAY_CONTINUES,
+			.next_mask = envelope_vertical_mask(&bounds, NULL)};
+		work->next_masks[work->first + i] = experience.next_mask;
+		err = batch_add(&work->batch, &experience);
+	}
+	pthread_mutex_unlock(&work->learner->lock);
+	return err;
+}
+
+/* The report's experiences into the log, before anything is acknowledged or learnt from. */
+static int report_log(struct work *work)
+{
+	const struct batch_source source = {.agent = work->head.agent,
+		.incarnation = work->head.incarnation,
+		.sequence = work->head.sequence};
+	int err = batch_writer_init(&work->batch, &source, STATE_SIZE);
+
+	if (!err)
+		err = chunks_run(work, chunk_log);
+	if (!err && work->batch.count)
+		err = experience_log_append(work->learner->log, &work->batch);
+	batch_writer_free(&work->batch);
+	return err;
+}
+
+/* The chunk's experiences into the replay buffer, in the order in which the report has them. */
+static void chunk_store(struct work *work)
+{
+	struct learner *learner = work->learner;
+	struct chunk *chunk = work->chunk;
+	struct service *owners[CHUNK];
+	size_t count = 0;
+
+	for (size_t i = 0; i < chunk->count; i++) {
+		const struct report_experience *experience = &chunk->units[i].experience;
+		struct service_unit *unit = chunk->known[i];
+
+		if (!unit || !chunk->units[i].has_experience)
+			continue;
+		owners[count] = unit->service;
+		chunk->experiences[count++] = (struct brain_experience){.stream = &unit->stream,
+			.state = experience->state,
+			.next_state = experience->next_state,
+			.next_mask = work->next_masks[work->first + i],
+			.action = experience->action,
+			.reward = experience->reward,
+			.end = experience->terminal ? REPLAY_TERMINAL : REPLAY_CONTINUES};
+	}
+	learner->counts.experiences += brain_store(learner->vertical, chunk->experiences, count);
+	for (size_t i = 0; i < count; i++) {
+		if (chunk->experiences[i].err)
+			continue;
+		owners[i]->counts.experiences++;
+		owners[i]->counts.reward_sum += (double)chunk->experiences[i].reward;
+		owners[i]->counts.reward_mean = service_mean(
+			owners[i]->counts.reward_mean, (double)chunk->experiences[i].reward);
+	}
+}
+
+static void action_note(
+	struct work *work, struct service *service, const struct vertical_decision *decision)
+{
+	service->recommended_millicores = decision->plan.cpu_millicores;
+	service->recommended_bytes = decision->plan.memory_bytes;
+	if (decision->action == ACTION_VERTICAL_HOLD)
+		return;
+	snprintf(service->last_action, sizeof(service->last_action), "%s", decision->why);
+	snprintf(service->last_rule, sizeof(service->last_rule), "%s",
+		envelope_rule_name(decision->rule));
+	service->last_action_unix_s = work->unix_s;
+}
+
+/* What may happen on the unit until the next action; none is said to be none by its absence. */
+static const struct answer_allowance *allowance_of(
+	const struct plan *plan, struct answer_allowance *allowance)
+{
+	if (plan->allowance.trigger_age_share <= 0 && plan->burst_us == 0)
+		return NULL;
+	*allowance = (struct answer_allowance){
+		.trigger_age_share = (float)plan->allowance.trigger_age_share,
+		.refills_per_period = plan->allowance.refills_per_period,
+		.ceiling_millicores = plan->allowance.ceiling_millicores,
+		.burst_us = plan->burst_us};
+	return allowance;
+}
+
+/* Decide on a unit and add the action to the answer. */
+static void unit_decide(struct work *work, struct service_unit *unit,
+	const struct report_unit *wire, const float *q)
+{
+	struct learner *learner = work->learner;
+	struct service *service = unit->service;
 	struct policy_context context = {.config = &learner->config.policy,
 		.vertical = learner->vertical,
 		.horizontal = learner->horizontal,
 		.random = &learner->random,
-		.now_s = learner_now_s()};
-	struct service *service = services_get(&learner->services, wire->namespace_, wire->service);
-	struct envelope_unit bounds;
-	struct service_unit *unit;
-	struct sample sample;
-	bool apply;
+		.now_s = work->now_s,
+		.vertical_q = q};
+	struct envelope_unit bounds = bounds_of(service, wire);
+	bool apply = service->objective.mode == OBJECTIVE_AUTO;
+	struct answer_allowance allowance;
+	struct vertical_decision decision;
+	struct answer_action action;
 
-	unit = service ? service_get_unit(service, agent, brain_train_config(learner->vertical))
-		       : NULL;
-	if (!unit)
-		return false;
-	sample_from_wire(wire->sample, &sample);
-	bounds = (struct envelope_unit){.objective = &service->objective,
-		.sample = &sample,
-		.cpu_declared_millicores = wire->cpu_declared_millicores,
-		.memory_declared_bytes = wire->memory_declared_bytes};
-	if (wire->experience)
-		experience_store(learner, service, unit, wire->experience,
-			envelope_vertical_mask(&bounds, NULL));
-	/* A report that waited in a spool teaches, but says nothing of now. */
-	if (!fresh)
-		return false;
-	unit->sample = sample;
-	memcpy(unit->state, wire->state, sizeof(unit->state));
-	unit->updated_s = context.now_s;
-	sample_extend(&service->period, &unit->sample);
-	if (!wire->decide || !service->has_objective ||
-		service->objective.mode == OBJECTIVE_OBSERVE)
-		return false;
-	policy_decide_vertical(&context, service, unit, &bounds, &out->decision);
-	apply = service->objective.mode == OBJECTIVE_AUTO;
-	journal_vertical(learner->journal, learner_unix_s(), service, unit, &out->decision, apply);
-	service->recommended_millicores = out->decision.cpu_millicores;
-	service->recommended_bytes = out->decision.memory_bytes;
-	if (out->decision.action != ACTION_VERTICAL_HOLD) {
-		snprintf(service->last_action, sizeof(service->last_action), "%s",
-			out->decision.why);
-		snprintf(service->last_rule, sizeof(service->last_rule), "%s",
-			envelope_rule_name(out->decision.rule));
-		service->last_action_unix_s = learner_unix_s();
-	}
-	ebbtide__wire__action__init(&out->action);
-	out->action.namespace_ = wire->namespace_;
-	out->action.service = wire->service;
-	/* What was learnt from is what was done: nothing, when it is not applied. */
-	out->action.action = apply ? out->decision.action : ACTION_VERTICAL_HOLD;
-	out->action.apply = apply;
-	out->action.cpu_limit_millicores = out->decision.cpu_millicores;
-	out->action.memory_limit_bytes = out->decision.memory_bytes;
-	out->action.policy = service->objective.policy;
-	out->action.rule = (char *)envelope_rule_name(out->decision.rule);
-	out->action.why = out->decision.why;
-	if (out->decision.has_q) {
-		out->action.n_q = ACTION_VERTICAL;
-		out->action.q = out->decision.q;
-	}
+	policy_decide_vertical(&context, service, unit, &bounds, &decision);
+	journal_vertical(learner->journal, work->unix_s, service, unit, &decision, apply);
+	action_note(work, service, &decision);
+	action = (struct answer_action){.namespace = wire->namespace,
+		.service = wire->service,
+		/* What was learnt from is what was done: nothing, when it is not applied. */
+		.action = apply ? decision.action : ACTION_VERTICAL_HOLD,
+		.apply = apply,
+		.cpu_limit_millicores = decision.plan.cpu_millicores,
+		.memory_limit_bytes = decision.plan.memory_bytes,
+		.policy = service->objective.policy,
+		.rule = envelope_rule_name(decision.rule),
+		.why = decision.why,
+		.q = decision.has_q ? decision.q : NULL,
+		.q_count = decision.has_q ? ACTION_VERTICAL : 0,
+		.allowance = apply ? allowance_of(&decision.plan, &allowance) : NULL};
+	push_supersede(&learner->push, unit->agent, service->namespace, service->name);
+	answer_add(&work->answer, &action);
 	learner->counts.actions++;
-	return true;
 }
 
-static int answer_pack(const Ebbtide__Wire__Report *report, struct wire_action *actions,
-	size_t count, uint8_t **answer, size_t *answer_size)
+/* What is now of the chunk's units, and an action for each that asks. */
+static void chunk_decide(struct work *work)
 {
-	Ebbtide__Wire__Answer message = EBBTIDE__WIRE__ANSWER__INIT;
-	Ebbtide__Wire__Action **list = calloc(count + 1, sizeof(*list));
+	struct chunk *chunk = work->chunk;
+	size_t asked = 0;
 
-	if (!list)
+	for (size_t i = 0; i < chunk->count; i++) {
+		const struct report_unit *wire = &chunk->units[i];
+		struct service_unit *unit = chunk->known[i];
+		const float *q = NULL;
+		bool broke;
+
+		if (wire->decide) {
+			q = chunk->evaluated ? chunk->q[asked] : NULL;
+			asked++;
+		}
+		if (!unit)
+			continue;
+		broke = sample_violates(&wire->sample, &unit->service->objective) &&
+			!sample_violates(&unit->sample, &unit->service->objective);
+		unit->sample = wire->sample;
+		unit->cpu_declared_millicores = wire->cpu_declared_millicores;
+		unit->memory_declared_bytes = wire->memory_declared_bytes;
+		memcpy(unit->state, wire->state, sizeof(unit->state));
+		unit->updated_s = work->now_s;
+		if (!work->repeated)
+			sample_extend(&unit->service->period, &unit->sample);
+		if (wire->decide && unit->service->has_objective &&
+			unit->service->objective.mode != OBJECTIVE_OBSERVE)
+			unit_decide(work, unit, wire, q);
+		else
+			journal_sample(
+				work->learner->journal, learner_unix_s(), unit->service, unit);
+		if (broke)
+			urgent_broken(work->learner, unit, work->now_s);
+	}
+}
+
+static int chunk_handle(struct work *work)
+{
+	struct learner *learner = work->learner;
+
+	if (work->claim.newest)
+		chunk_evaluate(work);
+	pthread_mutex_lock(&learner->lock);
+	/* A unit may have been forgotten since the log was written: find again. */
+	(void)chunk_find(work);
+	if (!work->repeated)
+		chunk_store(work);
+	if (!work->number) {
+		work->number = push_number(&learner->push);
+		answer_number(&work->answer, work->number, learner->push.learner);
+	}
+	/* A report that waited in a spool teaches, but says nothing of now. */
+	if (work->claim.newest)
+		chunk_decide(work);
+	pthread_mutex_unlock(&learner->lock);
+	return 0;
+}
+
+static int refuse_claim(struct work *work, int err)
+{
+	unsigned long long sequence = work->head.sequence;
+
+	switch (err) {
+	case -EBUSY:
+		say(work, "sequence %llu is being stored: try again\n", sequence);
+		return err;
+	case -ESTALE:
+		say(work, "sequence: %llu is older than the %d gaps that are remembered", sequence,
+			SEQUENCES_RANGES);
+		return -EINVAL;
+	default:
+		say(work, "out of memory: try again\n");
+		return err;
+	}
+}
+
+static int refuse_storing(struct work *work, int err)
+{
+	if (!work->error.text[0])
+		say(work, "not stored: %s: try again\n", strerror(-err));
+	return err == -EINVAL ? -EIO : err;
+}
+
+/* Store what is new, decide, and count what it took. */
+static int report_take(struct work *work)
+{
+	struct learner *learner = work->learner;
+	const struct report_head *head = &work->head;
+	int err = sequences_claim(&learner->sequences, head->agent, head->incarnation,
+		head->sequence, (uint64_t)(work->unix_s * 1e6), &work->claim);
+
+	work->repeated = err == -EEXIST;
+	if (err && !work->repeated)
+		return refuse_claim(work, err);
+	err = work->repeated ? 0 : report_log(work);
+	if (err) {
+		sequences_settle(&learner->sequences, &work->claim, false);
+		return refuse_storing(work, err);
+	}
+	answer_begin(&work->answer, head->sequence, work->claim.newest ? head->unit_count : 0);
+	(void)chunks_run(work, chunk_handle);
+	if (!work->repeated)
+		sequences_settle(&learner->sequences, &work->claim, true);
+	pthread_mutex_lock(&learner->lock);
+	if (work->repeated)
+		learner->counts.reports_repeated++;
+	else
+		learner->counts.reports++;
+	learner->counts.decision_us_sum += (learner_now_s() - work->now_s) * 1e6;
+	pthread_mutex_unlock(&learner->lock);
+	return 0;
+}
+
+static int work_run(struct work *work)
+{
+	int err = report_decode_head(work->bytes, work->size, &work->head, &work->error);
+
+	if (err)
+		return err;
+	work->chunk = malloc(sizeof(*work->chunk));
+	work->next_masks = malloc((work->head.unit_count + 1) * sizeof(*work->next_masks));
+	if (!work->chunk || !work->next_masks) {
+		say(work, "out of memory: try again\n");
 		return -ENOMEM;
-	for (size_t i = 0; i < count; i++)
-		list[i] = &actions[i].action;
-	message.sequence = report->sequence;
-	message.n_actions = count;
-	message.actions = list;
-	*answer_size = ebbtide__wire__answer__get_packed_size(&message);
-	*answer = malloc(*answer_size + 1);
-	if (*answer)
-		ebbtide__wire__answer__pack(&message, *answer);
-	free(list);
-	return *answer ? 0 : -ENOMEM;
+	}
+	err = chunks_run(work, NULL);
+	if (err)
+		return err;
+	err = experience_log_enter(work->learner->log);
+	if (err) {
+		say(work, "standby: the state directory is not open\n");
+		return err;
+	}
+	err = report_take(work);
+	experience_log_leave(work->learner->log);
+	return err;
 }
 
 int report_handle(struct learner *learner, const uint8_t *bytes, size_t size, uint8_t **answer,
 	size_t *answer_size, char *error, size_t error_size)
 {
-	Ebbtide__Wire__Report *report = ebbtide__wire__report__unpack(NULL, size, bytes);
-	struct wire_action *actions = NULL;
-	struct agent_record *record;
-	double start_s = learner_now_s();
-	size_t count = 0;
-	int err;
+	struct work work = {.learner = learner,
+		.bytes = bytes,
+		.size = size,
+		.now_s = learner_now_s(),
+		.unix_s = learner_unix_s()};
+	int err = work_run(&work);
 
-	if (!report) {
-		snprintf(error, error_size, "body: %zu bytes that are not a Report", size);
-		return -EINVAL;
-	}
-	err = report_check(report, error, error_size);
+	free(work.chunk);
+	free(work.next_masks);
 	if (err)
-		goto out;
-	actions = calloc(report->n_units + 1, sizeof(*actions));
-	if (!actions) {
-		err = -ENOMEM;
-		goto out;
-	}
-	pthread_mutex_lock(&learner->lock);
-	record = agent_get(learner, report->agent, report->incarnation);
-	if (record) {
-		bool newest = report->sequence > record->highest;
-
-		if (agent_first(record, report->sequence)) {
-			learner->counts.reports++;
-			for (size_t i = 0; i < report->n_units; i++)
-				count += unit_handle(learner, report->agent, report->units[i],
-					newest, &actions[count]);
-		} else {
-			learner->counts.reports_repeated++;
-		}
-		learner->counts.decision_us_sum += (learner_now_s() - start_s) * 1e6;
-	}
-	pthread_mutex_unlock(&learner->lock);
-	err = answer_pack(report, actions, count, answer, answer_size);
-out:
-	free(actions);
-	ebbtide__wire__report__free_unpacked(report, NULL);
-	return err;
+		snprintf(error, error_size, "%s", work.error.text);
+	/* Out of memory for the answer only: what was stored is stored, a retry will tell. */
+	return err ? err : answer_end(&work.answer, answer, answer_size);
 }

@@ -1,65 +1,143 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "learner/rules.h"
+#include "learner/rules_family.h"
 
-#include <math.h>
+#include <errno.h>
+#include <stdalign.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-const struct rules_k8s_cpu rules_k8s_cpu_default = {.period_s = 15, .window_s = 300, .target = 0.5};
-const struct rules_k8s_cpu rules_k8s_cpu_fast = {.period_s = 1, .window_s = 20, .target = 0.5};
-const struct rules_hpa rules_hpa_default = {
-	.period_s = 15, .target = 0.5, .tolerance = 0.1, .stabilisation_s = 300};
-
-void rules_window_add(struct rules_window *window, double now_s, double value)
+const struct rule *rule_of(enum policy_id id)
 {
-	window->time_s[window->next] = now_s;
-	window->value[window->next] = value;
-	window->next = (window->next + 1) % RULES_WINDOW_MAX;
-	if (window->count < RULES_WINDOW_MAX)
-		window->count++;
+	static const struct rule *const rules[POLICY_COUNT] = {
+#define X(id, name, decides, text) [POLICY_##id] = &rule_##id,
+		POLICY_RULES(X)
+#undef X
+	};
+
+	return id < POLICY_COUNT ? rules[id] : NULL;
 }
 
-double rules_window_max(const struct rules_window *window, double now_s, double span_s)
+void rule_config_init(struct rule_config *config, const struct rule *rule)
 {
-	double most = 0;
-
-	for (uint32_t i = 0; i < window->count; i++)
-		if (now_s - window->time_s[i] <= span_s && window->value[i] > most)
-			most = window->value[i];
-	return most;
+	memset(config, 0, sizeof(*config));
+	config->rule = rule;
+	for (uint32_t i = 0; i < rule->parameters->count; i++)
+		config->values[i] = rule->parameters->list[i].standard;
 }
 
-bool rules_k8s_cpu_decide(const struct rules_k8s_cpu *rule, struct rules_k8s_cpu_state *state,
-	double now_s, double used_millicores, double *limit_millicores)
+static enum policy_id rule_id(const struct rule *rule)
 {
-	rules_window_add(&state->usage, now_s, used_millicores);
-	if (state->decided && now_s - state->decided_s < rule->period_s)
-		return false;
-	state->decided = true;
-	state->decided_s = now_s;
-	*limit_millicores = rules_window_max(&state->usage, now_s, rule->window_s) / rule->target;
-	return true;
+	return (enum policy_id)(rule->info - policy_infos);
 }
 
-bool rules_hpa_decide(const struct rules_hpa *rule, struct rules_hpa_state *state, double now_s,
-	uint32_t replicas, double utilisation, uint32_t *desired)
+int rule_config_set(struct rule_config *config, const char *name, double value)
 {
-	double ratio = utilisation / rule->target;
-	double wanted = replicas, stable;
+	int index = rule_parameter_index(rule_id(config->rule), name);
 
-	if (state->decided && now_s - state->decided_s < rule->period_s)
-		return false;
-	state->decided = true;
-	state->decided_s = now_s;
-	if (fabs(ratio - 1) > rule->tolerance)
-		wanted = ceil((double)replicas * ratio);
-	if (wanted < 1)
-		wanted = 1;
-	/* A tick of no length makes any use infinite. */
-	if (wanted > INT32_MAX)
-		wanted = INT32_MAX;
-	rules_window_add(&state->desired, now_s, wanted);
-	stable = rules_window_max(&state->desired, now_s, rule->stabilisation_s);
-	*desired = (uint32_t)(wanted < replicas && stable > wanted
-				      ? (stable < replicas ? stable : replicas)
-				      : wanted);
-	return true;
+	if (index < 0)
+		return -ENOENT;
+	if (!(value >= config->rule->parameters->list[index].lowest &&
+		    value <= config->rule->parameters->list[index].highest))
+		return -ERANGE;
+	config->values[index] = value;
+	return 0;
+}
+
+void rule_configs_init(struct rule_configs *configs)
+{
+	memset(configs, 0, sizeof(*configs));
+	for (int id = 0; id < POLICY_COUNT; id++)
+		if (rule_of((enum policy_id)id))
+			rule_config_init(&configs->of[id], rule_of((enum policy_id)id));
+}
+
+int rule_configs_set(
+	struct rule_configs *configs, const char *assignments, char *error, size_t error_size)
+{
+	struct rule_configs changed = *configs;
+	struct rule_assignment assignment;
+	int more;
+
+	while ((more = rule_assignment_next(&assignments, &assignment, error, error_size)) > 0)
+		changed.of[assignment.id].values[assignment.index] = assignment.value;
+	if (!more)
+		*configs = changed;
+	return more;
+}
+
+static size_t state_room(const struct rule *rule)
+{
+	const size_t to = alignof(max_align_t);
+
+	return rule ? (rule->state_size + to - 1) / to * to : 0;
+}
+
+int rule_team_form(struct rule_team *team, const struct policy_set *set)
+{
+	size_t room = 0;
+	char *memory;
+
+	if (team->formed && team->set.count == set->count &&
+		memcmp(team->set.parts, set->parts, set->count * sizeof(set->parts[0])) == 0)
+		return 0;
+	for (uint32_t i = 0; i < set->count; i++)
+		room += state_room(rule_of(set->parts[i]));
+	memory = calloc(1, room + 1);
+	if (!memory)
+		return -ENOMEM;
+	rule_team_free(team);
+	team->set = *set;
+	team->memory = memory;
+	team->formed = true;
+	for (uint32_t i = 0; i < set->count; i++) {
+		team->states[i] = memory;
+		memory += state_room(rule_of(set->parts[i]));
+	}
+	return 0;
+}
+
+void rule_team_free(struct rule_team *team)
+{
+	free(team->memory);
+	memset(team, 0, sizeof(*team));
+}
+
+uint32_t rule_team_decide(struct rule_team *team, const struct rule_configs *configs,
+	uint32_t decides, double now_s, const struct sample *sample,
+	const struct objective *objective, uint32_t replicas, struct plan *plan,
+	uint32_t *replicas_wanted)
+{
+	uint32_t decided = 0;
+
+	for (uint32_t i = 0; i < team->set.count; i++) {
+		const struct rule *rule = rule_of(team->set.parts[i]);
+		const struct rule_config *config = &configs->of[team->set.parts[i]];
+
+		if (rule && rule->info->decides & decides &&
+			rule->decide(config, team->states[i], now_s, sample, objective, replicas,
+				plan, replicas_wanted))
+			decided |= rule->info->decides;
+	}
+	return decided & decides;
+}
+
+void rule_team_explain(const struct rule_team *team, const struct rule_configs *configs,
+	uint32_t decides, char *out, size_t size)
+{
+	size_t length = 0;
+
+	if (size)
+		out[0] = '\0';
+	for (uint32_t i = 0; i < team->set.count && length < size; i++) {
+		const struct rule *rule = rule_of(team->set.parts[i]);
+		char text[128];
+
+		if (!rule || !(rule->info->decides & decides))
+			continue;
+		rule->explain(
+			&configs->of[team->set.parts[i]], team->states[i], text, sizeof(text));
+		length += (size_t)snprintf(out + length, size - length, "%s%s: %s",
+			length ? "; " : "", rule->info->name, text);
+	}
 }

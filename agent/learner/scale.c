@@ -8,27 +8,24 @@
 #include <string.h>
 #include <time.h>
 
-/* A unit that has said nothing for so long is gone with its node. */
-#define UNIT_AGE_S 60
+/* Units looked at in one round, ten a second: all of 100,000 within their age. */
+#define UNITS_EXPIRE_MOST 512
 
 void scale_objective(struct learner *learner, enum kube_event event, const json_t *object)
 {
 	struct objective objective;
 	struct service *service;
-	char error[256];
-	int err = objective_parse(object, &objective, error, sizeof(error));
+	char error[384];
+	/* One that is gone may have been edited into what does not parse before. */
+	int err = event == KUBE_EVENT_DELETED
+			  ? objective_identify(object, &objective, error, sizeof(error))
+			  : objective_parse(object, &objective, error, sizeof(error));
 
-	if (err && event != KUBE_EVENT_DELETED) {
+	if (err) {
 		const char *name = kube_string(object, "metadata", "name", NULL);
 
 		log_err("objective=%s error=\"%s\" effect=\"the old objective stays\"",
 			name ? name : "?", error);
-		return;
-	}
-	if (!policy_exists(objective.policy) && event != KUBE_EVENT_DELETED) {
-		log_err("objective=%s/%s error=\"spec.policy: \\\"%s\\\" is not one of dqn, static, "
-			"k8s-cpu\" effect=\"the old objective stays\"",
-			objective.namespace, objective.name, objective.policy);
 		return;
 	}
 	pthread_mutex_lock(&learner->lock);
@@ -36,9 +33,14 @@ void scale_objective(struct learner *learner, enum kube_event event, const json_
 	if (service && event == KUBE_EVENT_DELETED) {
 		service->has_objective = false;
 	} else if (service) {
+		struct objective before = service->objective;
+		bool had = service->has_objective;
+
 		service->objective = objective;
 		service->has_objective = true;
 		service->status_due = true;
+		if (had)
+			urgent_objective(learner, service, &before);
 	}
 	pthread_mutex_unlock(&learner->lock);
 }
@@ -122,10 +124,26 @@ static float period_learn(
 		nstep_create(&service->stream, brain_train_config(learner->horizontal)->n_step,
 			STATE_SIZE, brain_train_config(learner->horizontal)->gamma))
 		return reward;
-	if (had && service->acted)
-		(void)brain_store(learner->horizontal, &service->stream, previous, service->action,
-			reward, service->state, REPLAY_CONTINUES,
-			envelope_horizontal_mask(bounds, NULL));
+	if (had && service->acted) {
+		const struct experience logged = {.namespace = service->namespace,
+			.service = service->name,
+			.state = previous,
+			.next_state = service->state,
+			.reward = reward,
+			.action = service->action,
+			.end = REPLAY_CONTINUES,
+			.next_mask = envelope_horizontal_mask(bounds, NULL)};
+		struct brain_experience experience = {.stream = &service->stream,
+			.state = logged.state,
+			.next_state = logged.next_state,
+			.reward = logged.reward,
+			.action = logged.action,
+			.end = logged.end,
+			.next_mask = logged.next_mask};
+
+		(void)brain_store(learner->horizontal, &experience, 1);
+		experience_log_queue(learner->log, &logged);
+	}
 	service->acted = false;
 	return reward;
 }
@@ -176,10 +194,10 @@ static void service_decide(struct learner *learner, struct service *service, dou
 
 void scale_decide(struct learner *learner, double now_s)
 {
+	services_expire_units(&learner->services, now_s, SERVICE_UNIT_AGE_S, UNITS_EXPIRE_MOST);
 	for (size_t i = 0; i < learner->services.count; i++) {
 		struct service *service = learner->services.items[i];
 
-		service_expire_units(service, now_s, UNIT_AGE_S);
 		if (now_s - service->decided_s < learner->config.scale_period_s)
 			continue;
 		if (service->decided_s > 0 && service->has_objective && service->has_deployment &&
@@ -265,12 +283,14 @@ void *scale_thread(void *context)
 			pthread_mutex_lock(&learner->lock);
 			scale_decide(learner, now_s);
 			pthread_mutex_unlock(&learner->lock);
+			experience_log_flush(learner);
 			scale_send(learner, client);
 			if (now_s - published_s >= 5) {
 				status_publish(learner, client);
 				published_s = now_s;
 			}
 		}
+		push_expire(&learner->push, now_s);
 		nanosleep(&pause, NULL);
 	}
 	lease_release(learner, client);

@@ -1,27 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "learner/service.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+static uint64_t hash_names(const char *namespace, const char *name)
+{
+	/* With the byte that ends it, so that the two do not run into each other. */
+	uint64_t hash = index_hash(INDEX_HASH_START, namespace, strlen(namespace) + 1);
+
+	return index_hash(hash, name, strlen(name));
+}
+
+static struct service *find(
+	const struct services *services, uint64_t hash, const char *namespace, const char *name)
+{
+	struct service *service;
+
+	for (size_t at = 0; (service = index_find(&services->by_name, hash, &at));)
+		if (strcmp(service->name, name) == 0 && strcmp(service->namespace, namespace) == 0)
+			return service;
+	return NULL;
+}
+
 struct service *services_find(
 	const struct services *services, const char *namespace, const char *name)
 {
-	for (size_t i = 0; i < services->count; i++)
-		if (strcmp(services->items[i]->name, name) == 0 &&
-			strcmp(services->items[i]->namespace, namespace) == 0)
-			return services->items[i];
-	return NULL;
+	return find(services, hash_names(namespace, name), namespace, name);
 }
 
 struct service *services_get(struct services *services, const char *namespace, const char *name)
 {
-	struct service *service = services_find(services, namespace, name);
+	uint64_t hash = hash_names(namespace, name);
+	struct service *service = find(services, hash, namespace, name);
 	struct service **items;
 
 	if (service)
 		return service;
+	if (services->count >= SERVICES_MAX)
+		return NULL;
 	items = realloc(services->items, (services->count + 1) * sizeof(*items));
 	if (!items)
 		return NULL;
@@ -31,9 +50,16 @@ struct service *services_get(struct services *services, const char *namespace, c
 		return NULL;
 	snprintf(service->namespace, sizeof(service->namespace), "%s", namespace);
 	snprintf(service->name, sizeof(service->name), "%s", name);
+	service->owner = services;
+	service->index = services->count;
+	service->hash = hash;
 	objective_init(&service->objective);
 	service->action = ACTION_HORIZONTAL_HOLD;
 	service->scale_in_s = -1e9;
+	if (index_add(&services->by_name, hash, service)) {
+		free(service);
+		return NULL;
+	}
 	items[services->count++] = service;
 	return service;
 }
@@ -41,58 +67,103 @@ struct service *services_get(struct services *services, const char *namespace, c
 static void unit_free(struct service_unit *unit)
 {
 	nstep_destroy(&unit->stream);
+	rule_team_free(&unit->rules);
 	free(unit);
 }
 
 void services_free(struct services *services)
 {
+	for (size_t i = 0; i < services->unit_count; i++)
+		unit_free(services->units[i]);
 	for (size_t i = 0; i < services->count; i++) {
 		struct service *service = services->items[i];
 
-		for (size_t k = 0; k < service->unit_count; k++)
-			unit_free(service->units[k]);
 		nstep_destroy(&service->stream);
+		rule_team_free(&service->rules);
 		free(service->units);
 		free(service);
 	}
+	index_free(&services->by_name);
+	index_free(&services->by_agent);
+	free(services->units);
 	free(services->items);
 	memset(services, 0, sizeof(*services));
+}
+
+/* Room for one more in both lists. */
+static int units_grow(struct service *service)
+{
+	struct services *all = service->owner;
+	struct service_unit **units;
+
+	if (service->unit_count >= SERVICE_UNITS_MAX || all->unit_count >= SERVICES_UNITS_MAX)
+		return -ENOSPC;
+	units = realloc(service->units, (service->unit_count + 1) * sizeof(*units));
+	if (!units)
+		return -ENOMEM;
+	service->units = units;
+	units = realloc(all->units, (all->unit_count + 1) * sizeof(*units));
+	if (!units)
+		return -ENOMEM;
+	all->units = units;
+	return 0;
 }
 
 struct service_unit *service_get_unit(
 	struct service *service, const char *agent, const struct train_config *vertical)
 {
-	struct service_unit **units;
+	struct services *all = service->owner;
+	uint64_t hash = index_hash(service->hash, agent, strlen(agent));
 	struct service_unit *unit;
 
-	for (size_t i = 0; i < service->unit_count; i++)
-		if (strcmp(service->units[i]->agent, agent) == 0)
-			return service->units[i];
-	if (service->unit_count >= SERVICE_UNITS_MAX)
+	for (size_t at = 0; (unit = index_find(&all->by_agent, hash, &at));)
+		if (unit->service == service && strcmp(unit->agent, agent) == 0)
+			return unit;
+	if (units_grow(service))
 		return NULL;
-	units = realloc(service->units, (service->unit_count + 1) * sizeof(*units));
-	if (!units)
-		return NULL;
-	service->units = units;
 	unit = calloc(1, sizeof(*unit));
 	if (!unit)
 		return NULL;
-	if (nstep_create(&unit->stream, vertical->n_step, STATE_SIZE, vertical->gamma)) {
-		free(unit);
+	if (nstep_create(&unit->stream, vertical->n_step, STATE_SIZE, vertical->gamma) ||
+		index_add(&all->by_agent, hash, unit)) {
+		unit_free(unit);
 		return NULL;
 	}
 	snprintf(unit->agent, sizeof(unit->agent), "%s", agent);
-	units[service->unit_count++] = unit;
+	unit->service = service;
+	unit->hash = hash;
+	unit->position = service->unit_count;
+	unit->index = all->unit_count;
+	service->units[service->unit_count++] = unit;
+	all->units[all->unit_count++] = unit;
 	return unit;
 }
 
-void service_expire_units(struct service *service, double now_s, double age_s)
+static void unit_forget(struct services *services, struct service_unit *unit)
 {
-	for (size_t i = service->unit_count; i-- > 0;) {
-		if (now_s - service->units[i]->updated_s <= age_s)
-			continue;
-		unit_free(service->units[i]);
-		service->units[i] = service->units[--service->unit_count];
+	struct service *service = unit->service;
+	struct service_unit *last = service->units[--service->unit_count];
+
+	service->units[unit->position] = last;
+	last->position = unit->position;
+	last = services->units[--services->unit_count];
+	services->units[unit->index] = last;
+	last->index = unit->index;
+	index_remove(&services->by_agent, unit->hash, unit);
+	unit_free(unit);
+}
+
+void services_expire_units(struct services *services, double now_s, double age_s, size_t most)
+{
+	if (most > services->unit_count)
+		most = services->unit_count;
+	while (most-- > 0 && services->unit_count > 0) {
+		size_t at = services->expiring < services->unit_count ? services->expiring : 0;
+
+		if (now_s - services->units[at]->updated_s > age_s)
+			unit_forget(services, services->units[at]);
+		else
+			services->expiring = at + 1;
 	}
 }
 

@@ -9,20 +9,40 @@
 #include "common/state.h"
 #include "learner/brain.h"
 #include "learner/envelope.h"
+#include "learner/index.h"
 #include "learner/rules.h"
 
 #define SERVICE_UNITS_MAX 16384
+/* Bounds on what names in reports can make the learner hold: about 0.2 GB and 1 GB. */
+#define SERVICES_MAX	   16384
+#define SERVICES_UNITS_MAX 262144
+/* A unit that has said nothing for so long is gone with its node. */
+#define SERVICE_UNIT_AGE_S 60
 
 struct service_unit {
+	struct service *service;
 	char agent[256];
+	uint64_t hash;	 /* of service and agent */
+	size_t position; /* in its service's list */
+	size_t index;	 /* in the list of all units */
 	double updated_s;
 	struct sample sample;
+	double cpu_declared_millicores; /* the owner's limits, as last reported */
+	uint64_t memory_declared_bytes;
 	float state[STATE_SIZE];
 	struct nstep stream;
-	struct rules_k8s_cpu_state k8s_cpu;
+	struct rule_team rules; /* those of the service's policy, with this unit's states */
+	struct plan plan;	/* of the newest decision */
 	double cut_from;	/* the limit before that cut, millicores */
 	uint32_t cut_remaining; /* ticks in which a broken objective takes the cut back */
+	double fallen_since_s;	/* a rule decides in the network's place; 0: it does not */
 };
+
+/* A mean of the last few: each new value weighs a sixteenth. */
+static inline double service_mean(double mean, double value)
+{
+	return mean + (value - mean) / 16;
+}
 
 struct service_counts {
 	uint64_t vertical[ACTION_VERTICAL];
@@ -32,13 +52,18 @@ struct service_counts {
 	uint64_t experiences;
 	uint64_t decisions;
 	double reward_sum;
+	double reward_mean;  /* of the last few */
+	double epsilon_mean; /* of the last few decisions */
 };
 
 struct service {
 	char namespace[64];
 	char name[OBJECTIVE_NAME_MAX];
-	struct objective objective;
 	bool has_objective;
+	struct services *owner;
+	size_t index;  /* in its list */
+	uint64_t hash; /* of namespace and name */
+	struct objective objective;
 	struct service_unit **units;
 	size_t unit_count;
 	struct service_counts counts;
@@ -54,11 +79,18 @@ struct service {
 	struct state_history history;
 	float state[STATE_SIZE];
 	bool has_state;
-	uint32_t action;
 	bool acted;
+	uint32_t action;
 	struct nstep stream;
-	struct rules_hpa_state hpa;
-	uint32_t wanted; /* replicas to be asked for; 0: none */
+	struct policy_set policy;	   /* objective.policy, taken apart */
+	struct policy_set fallback;	   /* the same with rules in the network's place */
+	double fallen_since_s;		   /* as a unit's, for the replicas */
+	char policy_name[POLICY_NAME_MAX]; /* of that */
+	struct rule_team rules;		   /* the same, with the service's states */
+	double urgent_s;		   /* when cuts were last taken back for another unit */
+	struct rule_configs rule_configs;  /* the learner's, changed by objective.rule_parameters */
+	char rule_parameters[OBJECTIVE_PARAMETERS_MAX]; /* of those; empty: they are not made */
+	uint32_t wanted;				/* replicas to be asked for; 0: none */
 	char wanted_why[192];
 
 	/* For the objective's status. */
@@ -71,9 +103,15 @@ struct service {
 	bool status_due;
 };
 
+/* Zero-initialise. */
 struct services {
 	struct service **items;
 	size_t count;
+	struct index by_name;
+	struct service_unit **units; /* of all services */
+	size_t unit_count;
+	struct index by_agent; /* units by service and agent */
+	size_t expiring;       /* where services_expire_units() goes on */
 };
 
 struct service *services_find(
@@ -83,8 +121,11 @@ void services_free(struct services *services);
 /* Finds or makes; NULL when out of memory. @vertical gives the shape of its experiences. */
 struct service_unit *service_get_unit(
 	struct service *service, const char *agent, const struct train_config *vertical);
-/* Forget units that have not reported for @age_s. */
-void service_expire_units(struct service *service, double now_s, double age_s);
+/*
+ * Forget units that have not reported for @age_s, looking at @most of them and going on from there
+ * with the next call.
+ */
+void services_expire_units(struct services *services, double now_s, double age_s, size_t most);
 /* All units' newest samples together. */
 void service_merge_units(const struct service *service, struct sample *merged);
 

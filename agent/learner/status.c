@@ -28,13 +28,35 @@ static json_t *condition(const char *type, bool truth, const char *reason, const
 		"lastTransitionTime", now);
 }
 
-static json_t *status_of(const struct service *service)
+/* What became of the networks, for a service whose policy has them; NULL for another's. */
+static json_t *policy_condition(const struct learner *learner, const struct service *service)
+{
+	static const char *const messages[] = {
+		[BRAIN_SOUND] = "the networks decide",
+		[BRAIN_FELL_BACK] = "a network diverged: the last good weights decide",
+		[BRAIN_UNUSABLE] = "a network diverged: k8s-cpu and hpa decide in its place",
+	};
+	static const char *const reasons[] = {
+		[BRAIN_SOUND] = "Sound",
+		[BRAIN_FELL_BACK] = "DivergedFellBack",
+		[BRAIN_UNUSABLE] = "DivergedRulesDecide",
+	};
+	enum brain_health vertical = brain_health(learner->vertical);
+	enum brain_health horizontal = brain_health(learner->horizontal);
+	enum brain_health worst = vertical > horizontal ? vertical : horizontal;
+
+	if (!policy_learns(service->objective.policy))
+		return NULL;
+	return condition("PolicySound", worst == BRAIN_SOUND, reasons[worst], messages[worst]);
+}
+
+json_t *status_describe(const struct learner *learner, const struct service *service)
 {
 	const struct sample *sample = &service->tick;
 	bool measured = service->unit_count > 0;
 	bool met = measured && !sample_violates(sample, &service->objective);
 	char cpu[32], memory[32], when[64];
-	json_t *status, *last;
+	json_t *status, *last, *policy = policy_condition(learner, service);
 
 	quantity_format_millicores(cpu, sizeof(cpu), round(service->recommended_millicores));
 	quantity_format_bytes(memory, sizeof(memory), service->recommended_bytes);
@@ -50,6 +72,8 @@ static json_t *status_of(const struct service *service)
 		condition("ObjectiveMet", met, met ? "WithinTarget" : "OverTarget",
 			met ? "the latency percentile is within its target"
 			    : "the latency percentile is over its target, or nothing is measured"));
+	if (policy)
+		json_array_append_new(json_object_get(status, "conditions"), policy);
 	if (!status || !service->last_action[0])
 		return status;
 	time_text(service->last_action_unix_s, when, sizeof(when));
@@ -75,7 +99,7 @@ void status_publish(struct learner *learner, struct kube_client *client)
 		if (service->has_objective && service->status_due) {
 			service_merge_units(service, &service->tick);
 			service->status_due = false;
-			body = json_pack("{s:o}", "status", status_of(service));
+			body = json_pack("{s:o}", "status", status_describe(learner, service));
 			snprintf(path, sizeof(path),
 				"/apis/ebbtide.io/v1alpha1/namespaces/%s/scaleobjectives/%s/status",
 				service->objective.namespace, service->objective.name);

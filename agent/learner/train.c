@@ -96,6 +96,7 @@ int trainer_create(struct trainer *trainer, const struct network_shape *shape,
 	err = network_create(&trainer->online, &own);
 	err = err ? err : network_create(&trainer->target, &own);
 	err = err ? err : network_create(&trainer->good, &own);
+	err = err ? err : network_create(&trainer->candidate, &own);
 	err = err ? err : adam_create(&trainer->adam, trainer->online.layout.count);
 	err = err ? err
 		  : network_workspace_create(
@@ -128,6 +129,7 @@ void trainer_destroy(struct trainer *trainer)
 	network_destroy(&trainer->online);
 	network_destroy(&trainer->target);
 	network_destroy(&trainer->good);
+	network_destroy(&trainer->candidate);
 	adam_destroy(&trainer->adam);
 	network_workspace_destroy(&trainer->workspace);
 	replay_batch_destroy(&trainer->batch);
@@ -139,6 +141,7 @@ void trainer_adopt_online(struct trainer *trainer)
 {
 	network_copy(&trainer->target, &trainer->online);
 	network_copy(&trainer->good, &trainer->online);
+	network_copy(&trainer->candidate, &trainer->online);
 }
 
 double train_beta(const struct train_config *config, uint64_t steps)
@@ -232,14 +235,16 @@ static bool is_sound(const struct trainer *trainer, const struct train_stats *st
 {
 	double bound = (double)trainer->config.q_bound;
 
-	return isfinite(stats->loss) && isfinite(stats->q_mean) && stats->q_max <= bound &&
-	       stats->q_min >= -bound;
+	/* A value and its target, each within the bound, are no further apart than twice that. */
+	return isfinite(stats->loss) && stats->loss <= 2 * bound * bound &&
+	       isfinite(stats->q_mean) && stats->q_max <= bound && stats->q_min >= -bound;
 }
 
-static void fall_back(struct trainer *trainer)
+void trainer_fall_back(struct trainer *trainer)
 {
 	network_copy(&trainer->online, &trainer->good);
 	network_copy(&trainer->target, &trainer->good);
+	network_copy(&trainer->candidate, &trainer->good);
 	adam_reset(&trainer->adam);
 	trainer->divergences++;
 }
@@ -297,6 +302,13 @@ static void restore_denormals(unsigned int before)
 #endif
 }
 
+static void note_good(struct trainer *trainer)
+{
+	network_copy(&trainer->good, &trainer->candidate);
+	network_copy(&trainer->candidate, &trainer->online);
+	trainer->good_steps = trainer->steps - trainer->config.good_period;
+}
+
 int trainer_learn(struct trainer *trainer, struct train_stats *stats)
 {
 	const struct train_config *config = &trainer->config;
@@ -304,13 +316,13 @@ int trainer_learn(struct trainer *trainer, struct train_stats *stats)
 	int err = learn(trainer, stats);
 
 	if (err == -ERANGE)
-		fall_back(trainer);
+		trainer_fall_back(trainer);
 	if (!err) {
 		trainer->steps++;
 		if (trainer->steps % config->target_period == 0)
 			network_soft_update(&trainer->target, &trainer->online, config->tau);
 		if (trainer->steps % config->good_period == 0)
-			network_copy(&trainer->good, &trainer->online);
+			note_good(trainer);
 	}
 	restore_denormals(before);
 	return err;

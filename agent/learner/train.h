@@ -42,8 +42,8 @@ struct train_config {
 	float tau;		/* how far such an update goes, above 0; 1 is a copy */
 	uint32_t warmup;	/* transitions stored before the first step */
 	float q_bound;		/* a |Q| over this is divergence */
-	uint32_t good_period;	/* steps between two snapshots to fall back to, at least 1 */
-	uint64_t seed;		/* of the initial weights and the sampling */
+	uint32_t good_period; /* steps that weights must train on soundly to be good, at least 1 */
+	uint64_t seed;	      /* of the initial weights and the sampling */
 };
 
 struct train_stats {
@@ -60,7 +60,9 @@ struct trainer {
 	struct train_config config;
 	struct network online;
 	struct network target;
-	struct network good; /* what the online network was when last known to be sound */
+	struct network good; /* to fall back to: trained on soundly for a period or more since */
+	struct network candidate; /* the next good one, if this period ends well */
+	uint64_t good_steps;	  /* at which good was taken; 0: weights that never were trained */
 	struct adam adam;
 	struct random_state random;
 	uint64_t steps;	      /* gradient steps done */
@@ -92,10 +94,15 @@ void trainer_adopt_online(struct trainer *trainer);
 /*
  * One step: sample, learn, feed the priorities back.
  * 0; -EAGAIN: fewer transitions than warmup or than one batch; -EINVAL: another shape of replay, or
- * one without priorities; -ERANGE: loss or gradient not finite or |Q| over q_bound. Then online and
- * target are the last good weights, Adam starts anew, and the priorities stay as they were.
+ * one without priorities; -ERANGE: loss or gradient not finite, |Q| over q_bound, or a loss that no
+ * two such values could have. Then online and target are the last good weights, Adam starts anew,
+ * and the priorities stay as they were. Good weights are one to two periods old: what was taken just
+ * before a divergence was seen is part of it.
  */
 int trainer_step(struct trainer *trainer, struct replay *replay, struct train_stats *stats);
+
+/* What -ERANGE does, for a divergence that was seen elsewhere. */
+void trainer_fall_back(struct trainer *trainer);
 
 /*
  * The same in three parts, for a replay that another thread fills under a lock: only the first

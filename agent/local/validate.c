@@ -470,7 +470,7 @@ static void check_deployment(const json_t *object, json_t *causes)
 static void check_objective(const json_t *object, json_t *causes)
 {
 	struct objective objective;
-	char error[256] = "", field[FIELD_MAX];
+	char error[384] = "", field[FIELD_MAX];
 	size_t length;
 
 	objective_init(&objective);

@@ -4,7 +4,7 @@
  * that was killed still knows them; they are written back when it leaves.
  */
 #include "common/log.h"
-#include "node/agent.h"
+#include "node/pressure.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -15,9 +15,6 @@
 #define ORIGINALS_FILE "originals.json"
 /* The kernel's smallest quota (min_cfs_quota_period). */
 #define QUOTA_MIN_US 1000
-/* Never below what is in use plus this: a lower limit would mean reclaim or an OOM kill. */
-#define MEMORY_MARGIN_SHARE 0.1
-#define MEMORY_MARGIN_BYTES (4 << 20)
 
 int64_t actuate_memory_limit(const struct cgroup_limits *limits)
 {
@@ -113,26 +110,35 @@ void actuate_forget(struct agent *agent, struct container *container)
 	json_object_del(agent->originals, container->path);
 }
 
-static int write_quota(
-	struct agent *agent, struct container *container, int64_t quota_us, int64_t period_us)
+/* An unchanged value is never written: every write of a quota or a burst is a refill. */
+static int write_cpu(struct agent *agent, struct container *container, int64_t quota_us,
+	int64_t period_us, int64_t burst_us)
 {
+	struct cgroup_limits *ours = &container->current;
+	const struct cgroup_limits before = *ours;
+	int64_t lowered_us;
 	int err;
 
-	/* A write is a refill even when the value is the same: compare first. */
-	if (quota_us == container->current.cpu_quota_us &&
-		period_us == container->current.cpu_period_us)
+	if (quota_us == before.cpu_quota_us && period_us == before.cpu_period_us &&
+		(burst_us < 0 || before.cpu_burst_us < 0 || burst_us == before.cpu_burst_us))
 		return 0;
-	err = cgroup_write_cpu_quota(&agent->driver, container->path, quota_us, period_us);
-	if (err)
-		return err;
-	sample_note_limit(container);
-	container->current.cpu_quota_us = quota_us;
-	container->current.cpu_period_us = period_us;
-	agent->status.limit_writes++;
-	return 0;
+	reflex_hold(agent->reflex, container->attachment.slot);
+	/* The reflex may have lowered it for the rest of the period: what is there is not ours. */
+	lowered_us =
+		reflex_quota_us(agent->reflex, container->attachment.slot, before.cpu_quota_us);
+	ours->cpu_quota_us = lowered_us;
+	err = cgroup_change_cpu(
+		&agent->driver, container->path, ours, quota_us, period_us, burst_us);
+	if (err && ours->cpu_quota_us == lowered_us)
+		ours->cpu_quota_us = before.cpu_quota_us;
+	reflex_release(agent->reflex, container->attachment.slot, ours);
+	sample_note_change(agent, container, &before);
+	if (!err)
+		agent->status.limit_writes++;
+	return err;
 }
 
-static int write_memory(struct agent *agent, struct container *container, int64_t bytes)
+int actuate_memory(struct agent *agent, struct container *container, int64_t bytes)
 {
 	bool v2 = agent->driver.layout == CGROUP_LAYOUT_V2;
 	int64_t page = sysconf(_SC_PAGESIZE);
@@ -151,41 +157,86 @@ static int write_memory(struct agent *agent, struct container *container, int64_
 	else
 		container->current.memory_max_bytes = bytes;
 	agent->status.limit_writes++;
+	pressure_watch(agent, container);
 	return 0;
 }
 
-int actuate_container(struct agent *agent, struct container *container, double cpu_millicores,
-	uint64_t memory_bytes)
+/* The owner's own burst stays, as far as the quota has room for it. */
+static int64_t burst_of(
+	const struct container *container, const struct plan *plan, int64_t quota_us)
+{
+	int64_t burst_us = container->original.cpu_burst_us;
+
+	if (plan->burst_us <= INT64_MAX && (int64_t)plan->burst_us > burst_us)
+		burst_us = (int64_t)plan->burst_us;
+	return burst_us > quota_us ? quota_us : burst_us;
+}
+
+static int64_t quota_of(const struct container *container, double cpu_millicores)
+{
+	const struct cgroup_limits *original = &container->original;
+	double quota_us = cpu_millicores * (double)original->cpu_period_us / 1000;
+
+	if (quota_us > (double)original->cpu_quota_us)
+		return original->cpu_quota_us;
+	return quota_us < QUOTA_MIN_US ? QUOTA_MIN_US : (int64_t)quota_us;
+}
+
+int actuate_container(struct agent *agent, struct container *container, const struct plan *plan)
 {
 	const struct cgroup_limits *original = &container->original;
 	struct slot *slot = probes_slot(agent->probes, container->attachment.slot);
 	int err = 0;
 
 	/* A limit that the owner did not set is never added. */
-	if (cpu_millicores > 0 && original->cpu_quota_us > 0) {
-		int64_t quota_us =
-			(int64_t)(cpu_millicores * (double)original->cpu_period_us / 1000);
-		int64_t most_us = original->cpu_quota_us;
+	if (plan->cpu_millicores > 0 && original->cpu_quota_us > 0) {
+		int64_t quota_us = quota_of(container, plan->cpu_millicores);
 
-		if (quota_us > most_us)
-			quota_us = most_us;
-		if (quota_us < QUOTA_MIN_US)
-			quota_us = QUOTA_MIN_US;
-		err = write_quota(agent, container, quota_us, original->cpu_period_us);
+		err = write_cpu(agent, container, quota_us, original->cpu_period_us,
+			burst_of(container, plan, quota_us));
 	}
-	if (!err && memory_bytes > 0 && original->memory_max_bytes > 0) {
-		int64_t used = (int64_t)slot->memory_used_bytes;
-		int64_t least =
-			used + (int64_t)(MEMORY_MARGIN_SHARE * (double)used) + MEMORY_MARGIN_BYTES;
-		int64_t bytes = (int64_t)memory_bytes;
+	if (!err && plan->memory_bytes > 0 && original->memory_max_bytes > 0) {
+		int64_t least = (int64_t)pressure_floor_bytes(slot->memory_used_bytes);
+		int64_t bytes = (int64_t)plan->memory_bytes;
 
 		if (bytes < least)
 			bytes = least;
 		if (bytes > original->memory_max_bytes)
 			bytes = original->memory_max_bytes;
-		err = write_memory(agent, container, bytes);
+		err = actuate_memory(agent, container, bytes);
 	}
 	return err;
+}
+
+int actuate_burst(
+	struct agent *agent, struct container *container, const struct plan *plan, int64_t quota_us)
+{
+	const struct cgroup_limits *ours = &container->current;
+
+	if (container->original.cpu_quota_us <= 0)
+		return 0;
+	if (ours->cpu_quota_us < quota_us)
+		quota_us = ours->cpu_quota_us;
+	return write_cpu(agent, container, ours->cpu_quota_us, ours->cpu_period_us,
+		burst_of(container, plan, quota_us));
+}
+
+void actuate_unit(struct agent *agent, struct unit *unit)
+{
+	const struct plan *plan = &unit->plan;
+
+	for (size_t i = 0; i < unit->container_count; i++) {
+		struct container *container = unit->containers[i];
+		int err = actuate_container(agent, container, plan);
+
+		if (err && err != -ENOENT)
+			log_warning("unit=%s/%s pod=%s cpu_millicores=%.0f burst_us=%llu "
+				    "memory_bytes=%llu error=\"%s\"",
+				unit->namespace, unit->service, container->pod,
+				plan->cpu_millicores, (unsigned long long)plan->burst_us,
+				(unsigned long long)plan->memory_bytes, strerror(-err));
+	}
+	allowance_apply(agent, unit);
 }
 
 static unsigned int restore_container(struct agent *agent, struct container *container)
@@ -194,7 +245,9 @@ static unsigned int restore_container(struct agent *agent, struct container *con
 	uint64_t before = agent->status.limit_writes;
 	int err;
 
-	err = write_quota(agent, container, original->cpu_quota_us, original->cpu_period_us);
+	pressure_unwatch(agent, container);
+	err = write_cpu(agent, container, original->cpu_quota_us, original->cpu_period_us,
+		original->cpu_burst_us);
 	if (!err && original->memory_max_bytes != container->current.memory_max_bytes) {
 		err = cgroup_write_memory_max(
 			&agent->driver, container->path, original->memory_max_bytes);
@@ -222,6 +275,8 @@ unsigned int actuate_restore(struct agent *agent, struct unit *unit)
 
 		if (unit && each != unit)
 			continue;
+		each->has_plan = false;
+		allowance_apply(agent, each);
 		for (size_t k = 0; k < each->container_count; k++)
 			restored += restore_container(agent, each->containers[k]);
 		each->action = ACTION_VERTICAL_HOLD;
@@ -231,52 +286,89 @@ unsigned int actuate_restore(struct agent *agent, struct unit *unit)
 	return restored;
 }
 
-/* The kubelet has carried out our own resize, in whole or in part. */
-static void take_asked(struct container *container, const struct cgroup_limits *now)
+static bool limits_are_equal(const struct cgroup_limits *a, const struct cgroup_limits *b)
 {
-	struct cgroup_limits *ours = &container->current;
+	return a->cpu_quota_us == b->cpu_quota_us && a->cpu_period_us == b->cpu_period_us &&
+	       a->cpu_burst_us == b->cpu_burst_us && a->memory_max_bytes == b->memory_max_bytes &&
+	       a->memory_high_bytes == b->memory_high_bytes;
+}
 
-	if (now->cpu_quota_us == container->asked.cpu_quota_us &&
-		now->cpu_quota_us != ours->cpu_quota_us) {
-		sample_note_limit(container);
-		ours->cpu_quota_us = now->cpu_quota_us;
-	}
+/* What is in the cgroup now; a quota that the reflex has lowered for a while counts as the base. */
+static int limits_read(
+	struct agent *agent, const struct container *container, struct cgroup_limits *now)
+{
+	uint32_t slot = container->attachment.slot;
+	int64_t base_us = container->current.cpu_quota_us;
+	int err;
+
+	/* Nor may it lower or raise it between the reading and the comparison. */
+	reflex_hold(agent->reflex, slot);
+	err = cgroup_read_limits(&agent->driver, container->path, now);
+	if (!err && now->cpu_quota_us == reflex_quota_us(agent->reflex, slot, base_us))
+		now->cpu_quota_us = base_us;
+	reflex_release(agent->reflex, slot, NULL);
+	return err;
+}
+
+/* The reflex goes on with what is there now. */
+static void take_over(
+	struct agent *agent, struct container *container, const struct cgroup_limits *now)
+{
+	const struct cgroup_limits before = container->current;
+
+	reflex_hold(agent->reflex, container->attachment.slot);
+	container->current = *now;
+	reflex_release(agent->reflex, container->attachment.slot, now);
+	sample_note_change(agent, container, &before);
+	allowance_apply(agent, container->unit);
+}
+
+/* The kubelet has carried out our own resize, in whole or in part. */
+static void take_asked(
+	struct agent *agent, struct container *container, const struct cgroup_limits *now)
+{
+	struct cgroup_limits ours = container->current;
+
+	if (now->cpu_quota_us == container->asked.cpu_quota_us)
+		ours.cpu_quota_us = now->cpu_quota_us;
 	if (now->memory_max_bytes == container->asked.memory_max_bytes)
-		ours->memory_max_bytes = now->memory_max_bytes;
+		ours.memory_max_bytes = now->memory_max_bytes;
+	if (!limits_are_equal(&ours, &container->current))
+		take_over(agent, container, &ours);
 }
 
 static void verify_container(struct agent *agent, struct unit *unit, struct container *container)
 {
-	struct cgroup_limits *ours = &container->current;
+	const struct cgroup_limits *ours = &container->current;
+	struct cgroup_limits *original = &container->original;
 	struct cgroup_limits now;
 
-	if (cgroup_read_limits(&agent->driver, container->path, &now))
+	if (limits_read(agent, container, &now))
 		return;
 	if (agent->config.actuator == ACTUATOR_RESIZE)
-		take_asked(container, &now);
-	if (now.cpu_quota_us == ours->cpu_quota_us && now.cpu_period_us == ours->cpu_period_us &&
-		now.memory_max_bytes == ours->memory_max_bytes &&
-		now.memory_high_bytes == ours->memory_high_bytes)
+		take_asked(agent, container, &now);
+	if (limits_are_equal(&now, ours))
 		return;
 	log_notice("unit=%s/%s pod=%s event=\"someone else changed a limit\" cpu_quota_us=%ld->%ld "
 		   "memory_max_bytes=%ld->%ld effect=\"taken over as the owner's\"",
 		unit->namespace, unit->service, container->pod, (long)ours->cpu_quota_us,
 		(long)now.cpu_quota_us, (long)ours->memory_max_bytes, (long)now.memory_max_bytes);
-	sample_note_limit(container);
 	/* Only what changed: the rest may still be ours. */
 	if (now.cpu_quota_us != ours->cpu_quota_us || now.cpu_period_us != ours->cpu_period_us) {
-		container->original.cpu_quota_us = now.cpu_quota_us;
-		container->original.cpu_period_us = now.cpu_period_us;
+		original->cpu_quota_us = now.cpu_quota_us;
+		original->cpu_period_us = now.cpu_period_us;
 	}
+	if (now.cpu_burst_us != ours->cpu_burst_us)
+		original->cpu_burst_us = now.cpu_burst_us;
 	if (now.memory_max_bytes != ours->memory_max_bytes)
-		container->original.memory_max_bytes = now.memory_max_bytes;
+		original->memory_max_bytes = now.memory_max_bytes;
 	if (now.memory_high_bytes != ours->memory_high_bytes)
-		container->original.memory_high_bytes = now.memory_high_bytes;
-	*ours = now;
+		original->memory_high_bytes = now.memory_high_bytes;
+	take_over(agent, container, &now);
 	agent->status.foreign_writes++;
 	json_object_set_new(agent->originals, container->path,
-		limits_to_json(&container->original,
-			probes_slot(agent->probes, container->attachment.slot)->cpu_id));
+		limits_to_json(
+			original, probes_slot(agent->probes, container->attachment.slot)->cpu_id));
 	(void)actuate_save(agent);
 }
 

@@ -3,12 +3,15 @@
  * The agent as a whole: what main.c sets up and the threads share.
  *
  * Threads: main (ticks, events, signals), pods and objectives (watches), report (learner), tree
- * (FUSE). All take `lock` around units, objectives and status.
+ * (FUSE), pressure (memory). All take `lock` around units, objectives and status. The reflex has a
+ * thread and a lock of
+ * its own (reflex.h), taken after this one.
  */
 #ifndef EBBTIDE_AGENT_H
 #define EBBTIDE_AGENT_H
 
 #include "common/kube.h"
+#include "node/reflex.h"
 #include "node/unit.h"
 
 #include <pthread.h>
@@ -16,6 +19,13 @@
 enum actuator {
 	ACTUATOR_CGROUP,
 	ACTUATOR_RESIZE
+};
+
+/* How bodies of reports are sent. */
+enum report_encoding {
+	REPORT_IDENTITY,
+	REPORT_DEFLATE,
+	REPORT_AUTO, /* deflated once the learner has said that it takes that */
 };
 
 /* How closely the kernel side looks, as far as its budget allows (budget.h). */
@@ -39,6 +49,11 @@ struct agent_config {
 	double probe_budget_percent; /* of the node's CPU time, for the BPF programs; 0: any */
 	uint32_t probe_check_s;	     /* between two looks at what they take */
 	enum actuator actuator;
+	enum report_encoding report_encoding;
+	bool reflex_is_on;
+	struct reflex_config reflex;
+	struct allowance reflex_fixed; /* where a plan has none; trigger 0: none */
+	uint32_t reflex_silent_ticks;
 };
 
 struct agent_status {
@@ -52,10 +67,13 @@ struct agent_status {
 	uint64_t reports_sent;
 	uint64_t reports_spooled;
 	uint64_t reports_dropped;
+	uint64_t reports_deferred; /* the learner asked to send them later */
+	uint64_t actions_pushed;   /* that came between two reports */
 	uint64_t experiences;
 	uint64_t limit_writes;
 	uint64_t foreign_writes;
 	uint64_t baseline_returns;
+	uint64_t allowances_withdrawn;
 	uint64_t restored;
 	uint64_t detail_changes;    /* of the level, by the budget */
 	uint64_t action_latency_us; /* sample taken to limit written, newest */
@@ -65,6 +83,7 @@ struct agent_status {
 struct budget;
 struct trace;
 struct reporter;
+struct pressure;
 
 struct agent {
 	struct agent_config config;
@@ -81,7 +100,9 @@ struct agent {
 	struct budget *budget;
 	enum detail_level detail_level;
 	struct reporter *reporter;
-	json_t *originals; /* owners' limits by cgroup path, as kept on disk */
+	struct pressure *pressure;
+	struct reflex *reflex; /* NULL: this kernel has no eyes for it */
+	json_t *originals;     /* owners' limits by cgroup path, as kept on disk */
 	atomic_bool stop;
 	uint64_t started_unix_us;
 };
@@ -104,12 +125,38 @@ void sample_tick(struct agent *agent, double tick_s);
 void sample_last(struct agent *agent, struct unit *unit, struct container *container);
 /* A container's quota has changed now: what it was until now counts in this tick's allocation. */
 void sample_note_limit(struct container *container);
+/* The same with the old quota; in the period of the change the higher one counts all through. */
+void sample_note_change(
+	struct agent *agent, struct container *container, const struct cgroup_limits *old);
+
+/* allowance.c: what the reflex may do, and did; the lock is held. */
+/* Whether an allowance for the unit would be kept: the learner must not build on one that is not. */
+bool allowance_is_possible(const struct agent *agent, const struct unit *unit);
+/* A plan comes into force; one whose allowance cannot be kept is taken at its ceiling. */
+void allowance_take(struct agent *agent, struct unit *unit, const struct plan *plan);
+/* Tell the reflex, after a plan, an objective or a container has changed. */
+void allowance_apply(struct agent *agent, struct unit *unit);
+/* Age at which the reflex acts for the unit's requests; 0: never. */
+double allowance_trigger_us(const struct agent *agent, const struct unit *unit);
+/* The plan's allowance is void; a base limit that relied on it rises to its ceiling. */
+void allowance_withdraw(struct agent *agent, struct unit *unit, const char *rule);
+/* Once a tick, before the units are sampled. */
+void allowance_tick(struct agent *agent);
+/* A container's refills since the last tick; *@over_limit_us: CPU it used over its limit by them. */
+void allowance_collect(struct agent *agent, struct unit *unit, struct container *container,
+	struct sample *sample, uint64_t *over_limit_us);
 
 /* actuate.c; the lock is held. */
 int actuate_adopt(struct agent *agent, struct container *container);
-/* Write limits of one container, cgroup only; writes what differs. Counts writes. */
-int actuate_container(struct agent *agent, struct container *container, double cpu_millicores,
-	uint64_t memory_bytes);
+/* Write a plan's limits to one container, cgroup only; writes what differs. Counts writes. */
+int actuate_container(struct agent *agent, struct container *container, const struct plan *plan);
+/* The memory limit alone, whatever is in use; on v2 memory.high. */
+int actuate_memory(struct agent *agent, struct container *container, int64_t bytes);
+/* The unit's plan to all its containers, and its allowance to the reflex. */
+void actuate_unit(struct agent *agent, struct unit *unit);
+/* Only the burst, for a quota that the kubelet writes: at most @quota_us, and what is in force. */
+int actuate_burst(struct agent *agent, struct container *container, const struct plan *plan,
+	int64_t quota_us);
 /* The owner's limits, for every container (@unit NULL) or one unit's; returns how many. */
 unsigned int actuate_restore(struct agent *agent, struct unit *unit);
 /* Re-read every limit; what someone else changed is said and taken over as the owner's. */

@@ -68,6 +68,7 @@ void detail_apply(struct agent *agent, const struct unit *unit)
 {
 	double target_us = unit->has_objective ? unit->objective.latency_target_us : 0;
 	struct trace_choice wanted = trace_wanted(agent->trace, unit);
+	uint64_t trigger_ns = (uint64_t)(allowance_trigger_us(agent, unit) * 1000);
 	enum detail_level level = agent->detail_level;
 
 	for (size_t i = 0; i < unit->container_count; i++) {
@@ -78,6 +79,10 @@ void detail_apply(struct agent *agent, const struct unit *unit)
 		slot->detail_mask = detail_mask(container->requests_per_s, level);
 		slot->trace_mask = detail_trace_mask(&wanted, level);
 		slot->trace_threshold_ns = detail_trace_threshold_ns(&wanted, level);
+		/* A refill is told of; so is the request that it was for. */
+		if (slot->trace_threshold_ns && trigger_ns > 0 &&
+			trigger_ns < slot->trace_threshold_ns)
+			slot->trace_threshold_ns = trigger_ns;
 		/* Requests in flight keep their bucket: until they end, ages may be wrong. */
 		slot->age_shift = detail_age_shift(target_us);
 	}

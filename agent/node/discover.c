@@ -2,6 +2,7 @@
 /* Units from the pods of this node, and the objectives that ask something of them. */
 #include "common/log.h"
 #include "node/detail.h"
+#include "node/pressure.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -140,6 +141,8 @@ static void container_end(struct agent *agent, struct unit *unit, struct contain
 		container->pod, container->name);
 	sample_last(agent, unit, container);
 	agent->owners[container->attachment.slot] = NULL;
+	reflex_leave(agent->reflex, container->attachment.slot);
+	pressure_unwatch(agent, container);
 	probes_detach(agent->probes, &container->attachment);
 	actuate_forget(agent, container);
 	unit_drop_container(unit, container);
@@ -155,14 +158,19 @@ static void container_join(
 {
 	const struct cgroup_limits *first = &unit->containers[0]->current;
 	int64_t memory_bytes = actuate_memory_limit(first);
+	struct plan plan = unit->plan;
 
 	if (unit->container_count < 2 || !unit->has_objective ||
 		unit->objective.mode != OBJECTIVE_AUTO || agent->config.actuator != ACTUATOR_CGROUP)
 		return;
-	if (first->cpu_quota_us > 0 && first->cpu_period_us > 0)
-		(void)actuate_container(agent, container,
-			1000.0 * (double)first->cpu_quota_us / (double)first->cpu_period_us,
-			memory_bytes > 0 ? (uint64_t)memory_bytes : 0);
+	if (!unit->has_plan) {
+		/* Of an earlier agent, which is all that is known. */
+		if (first->cpu_quota_us > 0 && first->cpu_period_us > 0)
+			plan.cpu_millicores =
+				1000.0 * (double)first->cpu_quota_us / (double)first->cpu_period_us;
+		plan.memory_bytes = memory_bytes > 0 ? (uint64_t)memory_bytes : 0;
+	}
+	(void)actuate_container(agent, container, &plan);
 }
 
 static void container_start(struct agent *agent, struct unit *unit, const json_t *pod,
@@ -199,10 +207,13 @@ static void container_start(struct agent *agent, struct unit *unit, const json_t
 	}
 	container->limit_since_us = monotonic_us();
 	agent->owners[container->attachment.slot] = container;
+	reflex_enter(agent->reflex, container->attachment.slot, container->path, &unit->share,
+		&container->current);
 	detail_apply(agent, unit);
 	/* On disk before the first change. */
 	(void)actuate_save(agent);
 	container_join(agent, unit, container);
+	allowance_apply(agent, unit);
 	log_info("unit=%s/%s pod=%s container=%s event=found cgroup=%s", unit->namespace,
 		unit->service, container->pod, container->name, container->path);
 }
@@ -273,6 +284,11 @@ static void objective_apply(
 	detail_apply(agent, unit);
 	if (!objective || objective->mode != OBJECTIVE_AUTO)
 		(void)actuate_restore(agent, unit);
+	else if (objective->frozen)
+		allowance_withdraw(agent, unit, "frozen");
+	else if (!objective->reflex)
+		allowance_withdraw(agent, unit, "reflex-off");
+	allowance_apply(agent, unit);
 }
 
 /* False for one that is older than what is known: a watch may trail a write through the tree. */
@@ -301,11 +317,14 @@ void discover_objective(struct agent *agent, enum kube_event event, const json_t
 {
 	struct objective objective;
 	struct unit *unit;
-	char error[256];
+	char error[384];
 	int err;
 
-	err = objective_parse(object, &objective, error, sizeof(error));
-	if (err && event != KUBE_EVENT_DELETED) {
+	/* One that is gone may have been edited into what does not parse before. */
+	err = event == KUBE_EVENT_DELETED
+		      ? objective_identify(object, &objective, error, sizeof(error))
+		      : objective_parse(object, &objective, error, sizeof(error));
+	if (err) {
 		const char *name = kube_string(object, "metadata", "name", NULL);
 
 		log_err("objective=%s error=\"%s\" effect=\"the old objective stays\"",

@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "node/budget.h"
 #include "node/metrics.h"
+#include "node/pressure.h"
 #include "node/report.h"
 #include "node/trace.h"
 #include "node/tree.h"
@@ -40,12 +41,25 @@ static const char usage[] =
 	"                         (default cgroup)\n"
 	"  --silent-ticks N       ticks without an answer until the owners' limits come back\n"
 	"                         (default 30)\n"
+	"  --reflex WORD          on or off: may quotas be refilled between two ticks (default on)\n"
+	"  --reflex-trigger-share S, --reflex-refills N\n"
+	"                         an allowance for units whose plan has none: from this share of the\n"
+	"                         latency target on (default 0: none), so often a period (default 8)\n"
+	"  --refill-budget-millicores N\n"
+	"                         CPU of all units' refills together (default 0: what is idle)\n"
+	"  --reflex-silent-ticks N\n"
+	"                         ticks without an answer until an allowance is void (default 10)\n"
+	"  --reflex-stuck-refills N\n"
+	"                         refills that complete no request until they end (default 20)\n"
+	"  --reflex-priority N    real-time priority of the reflex, 0 for none (default 1)\n"
 	"  --max-containers N     containers measured at a time (default 1024)\n"
 	"  --probe-budget-percent P\n"
 	"                         of the node's CPU time for the BPF programs; over it they look\n"
 	"                         less closely; 0 for any (default 5)\n"
 	"  --probe-check-s N      seconds between two looks at what they take (default 30)\n"
 	"  --spool-reports N      reports kept on disk while the learner is away (default 3600)\n"
+	"  --report-encoding KIND identity, deflate, or auto: deflate when the learner takes it\n"
+	"                         (default identity)\n"
 	"  --cgroup-mount DIR     where cgroups are mounted (default /sys/fs/cgroup)\n"
 	"  --log-level LEVEL      err, warning, notice, info, debug (default info)\n"
 	"  --help, --version\n\n"
@@ -74,14 +88,15 @@ static int parse_number(
 	return 0;
 }
 
-static int parse_percent(const char *name, const char *text, double *value)
+static int parse_share(
+	const char *name, const char *text, double lowest, double highest, double *value)
 {
 	char *end;
 	double number = strtod(text, &end);
 
-	if (end == text || *end || !(number >= 0 && number <= 100)) {
-		fprintf(stderr, "ebbtide-agent: --%s: \"%s\" is not a number from 0 to 100\n", name,
-			text);
+	if (end == text || *end || !(number >= lowest && number <= highest)) {
+		fprintf(stderr, "ebbtide-agent: --%s: \"%s\" is not a number from %g to %g\n", name,
+			text, lowest, highest);
 		return -EINVAL;
 	}
 	*value = number;
@@ -101,9 +116,17 @@ enum option_id {
 	OPTION_SILENT,
 	OPTION_MAX,
 	OPTION_SPOOL,
+	OPTION_ENCODING,
 	OPTION_PROBE_BUDGET,
 	OPTION_PROBE_CHECK,
 	OPTION_CGROUP,
+	OPTION_REFLEX,
+	OPTION_TRIGGER,
+	OPTION_REFILLS,
+	OPTION_BUDGET,
+	OPTION_REFLEX_SILENT,
+	OPTION_STUCK,
+	OPTION_PRIORITY,
 	OPTION_LOG,
 	OPTION_HELP,
 	OPTION_VERSION,
@@ -122,14 +145,72 @@ static const struct option long_options[] = {
 	{"silent-ticks", required_argument, NULL, OPTION_SILENT},
 	{"max-containers", required_argument, NULL, OPTION_MAX},
 	{"spool-reports", required_argument, NULL, OPTION_SPOOL},
+	{"report-encoding", required_argument, NULL, OPTION_ENCODING},
 	{"probe-budget-percent", required_argument, NULL, OPTION_PROBE_BUDGET},
 	{"probe-check-s", required_argument, NULL, OPTION_PROBE_CHECK},
 	{"cgroup-mount", required_argument, NULL, OPTION_CGROUP},
+	{"reflex", required_argument, NULL, OPTION_REFLEX},
+	{"reflex-trigger-share", required_argument, NULL, OPTION_TRIGGER},
+	{"reflex-refills", required_argument, NULL, OPTION_REFILLS},
+	{"refill-budget-millicores", required_argument, NULL, OPTION_BUDGET},
+	{"reflex-silent-ticks", required_argument, NULL, OPTION_REFLEX_SILENT},
+	{"reflex-stuck-refills", required_argument, NULL, OPTION_STUCK},
+	{"reflex-priority", required_argument, NULL, OPTION_PRIORITY},
 	{"log-level", required_argument, NULL, OPTION_LOG},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{"version", no_argument, NULL, OPTION_VERSION},
 	{0},
 };
+
+static int encoding_apply(struct agent_config *config, const char *value)
+{
+	static const char *const names[] = {"identity", "deflate", "auto"};
+
+	for (int i = 0; i < 3; i++) {
+		if (strcmp(value, names[i]) != 0)
+			continue;
+		config->report_encoding = (enum report_encoding)i;
+		return 0;
+	}
+	fprintf(stderr,
+		"ebbtide-agent: --report-encoding: \"%s\" is not one of identity, deflate, auto\n",
+		value);
+	return -EINVAL;
+}
+
+static int reflex_option_apply(struct agent_config *config, int id, const char *value)
+{
+	struct reflex_config *reflex = &config->reflex;
+
+	switch (id) {
+	case OPTION_TRIGGER:
+		return parse_share("reflex-trigger-share", value, 0, 10,
+			&config->reflex_fixed.trigger_age_share);
+	case OPTION_REFILLS:
+		return parse_number(
+			"reflex-refills", value, 1, 1000, &config->reflex_fixed.refills_per_period);
+	case OPTION_BUDGET:
+		return parse_number(
+			"refill-budget-millicores", value, 0, 1000000, &reflex->budget_millicores);
+	case OPTION_REFLEX_SILENT:
+		return parse_number(
+			"reflex-silent-ticks", value, 1, 86400, &config->reflex_silent_ticks);
+	case OPTION_STUCK:
+		return parse_number(
+			"reflex-stuck-refills", value, 1, 1000000, &reflex->stuck_refills);
+	case OPTION_PRIORITY:
+		return parse_number(
+			"reflex-priority", value, 0, REFLEX_PRIORITY_MAX, &reflex->priority);
+	default:
+		if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0) {
+			fprintf(stderr, "ebbtide-agent: --reflex: \"%s\" is neither on nor off\n",
+				value);
+			return -EINVAL;
+		}
+		config->reflex_is_on = strcmp(value, "on") == 0;
+		return 0;
+	}
+}
 
 /* 0 to go on, 1 to leave with success, -errno to leave with EXIT_USAGE. */
 static int option_apply(struct options *options, int id, const char *value)
@@ -167,8 +248,11 @@ static int option_apply(struct options *options, int id, const char *value)
 		return parse_number("max-containers", value, 1, 65536, &config->max_slots);
 	case OPTION_SPOOL:
 		return parse_number("spool-reports", value, 1, 1000000, &config->spool_reports);
+	case OPTION_ENCODING:
+		return encoding_apply(config, value);
 	case OPTION_PROBE_BUDGET:
-		return parse_percent("probe-budget-percent", value, &config->probe_budget_percent);
+		return parse_share(
+			"probe-budget-percent", value, 0, 100, &config->probe_budget_percent);
 	case OPTION_PROBE_CHECK:
 		return parse_number("probe-check-s", value, 1, 86400, &config->probe_check_s);
 	case OPTION_CGROUP:
@@ -182,6 +266,14 @@ static int option_apply(struct options *options, int id, const char *value)
 		fprintf(stderr, "ebbtide-agent: --actuator: \"%s\" is neither cgroup nor resize\n",
 			value);
 		return -EINVAL;
+	case OPTION_REFLEX:
+	case OPTION_TRIGGER:
+	case OPTION_REFILLS:
+	case OPTION_BUDGET:
+	case OPTION_REFLEX_SILENT:
+	case OPTION_STUCK:
+	case OPTION_PRIORITY:
+		return reflex_option_apply(config, id, value);
 	case OPTION_LOG:
 		level = log_parse_level(value);
 		if (level < 0) {
@@ -221,7 +313,12 @@ static int options_parse(struct options *options, int argc, char **argv)
 			.learner_silent_ticks = 30,
 			.spool_reports = 3600,
 			.probe_budget_percent = 5,
-			.probe_check_s = 30},
+			.probe_check_s = 30,
+			.reflex_is_on = true,
+			.reflex = {.stuck_refills = 20, .priority = 1},
+			/* Each container's ceiling is what its owner declared. */
+			.reflex_fixed = {.refills_per_period = 8, .ceiling_millicores = 1e9},
+			.reflex_silent_ticks = 10},
 		.cgroup_mount = "/sys/fs/cgroup",
 	};
 	while ((id = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -266,7 +363,9 @@ static void tick(struct agent *agent, uint64_t expirations, uint64_t *last_us)
 	agent->status.ticks++;
 	agent->status.ticks_late += expirations > 1;
 	actuate_verify(agent);
+	allowance_tick(agent);
 	sample_tick(agent, tick_s);
+	pressure_tick(agent);
 	detail_tick(agent);
 	reporter_tick(agent);
 	silence_check(agent);
@@ -383,6 +482,8 @@ static int agent_open(struct agent *agent, const struct options *options)
 	err = actuate_load(agent);
 	if (!err)
 		err = trace_open(agent);
+	if (!err)
+		err = pressure_open(agent);
 	if (err)
 		return err;
 	err = probes_open(
@@ -395,6 +496,13 @@ static int agent_open(struct agent *agent, const struct options *options)
 	if (!agent->owners)
 		return -ENOMEM;
 	probes_set_handler(agent->probes, trace_event, agent);
+	err = reflex_open(&agent->reflex, agent->probes, &agent->driver, agent->config.max_slots,
+		&agent->config.reflex);
+	/* It degrades alone, as a signal does. */
+	if (err)
+		log_warning("reflex=off error=\"%s\" effect=\"no refills between two ticks\"",
+			strerror(-err));
+	reflex_switch(agent->reflex, agent->config.reflex_is_on);
 	return budget_open(agent, &agent->budget);
 }
 
@@ -408,6 +516,7 @@ static void containers_free(struct agent *agent)
 
 			if (agent->probes)
 				probes_detach(agent->probes, &container->attachment);
+			pressure_unwatch(agent, container);
 			unit_drop_container(unit, container);
 			free(container);
 		}
@@ -420,6 +529,8 @@ static void containers_free(struct agent *agent)
 
 static void agent_close(struct agent *agent)
 {
+	reflex_close(agent->reflex);
+	pressure_close(agent);
 	containers_free(agent);
 	budget_close(agent->budget);
 	probes_close(agent->probes);
@@ -433,6 +544,8 @@ static void agent_leave(struct agent *agent)
 	unsigned int restored;
 
 	pthread_mutex_lock(&agent->lock);
+	reflex_close(agent->reflex);
+	agent->reflex = NULL;
 	restored = actuate_restore(agent, NULL);
 	json_object_clear(agent->originals);
 	(void)actuate_save(agent);

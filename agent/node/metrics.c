@@ -33,6 +33,10 @@ struct metrics {
 		"Reports kept on disk for a learner that was away.", status->reports_spooled)      \
 	X("ebbtide_agent_reports_dropped_total", "counter",                                        \
 		"Spooled reports lost to the spool's bound.", status->reports_dropped)             \
+	X("ebbtide_agent_reports_deferred_total", "counter",                                       \
+		"Times the learner asked to send later.", status->reports_deferred)                \
+	X("ebbtide_agent_actions_pushed_total", "counter",                                         \
+		"Actions that came between two reports.", status->actions_pushed)                  \
 	X("ebbtide_agent_experiences_total", "counter", "Experiences sent.", status->experiences)  \
 	X("ebbtide_agent_limit_writes_total", "counter", "Limits written.", status->limit_writes)  \
 	X("ebbtide_agent_foreign_writes_total", "counter",                                         \
@@ -71,6 +75,20 @@ struct metrics {
 		"Requests beyond what can be told apart on one connection.",                       \
 		probes_requests_untracked(agent->probes))
 
+#define REFLEX_METRICS(X)                                                                          \
+	X("ebbtide_agent_reflex_on", "gauge", "1 while quotas may be refilled between two ticks.", \
+		reflex.is_on)                                                                      \
+	X("ebbtide_agent_reflex_cpu_us_total", "counter", "CPU time of the reflex, microseconds.", \
+		reflex.cpu_ns / 1000)                                                              \
+	X("ebbtide_agent_refills_total", "counter", "Quotas written again.", reflex.refills)       \
+	X("ebbtide_agent_refill_budget_millicores", "gauge",                                       \
+		"CPU that all units' refills may take.", reflex.budget_ns / 1000000)               \
+	X("ebbtide_agent_refill_spent_millicores", "gauge",                                        \
+		"CPU that all units' refills took in the last second.", reflex.spent_ns / 1000000) \
+	X("ebbtide_agent_allowances_withdrawn_total", "counter",                                   \
+		"Plans that lost their allowance and were set to its ceiling.",                    \
+		status->allowances_withdrawn)
+
 #define UNIT_METRICS(X)                                                                            \
 	X("ebbtide_unit_requests_total", "counter", "Requests answered.", unit->total_requests)    \
 	X("ebbtide_unit_requests_over_total", "counter", "Requests over the latency target.",      \
@@ -94,6 +112,10 @@ struct metrics {
 	X("ebbtide_unit_cpu_run_queue_us_total", "counter",                                        \
 		"Time tasks waited for a CPU, throttling included, microseconds.",                 \
 		unit->total_run_queue_us)                                                          \
+	X("ebbtide_unit_refills_total", "counter", "Quotas written again for old requests.",       \
+		unit->total_refills)                                                               \
+	X("ebbtide_unit_refills_granted_us_total", "counter",                                      \
+		"CPU time that refills allowed, microseconds.", unit->total_granted_us)            \
 	X("ebbtide_unit_memory_used_bytes", "gauge", "Memory in use.",                             \
 		unit->sample.memory_used_bytes)                                                    \
 	X("ebbtide_unit_memory_working_set_bytes", "gauge",                                        \
@@ -105,6 +127,9 @@ struct metrics {
 		"Time tasks were stalled in reclaim, microseconds.", unit->total_reclaim_us)       \
 	X("ebbtide_unit_memory_limit_bytes", "gauge", "Memory limit of one container.",            \
 		unit->sample.memory_limit_bytes)                                                   \
+	X("ebbtide_unit_memory_raises_total", "counter",                                           \
+		"Memory limits raised between two actions because they hurt.",                     \
+		unit->total_memory_raises)                                                         \
 	X("ebbtide_unit_oom_kills_total", "counter", "OOM kills.", unit->total_oom_kills)          \
 	X("ebbtide_unit_violations_total", "counter", "Ticks over the objective.",                 \
 		unit->total_violations)                                                            \
@@ -119,11 +144,13 @@ static void histogram_write(struct prometheus *out, const char *metric, const ch
 
 	snprintf(name, sizeof(name), "%s_bucket", metric);
 	for (uint32_t octave = 0; octave <= HIST_OCTAVES; octave++) {
+		const char *comma = labels ? "," : "";
+
 		below += octaves->counts[octave];
 		if (octave == HIST_OCTAVES)
-			snprintf(all, sizeof(all), "%s,le=\"+Inf\"", labels);
+			snprintf(all, sizeof(all), "%s%sle=\"+Inf\"", labels ? labels : "", comma);
 		else if (octave % step == 0)
-			snprintf(all, sizeof(all), "%s,le=\"%llu\"", labels,
+			snprintf(all, sizeof(all), "%s%sle=\"%llu\"", labels ? labels : "", comma,
 				(unsigned long long)hist_lower_us(HIST_LINEAR * (octave + 1)));
 		else
 			continue;
@@ -184,6 +211,38 @@ static void costs_write(struct agent *agent, struct prometheus *out)
 #undef COST
 }
 
+static void reflex_write(struct agent *agent, struct prometheus *out)
+{
+	const struct agent_status *status = &agent->status;
+	struct octaves reaction = {0};
+	struct reflex_status reflex;
+	char labels[640];
+
+	reflex_status(agent->reflex, &reflex);
+#define X(metric, form, text, value)                                                               \
+	prometheus_declare(out, metric, form, text);                                               \
+	prometheus_sample(out, metric, NULL, (double)(value));
+	REFLEX_METRICS(X)
+#undef X
+	octaves_add(&reaction, reflex.reaction, HIST_BUCKETS);
+	prometheus_declare(out, "ebbtide_agent_reflex_reaction_us", "histogram",
+		"From throttled with a request old enough to the quota written, microseconds.");
+	histogram_write(out, "ebbtide_agent_reflex_reaction_us", NULL, &reaction, LATENCY_STEP);
+	prometheus_declare(out, "ebbtide_unit_refills_denied_total", "counter",
+		"Periods in which a refill was due and not written, by reason.");
+	for (size_t i = 0; i < agent->units.count; i++) {
+		const struct unit *unit = agent->units.items[i];
+
+		for (int reason = 0; reason < REFILL_DENIAL_COUNT; reason++) {
+			snprintf(labels, sizeof(labels),
+				"namespace=\"%s\",service=\"%s\",reason=\"%s\"", unit->namespace,
+				unit->service, refill_reasons[reason].name);
+			prometheus_sample(out, "ebbtide_unit_refills_denied_total", labels,
+				(double)unit->total_denied[reason]);
+		}
+	}
+}
+
 void metrics_write(struct agent *agent, struct prometheus *out)
 {
 	const struct agent_status *status = &agent->status;
@@ -197,13 +256,14 @@ void metrics_write(struct agent *agent, struct prometheus *out)
 	AGENT_METRICS(X)
 #undef X
 	prometheus_declare(out, "ebbtide_agent_program", "gauge",
-		"1 when a BPF program is attached; the reason says why not.");
+		"1 when a BPF program, or the one that replaces it, is attached; the reason says why not.");
 	programs = probes_programs(agent->probes, &count);
 	for (size_t i = 0; i < count; i++) {
 		prometheus_escape(reason, sizeof(reason), programs[i].reason);
 		snprintf(labels, sizeof(labels), "program=\"%s\",reason=\"%s\"", programs[i].name,
 			reason);
-		prometheus_sample(out, "ebbtide_agent_program", labels, programs[i].attached);
+		prometheus_sample(out, "ebbtide_agent_program", labels,
+			programs[i].attached || programs[i].replaced_by);
 	}
 	costs_write(agent, out);
 #define X(metric, form, text, value)                                                               \
@@ -223,6 +283,7 @@ void metrics_write(struct agent *agent, struct prometheus *out)
 #undef SIGNAL
 #undef X
 	histograms_write(agent, out);
+	reflex_write(agent, out);
 }
 
 static enum MHD_Result answer(struct MHD_Connection *connection, unsigned int status, char *text,

@@ -4,9 +4,11 @@
 #include "cpu.skel.h"
 #include "memory.skel.h"
 #include "request.skel.h"
+#include "request_5_10.skel.h"
 #include "socket.skel.h"
 
 #include "common/log.h"
+#include "node/probes_load.h"
 
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
@@ -18,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #define PROGRAMS_MAX 32
@@ -28,7 +31,10 @@ struct probes {
 	const struct cgroup_driver *driver;
 	struct cpu *cpu;
 	struct memory *memory;
+	/* One of the two: kernels before 5.17 have no bpf_loop(). */
 	struct request *request;
+	struct request_5_10 *request_5_10;
+	struct bpf_object *requests; /* of that one */
 	struct socket *socket;
 	struct ring_buffer *ring;
 	struct ring_buffer *throttles;
@@ -44,6 +50,8 @@ struct probes {
 	uint32_t used_slots; /* highest slot given out, plus one */
 	uint8_t *taken;
 
+	bool has_task_storage;
+	bool has_loop;
 	int cpus;
 	struct probes_program programs[PROGRAMS_MAX];
 	size_t program_count;
@@ -63,107 +71,24 @@ static int print_libbpf(enum libbpf_print_level level, const char *format, va_li
 	return 0;
 }
 
-/* The parameter of a raw tracepoint in the kernel's BTF, or NULL when the tracepoint is missing. */
-static const struct btf_type *tracepoint_parameter(
-	const struct btf *btf, const char *tracepoint, unsigned int index, bool *found)
+/* Each map belongs to the first object that has it; @object takes what is there. -1 with errno. */
+static int maps_share(const struct probes *probes, struct bpf_object *object)
 {
-	char name[128];
-	const struct btf_type *type;
-	int id;
-
-	*found = false;
-	snprintf(name, sizeof(name), "btf_trace_%s", tracepoint);
-	id = btf__find_by_name_kind(btf, name, BTF_KIND_TYPEDEF);
-	if (id < 0)
-		return NULL;
-	*found = true;
-	type = btf__type_by_id(btf, btf__type_by_id(btf, (__u32)id)->type);
-	type = btf__type_by_id(btf, type->type);
-	if (!btf_is_func_proto(type) || btf_vlen(type) <= index)
-		return NULL;
-	return btf__type_by_id(btf, btf_params(type)[index].type);
-}
-
-static struct probes_program *program_note(struct probes *probes, const char *name)
-{
-	struct probes_program *program = &probes->programs[probes->program_count];
-
-	if (probes->program_count < PROGRAMS_MAX)
-		probes->program_count++;
-	program->name = name;
-	return program;
-}
-
-/* Decide from BTF, before load, whether @program can attach; what cannot is left out. */
-static void programs_choose(struct probes *probes, const struct btf *btf, struct bpf_object *object)
-{
-	struct bpf_program *program;
-
-	bpf_object__for_each_program (program, object) {
-		const char *section = bpf_program__section_name(program);
-		const char *name = bpf_program__name(program);
-		struct probes_program *noted = program_note(probes, name);
-		const struct btf_type *parameter;
-		bool found, takes_task;
-
-		if (strncmp(section, "tp_btf/", 7) != 0)
-			continue;
-		parameter = tracepoint_parameter(btf, section + 7, 1, &found);
-		if (!found) {
-			snprintf(noted->reason, sizeof(noted->reason),
-				"this kernel has no tracepoint %s", section + 7);
-			bpf_program__set_autoload(program, false);
-			continue;
-		}
-		if (strncmp(name, "memory_oom", 10) != 0)
-			continue;
-		/* One of the two fits: the argument is the victim, or only its pid. */
-		takes_task = parameter && btf_is_ptr(parameter);
-		if (takes_task != (strcmp(name, "memory_oom_task") == 0)) {
-			snprintf(noted->reason, sizeof(noted->reason),
-				"the other form of mark_victim fits this kernel");
-			bpf_program__set_autoload(program, false);
-		}
-	}
-}
-
-static void programs_attach(struct probes *probes, struct bpf_object *object)
-{
-	struct bpf_program *program;
-
-	bpf_object__for_each_program (program, object) {
-		struct probes_program *noted = NULL;
-
-		for (size_t i = 0; i < probes->program_count; i++)
-			if (strcmp(probes->programs[i].name, bpf_program__name(program)) == 0)
-				noted = &probes->programs[i];
-		if (noted && bpf_program__fd(program) >= 0)
-			noted->attached = true;
-	}
-}
-
-static int maps_share(struct probes *probes, struct bpf_object *object)
-{
-	/* Each map belongs to the first object that has it; this one takes what is there. */
-	struct bpf_object *const earlier[] = {probes->cpu->obj,
-		probes->request && probes->request->obj != object ? probes->request->obj : NULL};
+	struct bpf_object *const earlier[] = {
+		probes->cpu->obj, probes->requests == object ? NULL : probes->requests};
 	struct bpf_map *from, *to;
-	int err;
 
 	for (size_t i = 0; i < sizeof(earlier) / sizeof(earlier[0]) && earlier[i]; i++) {
 		bpf_object__for_each_map (from, earlier[i]) {
-			if (bpf_map__is_internal(from))
-				continue;
-			to = bpf_object__find_map_by_name(object, bpf_map__name(from));
+			to = bpf_map__is_internal(from)
+				     ? NULL
+				     : bpf_object__find_map_by_name(object, bpf_map__name(from));
 			if (!to)
 				continue;
-			if (bpf_map__fd(from) < 0) {
+			if (bpf_map__fd(from) < 0)
 				(void)bpf_map__set_autocreate(to, false);
-				continue;
-			}
-			err = bpf_map__reuse_fd(to, bpf_map__fd(from));
-			if (err)
-				return err;
+			else if (bpf_map__reuse_fd(to, bpf_map__fd(from)))
+				return -1;
 		}
 	}
 	return 0;
@@ -179,45 +104,158 @@ static int maps_share(struct probes *probes, struct bpf_object *object)
 			(__u32)__builtin_ctzl((unsigned long)sysconf(_SC_PAGESIZE));               \
 	} while (0)
 
-static int cpu_open(struct probes *probes, const struct btf *btf)
+static struct bpf_object_skeleton *cpu_prepare(void *context)
 {
-	int err;
+	struct probes *probes = context;
 
 	probes->cpu = cpu__open();
 	if (!probes->cpu)
-		return -errno;
+		return NULL;
 	SET_HIERARCHIES(probes->cpu, probes->driver->layout);
+	probes->cpu->rodata->cpus = (__u32)probes->cpus;
 	bpf_map__set_max_entries(probes->cpu->maps.slots, probes->max_slots);
 	bpf_map__set_max_entries(probes->cpu->maps.slot_index, probes->max_slots * 3);
-	programs_choose(probes, btf, probes->cpu->obj);
-	/* These two are run by the agent, not by an event. */
-	bpf_program__set_autoattach(probes->cpu->progs.cpu_settle, false);
-	bpf_program__set_autoattach(probes->cpu->progs.cpu_snapshot, false);
-	bpf_program__set_autoattach(probes->cpu->progs.cpu_look, false);
-	err = cpu__load(probes->cpu);
-	if (!err)
-		err = cpu__attach(probes->cpu);
-	if (!err)
-		programs_attach(probes, probes->cpu->obj);
-	return err;
+	if (!probes->has_task_storage)
+		(void)bpf_map__set_autocreate(probes->cpu->maps.followed, false);
+	return probes->cpu->skeleton;
 }
 
-static int memory_open(struct probes *probes, const struct btf *btf)
+static void cpu_close(void *context)
 {
-	int err;
+	struct probes *probes = context;
+
+	cpu__destroy(probes->cpu);
+	probes->cpu = NULL;
+}
+
+static void memory_close(void *context)
+{
+	struct probes *probes = context;
+
+	memory__destroy(probes->memory);
+	probes->memory = NULL;
+}
+
+static struct bpf_object_skeleton *memory_prepare(void *context)
+{
+	struct probes *probes = context;
 
 	probes->memory = memory__open();
 	if (!probes->memory)
-		return -errno;
+		return NULL;
 	SET_HIERARCHIES(probes->memory, probes->driver->layout);
-	programs_choose(probes, btf, probes->memory->obj);
-	err = maps_share(probes, probes->memory->obj);
+	if (maps_share(probes, probes->memory->obj)) {
+		memory_close(probes);
+		return NULL;
+	}
+	return probes->memory->skeleton;
+}
+
+static void request_close(void *context)
+{
+	struct probes *probes = context;
+
+	request__destroy(probes->request);
+	request_5_10__destroy(probes->request_5_10);
+	probes->request = NULL;
+	probes->request_5_10 = NULL;
+	probes->requests = NULL;
+}
+
+static struct bpf_object_skeleton *request_prepare(void *context)
+{
+	struct bpf_object_skeleton *skeleton;
+	struct probes *probes = context;
+
+	if (probes->has_loop) {
+		probes->request = request__open();
+		if (!probes->request)
+			return NULL;
+		SET_HIERARCHIES(probes->request, probes->driver->layout);
+		probes->requests = probes->request->obj;
+		skeleton = probes->request->skeleton;
+	} else {
+		probes->request_5_10 = request_5_10__open();
+		if (!probes->request_5_10)
+			return NULL;
+		SET_HIERARCHIES(probes->request_5_10, probes->driver->layout);
+		probes->requests = probes->request_5_10->obj;
+		skeleton = probes->request_5_10->skeleton;
+	}
+	if (maps_share(probes, probes->requests)) {
+		request_close(probes);
+		return NULL;
+	}
+	return skeleton;
+}
+
+static void socket_close(void *context)
+{
+	struct probes *probes = context;
+
+	socket__destroy(probes->socket);
+	probes->socket = NULL;
+}
+
+static struct bpf_object_skeleton *socket_prepare(void *context)
+{
+	struct probes *probes = context;
+
+	if (!probes->requests) {
+		errno = ENOTCONN;
+		return NULL;
+	}
+	probes->socket = socket__open();
+	if (!probes->socket)
+		return NULL;
+	SET_HIERARCHIES(probes->socket, probes->driver->layout);
+	if (maps_share(probes, probes->socket->obj)) {
+		socket_close(probes);
+		return NULL;
+	}
+	return probes->socket->skeleton;
+}
+
+static const char *const cpu_required[] = {
+	"cpu_switch", "cpu_settle", "cpu_snapshot", "cpu_look", NULL};
+static const char *const memory_required[] = {NULL};
+static const char *const request_required[] = {"request_ingress", "request_egress", NULL};
+
+static const char *const socket_required[] = {NULL};
+
+static int object_load(struct probes *probes, const struct btf *kernel,
+	const struct probes_object *object, struct probes_program **programs, size_t *count)
+{
+	int err;
+
+	*programs = &probes->programs[probes->program_count];
+	err = probes_load(object, kernel, *programs, PROGRAMS_MAX - probes->program_count, count);
+	probes->program_count += *count;
+	return err;
+}
+
+/* Without these nothing is measured, so the first that is refused is the agent's error. */
+static int cpu_load(struct probes *probes, const struct btf *kernel, char *error, size_t error_size)
+{
+	const struct probes_object object = {"cpu", cpu_prepare, cpu_close, probes, cpu_required};
+	struct probes_program *programs;
+	const char *name = "cpu.bpf.o", *reason;
+	size_t count;
+	int err = object_load(probes, kernel, &object, &programs, &count);
+
 	if (!err)
-		err = memory__load(probes->memory);
-	if (!err)
-		err = memory__attach(probes->memory);
-	if (!err)
-		programs_attach(probes, probes->memory->obj);
+		return 0;
+	reason = strerror(-err);
+	for (size_t i = count; i > 0; i--) {
+		if (programs[i - 1].reason[0]) {
+			name = programs[i - 1].name;
+			reason = programs[i - 1].reason;
+		}
+	}
+	snprintf(error, error_size,
+		"cannot load the BPF programs (%s: %s): run as root or with CAP_BPF and "
+		"CAP_PERFMON on a kernel of 5.10 or later; --log-level debug shows libbpf's words",
+		name, reason);
 	return err;
 }
 
@@ -240,56 +278,48 @@ static int throttle_received(void *context, void *data, size_t size)
 	return 0;
 }
 
-static int request_open(struct probes *probes, const struct btf *btf)
-{
-	int err;
-
-	probes->request = request__open();
-	if (!probes->request)
-		return -errno;
-	SET_HIERARCHIES(probes->request, probes->driver->layout);
-	programs_choose(probes, btf, probes->request->obj);
-	err = maps_share(probes, probes->request->obj);
-	if (!err)
-		err = request__load(probes->request);
-	if (err)
-		return err;
-	/* Its programs attach per container. */
-	programs_attach(probes, probes->request->obj);
-	return 0;
-}
-
-static int socket_open(struct probes *probes, const struct btf *btf)
-{
-	int err;
-
-	probes->socket = socket__open();
-	if (!probes->socket)
-		return -errno;
-	SET_HIERARCHIES(probes->socket, probes->driver->layout);
-	programs_choose(probes, btf, probes->socket->obj);
-	err = maps_share(probes, probes->socket->obj);
-	if (!err)
-		err = socket__load(probes->socket);
-	if (!err)
-		err = socket__attach(probes->socket);
-	if (!err)
-		programs_attach(probes, probes->socket->obj);
-	return err;
-}
-
 /* A signal that cannot be had degrades alone: its programs carry the reason, the agent runs. */
-static void object_failed(struct probes *probes, size_t first, const char *object, int err)
+static void signals_load(struct probes *probes, const struct btf *kernel)
 {
-	for (size_t i = first; i < probes->program_count; i++) {
-		probes->programs[i].attached = false;
-		if (probes->programs[i].reason[0])
+	const struct probes_object objects[] = {
+		{"memory", memory_prepare, memory_close, probes, memory_required},
+		{"request", request_prepare, request_close, probes, request_required},
+		{"socket", socket_prepare, socket_close, probes, socket_required},
+	};
+
+	for (size_t i = 0; i < sizeof(objects) / sizeof(objects[0]); i++) {
+		struct probes_program *programs;
+		size_t count;
+		int err = object_load(probes, kernel, &objects[i], &programs, &count);
+
+		if (!err)
 			continue;
-		snprintf(probes->programs[i].reason, sizeof(probes->programs[i].reason),
-			"%s.bpf.o did not load: %s", object, strerror(-err));
+		for (size_t j = 0; j < count; j++) {
+			programs[j].replaced_by = NULL;
+			if (!programs[j].reason[0])
+				snprintf(programs[j].reason, sizeof(programs[j].reason),
+					"%s.bpf.o does not load: %s", objects[i].name,
+					strerror(-err));
+		}
+		log_warning("bpf=%s error=\"%s\" effect=\"this signal is off; see ebbctl "
+			    "status\"",
+			objects[i].name, strerror(-err));
 	}
-	log_warning("bpf=%s error=\"%s\" effect=\"this signal is off; see ebbctl status\"", object,
-		strerror(-err));
+	for (size_t i = 0; i < probes->program_count; i++)
+		if (probes->programs[i].reason[0] && !probes->programs[i].replaced_by)
+			log_notice("program=%s off=\"%s\"", probes->programs[i].name,
+				probes->programs[i].reason);
+}
+
+static int rings_open(struct probes *probes)
+{
+	probes->ring = ring_buffer__new(
+		bpf_map__fd(probes->cpu->maps.events), event_received, probes, NULL);
+	if (!probes->ring)
+		return -errno;
+	probes->throttles = ring_buffer__new(
+		bpf_map__fd(probes->cpu->maps.throttles), throttle_received, probes, NULL);
+	return probes->throttles ? 0 : -errno;
 }
 
 static int slots_map(struct probes *probes)
@@ -313,15 +343,15 @@ static int slots_map(struct probes *probes)
 	return 0;
 }
 
-static int rings_open(struct probes *probes)
+/*
+ * The verifier of Linux 7 follows a callback of bpf_loop() until it has seen a million instructions
+ * and refuses (measured on 7.3): there the programs without it go in, as before 5.17.
+ */
+static int kernel_major(void)
 {
-	probes->ring = ring_buffer__new(
-		bpf_map__fd(probes->cpu->maps.events), event_received, probes, NULL);
-	if (!probes->ring)
-		return -errno;
-	probes->throttles = ring_buffer__new(
-		bpf_map__fd(probes->cpu->maps.throttles), throttle_received, probes, NULL);
-	return probes->throttles ? 0 : -errno;
+	struct utsname name;
+
+	return uname(&name) == 0 ? atoi(name.release) : 0;
 }
 
 int probes_open(struct probes **out, const struct cgroup_driver *driver, uint32_t max_slots,
@@ -329,7 +359,6 @@ int probes_open(struct probes **out, const struct cgroup_driver *driver, uint32_
 {
 	struct probes *probes = calloc(1, sizeof(*probes));
 	struct btf *btf = NULL;
-	size_t first;
 	int err;
 
 	if (!probes)
@@ -348,14 +377,11 @@ int probes_open(struct probes **out, const struct cgroup_driver *driver, uint32_
 			"CONFIG_DEBUG_INFO_BTF is needed");
 		goto out;
 	}
-	err = cpu_open(probes, btf);
-	if (err) {
-		snprintf(error, error_size,
-			"cannot load the BPF programs (cpu.bpf.o: %s): run as root or with CAP_BPF and "
-			"CAP_PERFMON on a kernel of 5.10 or later; --log-level debug shows libbpf's words",
-			strerror(-err));
+	probes->has_task_storage = probes_kernel_has(btf, PROBES_TASK_STORAGE);
+	probes->has_loop = probes_kernel_has(btf, PROBES_LOOP) && kernel_major() < 7;
+	err = cpu_load(probes, btf, error, error_size);
+	if (err)
 		goto out;
-	}
 	err = slots_map(probes);
 	if (err) {
 		snprintf(error, error_size, "cannot map the slots (%zu bytes): %s",
@@ -369,28 +395,7 @@ int probes_open(struct probes **out, const struct cgroup_driver *driver, uint32_
 			strerror(-err));
 		goto out;
 	}
-	first = probes->program_count;
-	err = memory_open(probes, btf);
-	if (err) {
-		object_failed(probes, first, "memory", err);
-		memory__destroy(probes->memory);
-		probes->memory = NULL;
-	}
-	first = probes->program_count;
-	err = request_open(probes, btf);
-	if (err) {
-		object_failed(probes, first, "request", err);
-		request__destroy(probes->request);
-		probes->request = NULL;
-	} else {
-		first = probes->program_count;
-		err = socket_open(probes, btf);
-		if (err) {
-			object_failed(probes, first, "socket", err);
-			socket__destroy(probes->socket);
-			probes->socket = NULL;
-		}
-	}
+	signals_load(probes, btf);
 	err = rings_open(probes);
 	if (err) {
 		snprintf(error, error_size, "cannot open the ring buffers: %s", strerror(-err));
@@ -410,14 +415,14 @@ void probes_close(struct probes *probes)
 		return;
 	ring_buffer__free(probes->ring);
 	ring_buffer__free(probes->throttles);
-	socket__destroy(probes->socket);
-	request__destroy(probes->request);
-	memory__destroy(probes->memory);
+	socket_close(probes);
+	request_close(probes);
+	memory_close(probes);
 	if (probes->slots)
 		munmap(probes->slots, probes->slots_bytes);
 	if (probes->control)
 		munmap(probes->control, (size_t)sysconf(_SC_PAGESIZE));
-	cpu__destroy(probes->cpu);
+	cpu_close(probes);
 	free(probes->taken);
 	free(probes);
 }
@@ -475,18 +480,22 @@ static int requests_attach(
 	struct probes *probes, const char *path, struct probes_attachment *attachment)
 {
 	char directory[2 * CGROUP_PATH_MAX];
-	/* The last one only where the connections' own end cannot be seen. */
-	struct bpf_program *programs[PROBES_LINKS] = {probes->request->progs.request_ingress,
-		probes->request->progs.request_egress, probes->request->progs.request_release};
-	int count = probes->socket ? 2 : 3, err = 0, fd;
+	static const char *const names[PROBES_LINKS] = {
+		"request_ingress", "request_egress", "request_release"};
+	int err = 0, fd;
 
 	snprintf(directory, sizeof(directory), "%s%s", probes->driver->unified_root, path);
 	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	for (int i = 0; i < count && !err; i++) {
-		struct bpf_link *link = bpf_program__attach_cgroup(programs[i], fd);
+	for (int i = 0; i < PROBES_LINKS && !err; i++) {
+		struct bpf_program *program =
+			bpf_object__find_program_by_name(probes->requests, names[i]);
+		struct bpf_link *link;
 
+		if (!bpf_program__autoload(program))
+			continue;
+		link = bpf_program__attach_cgroup(program, fd);
 		err = (int)libbpf_get_error(link);
 		attachment->links[i] = err ? NULL : link;
 	}
@@ -522,7 +531,7 @@ int probes_attach(struct probes *probes, const char *path, struct probes_attachm
 		if (bpf_map_update_elem(fd, &attachment->keys[i], &attachment->slot, BPF_ANY))
 			err = -errno;
 	generation_raise(probes);
-	if (!err && probes->request)
+	if (!err && probes->requests)
 		err = requests_attach(probes, path, attachment);
 	if (err)
 		probes_detach(probes, attachment);
@@ -595,17 +604,19 @@ int probes_look(struct probes *probes, uint32_t slot)
 uint64_t slot_oldest_age_ns(const struct slot *slot, uint64_t now_ns)
 {
 	uint32_t shift = slot->age_shift & 63, now = (uint32_t)(now_ns >> shift);
+	uint64_t width_ns = 1ULL << shift;
 
-	for (uint32_t back = AGE_BUCKETS - 1; back > 0; back--)
+	/* Not the very last ones: a request that comes just now may be in the next bucket. */
+	for (uint32_t back = AGE_BUCKETS - 4; back > 0; back--)
 		if (__atomic_load_n(
 			    &slot->ages[(now - back) & (AGE_BUCKETS - 1)], __ATOMIC_RELAXED) != 0)
-			return (uint64_t)back << shift;
+			return (uint64_t)back * width_ns + (now_ns & (width_ns - 1)) - width_ns / 2;
 	return 0;
 }
 
 bool probes_sees_requests(const struct probes *probes)
 {
-	return probes->request != NULL;
+	return probes->requests != NULL;
 }
 
 int probes_event_fd(const struct probes *probes)

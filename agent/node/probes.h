@@ -20,7 +20,9 @@ struct probes;
 struct probes_program {
 	const char *name;
 	bool attached;
-	char reason[160]; /* why it is left out; empty when attached */
+	/* Another program that does its work on this kernel; then its being off is no loss. */
+	const char *replaced_by;
+	char reason[160]; /* why it cannot be had; empty when attached or only not needed */
 };
 
 /* What comes through the ring buffer; kind tells which. */
@@ -69,13 +71,13 @@ bool probes_slot_is_tied(const struct slot *slot);
 
 /*
  * Look at one container now: 1 throttled, 0 not, -ESTALE before its first switch. Its slot's
- * throttled_since_ns, throttled_ns and quota_left_ns are then of this moment. Any thread.
+ * throttled_since_ns and what stands below "By probes_look()" are then of this moment. Any thread.
  */
 int probes_look(struct probes *probes, uint32_t slot);
 
 /* An age bucket of 2^20 ns (1 ms) until the objective is known: 134 ms in all. */
 #define AGE_SHIFT_DEFAULT 20
-/* Age of the oldest request in flight, to one bucket's width; 0: none, or too young to tell. */
+/* Age of the oldest request in flight, to half a bucket's width; 0: none, or too young to tell. */
 uint64_t slot_oldest_age_ns(const struct slot *slot, uint64_t now_ns);
 
 /* Whether requests are counted at all on this kernel: without them there is no objective to hold. */

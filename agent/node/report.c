@@ -3,7 +3,6 @@
 
 #include "common/log.h"
 #include "node/spool.h"
-#include "wire.pb-c.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -11,10 +10,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 #define ANSWER_BYTES_MAX (8 << 20)
 /* How many spooled reports go out with one tick, so that a long outage does not delay actions. */
 #define SPOOL_BURST 32
+/* A body that small is sent as it is. */
+#define DEFLATE_BYTES_LEAST 256
+/* The fastest: reports are floats, which nothing makes much smaller. */
+#define DEFLATE_LEVEL	  1
+#define RETRY_AFTER_MAX_S 60
 
 struct batch {
 	uint8_t *bytes;
@@ -33,8 +38,14 @@ struct reporter {
 	bool stop;
 	uint64_t sequence;
 	struct spool *spool;
+	struct poller *poller;
 	CURL *curl;
 	struct curl_slist *headers;
+	struct curl_slist *deflate_headers; /* the same for a compressed body */
+	bool learner_inflates;		    /* it said so in its last answer */
+	uint8_t *deflated;
+	size_t deflated_size; /* allocated */
+	uint64_t retry_at_us; /* CLOCK_MONOTONIC; the learner asked to wait until then */
 	char url[512];
 	uint8_t *answer;
 	size_t answer_size;
@@ -71,6 +82,7 @@ static void unit_to_wire(
 	out->decide = unit->container_count > 0 && probes_sees_requests(agent->probes);
 	out->cpu_declared_millicores = unit_declared_millicores(unit);
 	out->memory_declared_bytes = unit_declared_bytes(unit);
+	out->reflex = allowance_is_possible(agent, unit);
 	if (unit->acted && unit->has_previous && unit->action < ACTION_VERTICAL) {
 		ebbtide__wire__experience__init(&wire->experience);
 		wire->experience.n_state = STATE_SIZE;
@@ -173,14 +185,88 @@ static size_t answer_received(char *data, size_t one, size_t count, void *contex
 	return size;
 }
 
+/* "Accept-Encoding: deflate, gzip" in an answer: requests may be compressed (RFC 7694). */
+static size_t header_received(char *data, size_t one, size_t count, void *context)
+{
+	static const char name[] = "accept-encoding:";
+	struct reporter *reporter = context;
+	size_t size = one * count;
+
+	if (size > sizeof(name) && strncasecmp(data, name, sizeof(name) - 1) == 0)
+		reporter->learner_inflates = memmem(data, size, "deflate", 7) != NULL;
+	return size;
+}
+
+uint64_t report_retry_at_us(uint64_t now_us, long after_s, uint32_t random)
+{
+	uint64_t wait_us;
+
+	if (after_s < 0)
+		after_s = 0;
+	if (after_s > RETRY_AFTER_MAX_S)
+		after_s = RETRY_AFTER_MAX_S;
+	wait_us = (uint64_t)after_s * 1000000;
+	return now_us + wait_us + wait_us / 4 * (random % 1024) / 1024;
+}
+
+/* The compressed body, or NULL when it is better sent as it is. */
+static const uint8_t *body_deflate(struct reporter *reporter, const uint8_t *bytes, size_t *size)
+{
+	enum report_encoding encoding = reporter->agent->config.report_encoding;
+	uLong bound = compressBound(*size);
+
+	if (encoding == REPORT_IDENTITY || *size < DEFLATE_BYTES_LEAST ||
+		(encoding == REPORT_AUTO && !reporter->learner_inflates))
+		return NULL;
+	if (bound > reporter->deflated_size) {
+		free(reporter->deflated);
+		reporter->deflated = malloc(bound);
+		reporter->deflated_size = reporter->deflated ? bound : 0;
+	}
+	if (!reporter->deflated ||
+		compress2(reporter->deflated, &bound, bytes, *size, DEFLATE_LEVEL) != Z_OK)
+		return NULL;
+	*size = bound;
+	return reporter->deflated;
+}
+
+/* The learner is busy or not leading, and says when to come again. */
+static void retry_note(struct reporter *reporter, long status)
+{
+	uint64_t now_us = monotonic_us();
+	curl_off_t after_s = 0;
+
+	curl_easy_getinfo(reporter->curl, CURLINFO_RETRY_AFTER, &after_s);
+	if (after_s > 0)
+		reporter->retry_at_us = report_retry_at_us(
+			now_us, (long)after_s, (uint32_t)(now_us ^ now_us >> 10));
+	if (status != 429)
+		return;
+	pthread_mutex_lock(&reporter->agent->lock);
+	reporter->agent->status.reports_deferred++;
+	pthread_mutex_unlock(&reporter->agent->lock);
+}
+
 /* 0, or -errno with the reason in @reason: -EAGAIN when it is worth trying again. */
 static int post(struct reporter *reporter, const uint8_t *bytes, size_t size, char *reason,
 	size_t reason_size)
 {
+	const uint8_t *deflated;
 	CURLcode code;
 	long status = 0;
 
 	reporter->answer_size = 0;
+	if (monotonic_us() < reporter->retry_at_us) {
+		snprintf(reason, reason_size, "waits as the learner asked");
+		return -EAGAIN;
+	}
+	deflated = body_deflate(reporter, bytes, &size);
+	/* What it does not say again it does not offer any more. */
+	reporter->learner_inflates = false;
+	if (deflated)
+		bytes = deflated;
+	curl_easy_setopt(reporter->curl, CURLOPT_HTTPHEADER,
+		deflated ? reporter->deflate_headers : reporter->headers);
 	curl_easy_setopt(reporter->curl, CURLOPT_POSTFIELDS, (const char *)bytes);
 	curl_easy_setopt(reporter->curl, CURLOPT_POSTFIELDSIZE, (long)size);
 	code = curl_easy_perform(reporter->curl);
@@ -191,12 +277,17 @@ static int post(struct reporter *reporter, const uint8_t *bytes, size_t size, ch
 	curl_easy_getinfo(reporter->curl, CURLINFO_RESPONSE_CODE, &status);
 	if (status == 200)
 		return 0;
+	if (status == 429 || status == 503)
+		retry_note(reporter, status);
 	snprintf(reason, reason_size, "HTTP %ld: %.*s", status,
 		(int)(reporter->answer_size < 100 ? reporter->answer_size : 100),
 		reporter->answer ? (char *)reporter->answer : "");
 	for (char *c = reason; *c; c++)
 		if (*c == '\n' || *c == '"')
 			*c = ' ';
+	/* Another learner took over that does not take it: the next time it is sent plain. */
+	if (status == 415 && deflated && reporter->agent->config.report_encoding == REPORT_AUTO)
+		return -EAGAIN;
 	/* Refused for what it says: sending it again would be refused again. */
 	return status >= 400 && status < 500 && status != 429 ? -EINVAL : -EAGAIN;
 }
@@ -242,6 +333,40 @@ static int resize_pod(struct agent *agent, struct kube_client *client, const str
 	return err;
 }
 
+/* What makes no sense in it comes to nothing in refill_allow(). */
+static void plan_from_wire(const Ebbtide__Wire__Action *action, struct plan *plan)
+{
+	const Ebbtide__Wire__Allowance *allowance = action->allowance;
+
+	*plan = (struct plan){.cpu_millicores = action->cpu_limit_millicores,
+		.memory_bytes = action->memory_limit_bytes};
+	if (!allowance)
+		return;
+	plan->burst_us = allowance->burst_us;
+	plan->allowance =
+		(struct allowance){.trigger_age_share = (double)allowance->trigger_age_share,
+			.refills_per_period = allowance->refills_per_period,
+			.ceiling_millicores = allowance->ceiling_millicores};
+}
+
+/* The kubelet writes the limits; the burst, which it knows nothing of, has to fit them. */
+static void resize_unit(struct agent *agent, struct kube_client *client, struct unit *unit)
+{
+	const struct plan *plan = &unit->plan;
+
+	for (size_t i = 0; i < unit->container_count; i++) {
+		struct container *container = unit->containers[i];
+		double quota_us =
+			plan->cpu_millicores * (double)container->original.cpu_period_us / 1000;
+
+		if (plan->cpu_millicores > 0)
+			(void)actuate_burst(agent, container, plan, (int64_t)quota_us);
+		(void)resize_pod(
+			agent, client, unit, container, plan->cpu_millicores, plan->memory_bytes);
+	}
+	allowance_apply(agent, unit);
+}
+
 static void action_note(struct unit *unit, const Ebbtide__Wire__Action *action)
 {
 	snprintf(unit->rule, sizeof(unit->rule), "%s", action->rule);
@@ -261,29 +386,49 @@ static void action_apply(
 	struct agent *agent, struct kube_client *client, const Ebbtide__Wire__Action *action)
 {
 	struct unit *unit = units_find(&agent->units, action->namespace_, action->service);
+	struct plan plan;
 
 	if (!unit || !unit->has_objective)
 		return;
 	action_note(unit, action);
 	if (!action->apply || unit->objective.mode != OBJECTIVE_AUTO)
 		return;
-	for (size_t i = 0; i < unit->container_count; i++) {
-		struct container *container = unit->containers[i];
-		int err;
+	plan_from_wire(action, &plan);
+	allowance_take(agent, unit, &plan);
+	if (client)
+		resize_unit(agent, client, unit);
+	else
+		actuate_unit(agent, unit);
+}
 
-		if (client)
-			err = resize_pod(agent, client, unit, container,
-				action->cpu_limit_millicores, action->memory_limit_bytes);
-		else
-			err = actuate_container(agent, container, action->cpu_limit_millicores,
-				action->memory_limit_bytes);
-		if (err && err != -ENOENT)
-			log_warning("unit=%s/%s pod=%s cpu_millicores=%.0f memory_bytes=%llu "
-				    "error=\"%s\"",
-				unit->namespace, unit->service, container->pod,
-				action->cpu_limit_millicores,
-				(unsigned long long)action->memory_limit_bytes, strerror(-err));
+/* An answer and a push may overtake each other on their two connections. */
+static bool action_is_newer(
+	struct unit *unit, const Ebbtide__Wire__Answer *answer, const Ebbtide__Wire__Action *action)
+{
+	uint64_t number = action->number ? action->number : answer->number;
+
+	if (answer->learner == unit->action_learner && number < unit->action_number)
+		return false;
+	unit->action_learner = answer->learner;
+	unit->action_number = number;
+	return true;
+}
+
+size_t reporter_apply(
+	struct agent *agent, struct kube_client *client, const Ebbtide__Wire__Answer *answer)
+{
+	size_t left_out = 0;
+
+	for (size_t i = 0; i < answer->n_actions; i++) {
+		const Ebbtide__Wire__Action *action = answer->actions[i];
+		struct unit *unit = units_find(&agent->units, action->namespace_, action->service);
+
+		if (unit && !action_is_newer(unit, answer, action))
+			left_out++;
+		else if (unit)
+			action_apply(agent, client, action);
 	}
+	return left_out;
 }
 
 static void answer_apply(
@@ -299,8 +444,7 @@ static void answer_apply(
 			"its answer is not one (%zu bytes)", reporter->answer_size);
 		log_err("learner=%s error=\"%s\"", reporter->url, agent->status.learner_error);
 	} else {
-		for (size_t i = 0; i < answer->n_actions; i++)
-			action_apply(agent, client, answer->actions[i]);
+		(void)reporter_apply(agent, client, answer);
 		agent->status.last_answer_us = monotonic_us();
 		agent->status.action_latency_us = agent->status.last_answer_us - batch->sampled_us;
 	}
@@ -426,15 +570,20 @@ static int curl_setup(struct reporter *reporter)
 	if (!curl)
 		return -ENOMEM;
 	reporter->curl = curl;
-	reporter->headers = curl_slist_append(NULL, "Content-Type: application/x-protobuf");
 	/* A batch is larger than 1 kB; waiting for 100-continue would cost a second. */
+	reporter->headers = curl_slist_append(NULL, "Content-Type: application/x-protobuf");
 	reporter->headers = curl_slist_append(reporter->headers, "Expect:");
+	reporter->deflate_headers = curl_slist_append(NULL, "Content-Type: application/x-protobuf");
+	reporter->deflate_headers = curl_slist_append(reporter->deflate_headers, "Expect:");
+	reporter->deflate_headers =
+		curl_slist_append(reporter->deflate_headers, "Content-Encoding: deflate");
 	curl_easy_setopt(curl, CURLOPT_URL, reporter->url);
 	curl_easy_setopt(curl, CURLOPT_POST, 1L);
-	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, reporter->headers);
 	curl_easy_setopt(curl, CURLOPT_USERAGENT, "ebbtide-agent/" EBBTIDE_VERSION);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, answer_received);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, reporter);
+	curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, header_received);
+	curl_easy_setopt(curl, CURLOPT_HEADERDATA, reporter);
 	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, 2000L);
 	curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, 5000L);
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
@@ -466,11 +615,15 @@ int reporter_open(struct agent *agent)
 	if (err) {
 		curl_easy_cleanup(reporter->curl);
 		curl_slist_free_all(reporter->headers);
+		curl_slist_free_all(reporter->deflate_headers);
 		spool_close(reporter->spool);
 		free(reporter);
 		return err;
 	}
 	agent->reporter = reporter;
+	/* Without it actions come with the next report, as before. */
+	if (poller_open(agent, &reporter->poller))
+		log_warning("event=poll error=\"no thread for it\"");
 	return 0;
 }
 
@@ -485,8 +638,11 @@ void reporter_close(struct agent *agent)
 	pthread_cond_signal(&reporter->wake);
 	pthread_mutex_unlock(&reporter->lock);
 	pthread_join(reporter->thread, NULL);
+	poller_close(reporter->poller);
 	curl_easy_cleanup(reporter->curl);
 	curl_slist_free_all(reporter->headers);
+	curl_slist_free_all(reporter->deflate_headers);
+	free(reporter->deflated);
 	spool_close(reporter->spool);
 	free(reporter->answer);
 	free(reporter);

@@ -5,16 +5,46 @@
 #include <stdio.h>
 #include <string.h>
 
-void sample_note_limit(struct container *container)
+static double cores_of(const struct cgroup_limits *limits)
 {
-	const struct cgroup_limits *limits = &container->current;
+	if (limits->cpu_quota_us <= 0 || limits->cpu_period_us <= 0)
+		return 0;
+	return (double)limits->cpu_quota_us / (double)limits->cpu_period_us;
+}
+
+static void note_until_now(struct container *container, const struct cgroup_limits *limits)
+{
 	uint64_t now_us = monotonic_us();
 
-	if (limits->cpu_quota_us > 0 && limits->cpu_period_us > 0)
-		container->limit_us_in_tick += (double)(now_us - container->limit_since_us) *
-					       (double)limits->cpu_quota_us /
-					       (double)limits->cpu_period_us;
+	container->limit_us_in_tick +=
+		(double)(now_us - container->limit_since_us) * cores_of(limits);
 	container->limit_since_us = now_us;
+}
+
+void sample_note_limit(struct container *container)
+{
+	note_until_now(container, &container->current);
+}
+
+void sample_note_change(
+	struct agent *agent, struct container *container, const struct cgroup_limits *old)
+{
+	double before = cores_of(old), after = cores_of(&container->current);
+	double period_us = (double)container->current.cpu_period_us, left_us;
+	uint32_t slot = container->attachment.slot;
+
+	note_until_now(container, old);
+	if (before <= 0 || after <= 0 || probes_look(agent->probes, slot) < 0)
+		return;
+	left_us = (double)probes_slot(agent->probes, slot)->period_ends_ns / 1000 -
+		  (double)container->limit_since_us;
+	/* No period runs while the container is idle. */
+	if (left_us <= 0 || left_us > period_us)
+		return;
+	if (before > after)
+		container->limit_us_in_tick += (before - after) * left_us;
+	else
+		container->limit_us_in_tick += (after - before) * (period_us - left_us);
 }
 
 /* The kernel's files, for what BPF does not give: PSI, working set, and all of it until a slot is
@@ -49,14 +79,12 @@ static void container_sample(struct agent *agent, struct container *container,
 	struct container_before *before = &container->before;
 	uint32_t latency[HIST_BUCKETS];
 	struct cgroup_usage usage = {0};
+	uint64_t peak, over_limit_us;
 	double allocated_us;
 	bool has_usage;
-	uint64_t peak;
 
 	has_usage = container_read_files(agent, container, slot, &usage);
 	sample_note_limit(container);
-	allocated_us = container->limit_us_in_tick;
-	container->limit_us_in_tick = 0;
 	histogram_take_delta(slot->latency, before->latency, latency);
 	if (!container->sampled) {
 		/* A first look only sets the starting point: what came before is not this tick's,
@@ -64,6 +92,8 @@ static void container_sample(struct agent *agent, struct container *container,
 		before->cpu_pressure_us = usage.cpu_pressure_some_us;
 		before->memory_pressure_us = usage.memory_pressure_some_us;
 		before->throttled_ns = slot->throttled_ns;
+		before->throttled_periods = slot->throttled_periods;
+		before->burst_ns = slot->burst_ns;
 		signals_start(&container->signals_before, &usage);
 		container->sampled = true;
 	}
@@ -75,6 +105,7 @@ static void container_sample(struct agent *agent, struct container *container,
 	sample->requests_failed += TAKE(requests_failed, slot->requests_failed);
 	sample->in_flight += slot->in_flight > 0 ? (double)slot->in_flight : 0;
 	sample->throttled_us += TAKE(throttled_ns, slot->throttled_ns) / 1000;
+	sample->throttled_periods += (uint32_t)TAKE(throttled_periods, slot->throttled_periods);
 	sample->run_queue_us += TAKE(run_queue_ns, slot->run_queue_ns) / 1000;
 	sample->reclaim_us += TAKE(reclaim_ns, slot->reclaim_ns) / 1000;
 	sample->oom_kills += (uint32_t)TAKE(oom_kills, slot->oom_kills);
@@ -90,6 +121,11 @@ static void container_sample(struct agent *agent, struct container *container,
 		peak > slot->memory_used_bytes ? peak : slot->memory_used_bytes;
 	sample->memory_working_set_bytes += container->memory_working_set_bytes;
 	sample->containers++;
+	/* In periods with a burst or a refill more was used than the limit is. */
+	allowance_collect(agent, container->unit, container, sample, &over_limit_us);
+	allocated_us = container->limit_us_in_tick + (double)over_limit_us +
+		       (double)TAKE(burst_ns, slot->burst_ns) / 1000;
+	container->limit_us_in_tick = 0;
 	{
 		uint64_t used_us = TAKE(cpu_used_ns, slot->cpu_used_ns) / 1000;
 
@@ -137,6 +173,7 @@ static void unit_total(struct unit *unit, const struct sample *sample)
 	unit->total_throttled_us += sample->throttled_us;
 	unit->total_run_queue_us += sample->run_queue_us;
 	unit->total_reclaim_us += sample->reclaim_us;
+	unit->total_refills += sample->refills;
 	unit->total_oom_kills += sample->oom_kills;
 	unit->total_ticks++;
 	if (unit->has_objective && sample_violates(sample, &unit->objective))

@@ -116,6 +116,65 @@ static uint8_t reasons_of(const struct request_event *event, const struct trace_
 	return reasons ? reasons : event->reasons;
 }
 
+static bool choice_is_empty(const struct trace_choice *choice)
+{
+	return !choice->slower_us && !choice->one_in && !choice->errors;
+}
+
+static void refill_seen(struct agent *agent, const struct reflex_event *event)
+{
+	struct container *container =
+		event->slot < agent->config.max_slots ? agent->owners[event->slot] : NULL;
+	struct trace_source source = {0};
+	struct trace_choice wanted;
+	char text[TRACE_LINE_BYTES];
+
+	/* Its slot may have been given to another since. */
+	if (!container || probes_slot(agent->probes, event->slot)->epoch != event->epoch)
+		return;
+	wanted = trace_wanted(agent->trace, container->unit);
+	if (choice_is_empty(&wanted))
+		return;
+	source.namespace = container->unit->namespace;
+	source.service = container->unit->service;
+	source.pod = container->pod;
+	source.container = container->name;
+	source.command = "";
+	source.time_us = unix_us() - monotonic_us() + event->at_ns / 1000;
+	trace_line_refill(event, &source, text);
+	line_put(agent->trace, container->unit, 0, 0, text);
+	container->refilled_from_ns[container->refilled_next % REFILLS_KEPT] = event->came_from_ns;
+	container->refilled_until_ns[container->refilled_next++ % REFILLS_KEPT] =
+		event->came_until_ns;
+}
+
+void trace_refills(struct agent *agent)
+{
+	struct reflex_event events[64];
+	size_t count;
+
+	do {
+		count = reflex_events(agent->reflex, events, 64);
+		for (size_t i = 0; i < count; i++)
+			refill_seen(agent, &events[i]);
+	} while (count == 64);
+}
+
+/* Whether a refill was for it; of several that came with the oldest, the first to end. */
+static bool was_refilled_for(struct container *container, const struct request_event *event)
+{
+	if (event->side != SIDE_SERVER)
+		return false;
+	for (size_t i = 0; i < REFILLS_KEPT; i++) {
+		if (event->start_ns < container->refilled_from_ns[i] ||
+			event->start_ns >= container->refilled_until_ns[i])
+			continue;
+		container->refilled_until_ns[i] = 0;
+		return true;
+	}
+	return false;
+}
+
 static void exemplar_keep(struct unit *unit, const struct container *container,
 	const struct request_event *event, const struct trace_source *source)
 {
@@ -145,6 +204,14 @@ static void request_seen(struct agent *agent, struct container *container,
 	/* The event's clock is the monotonic one; people want the wall's. */
 	source->time_us = unix_us() - monotonic_us() + event->start_ns / 1000;
 	source->reasons = reasons_of(event, &wanted);
+	trace_refills(agent);
+	if (was_refilled_for(container, event))
+		source->reasons |= REASON_REFILL;
+	/* Told of only because the reflex might have acted for it. */
+	else if (event->reasons == REASON_SLOW && wanted.one_in != 1 &&
+		 allowance_trigger_us(agent, unit) > 0 &&
+		 (!wanted.slower_us || event->latency_ns < wanted.slower_us * 1000))
+		return;
 	process_find(agent, container, event->process, event->command, source, command);
 	if (source->reasons & REASON_EXEMPLAR)
 		exemplar_keep(unit, container, event, source);
@@ -306,7 +373,10 @@ int trace_reader_choose(struct trace *trace, struct trace_reader *reader, const 
 static bool line_is_chosen(const struct trace_line *line, const struct trace_choice *choice)
 {
 	/* All there is, and what is no request. */
-	if (!line->reasons || (!choice->slower_us && !choice->one_in && !choice->errors))
+	if (!line->reasons || choice_is_empty(choice))
+		return true;
+	/* What the reflex acted for explains its own lines. */
+	if (line->reasons & REASON_REFILL)
 		return true;
 	return (choice->slower_us && line->latency_ns >= choice->slower_us * 1000) ||
 	       (choice->one_in && line->reasons & REASON_SAMPLED) ||

@@ -19,6 +19,9 @@ void trace_close(struct agent *agent);
 /* The ring buffer's handler; takes the agent's lock. */
 void trace_event(const union probes_event *event, void *agent);
 
+/* What the reflex did since the last call: a line each, if anyone wants any of the unit's. */
+void trace_refills(struct agent *agent);
+
 /* A reader of what comes from now on; NULL: out of memory. Until it chooses, of all there is. */
 struct trace_reader *trace_reader_open(struct trace *trace, struct unit *unit);
 void trace_reader_close(struct trace *trace, struct trace_reader *reader);

@@ -124,7 +124,7 @@ static void add_breakdown(struct line *line, const struct request_event *event)
 
 static void add_reasons(struct line *line, uint8_t reasons)
 {
-	static const char *const names[] = {"slow", "error", "sampled", "exemplar"};
+	static const char *const names[] = {"slow", "error", "sampled", "exemplar", "refill"};
 	const char *comma = "";
 
 	add(line, "\"reasons\":[");
@@ -168,5 +168,23 @@ size_t trace_line_oom(const struct trace_source *source, char out[TRACE_LINE_BYT
 	/* The comma that add_source() left. */
 	line.used--;
 	add(&line, "}\n");
+	return line.used;
+}
+
+size_t trace_line_refill(const struct reflex_event *event, const struct trace_source *source,
+	char out[TRACE_LINE_BYTES])
+{
+	struct line line = {.out = out};
+
+	add(&line, "{\"kind\":\"refill\",\"time_us\":%llu,", (unsigned long long)source->time_us);
+	add_source(&line, source);
+	add_us(&line, "oldest_request_us", event->oldest_ns);
+	add(&line, ",\"in_flight\":%lld,", (long long)event->in_flight);
+	add_us(&line, "throttled_us", event->throttled_ns);
+	add(&line, ",");
+	add_us(&line, "granted_us", event->grant_ns);
+	add(&line, ",");
+	add_us(&line, "reaction_us", event->reaction_ns);
+	add(&line, ",\"number\":%u}\n", event->number);
 	return line.used;
 }

@@ -7,6 +7,7 @@
 #ifndef EBBTIDE_TRACE_LINE_H
 #define EBBTIDE_TRACE_LINE_H
 
+#include "node/reflex.h"
 #include "shared.h"
 
 #include <stddef.h>
@@ -27,9 +28,11 @@ struct trace_source {
 	uint8_t reasons;     /* enum request_reason */
 };
 
-/* Both end with a newline and return the length without the final zero. */
+/* All end with a newline and return the length without the final zero. */
 size_t trace_line_request(const struct request_event *event, const struct trace_source *source,
 	char out[TRACE_LINE_BYTES]);
 size_t trace_line_oom(const struct trace_source *source, char out[TRACE_LINE_BYTES]);
+size_t trace_line_refill(const struct reflex_event *event, const struct trace_source *source,
+	char out[TRACE_LINE_BYTES]);
 
 #endif

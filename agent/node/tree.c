@@ -198,6 +198,7 @@ static bool node_is_directory(const struct node *node)
 static bool node_is_writable(const struct node *node)
 {
 	return node->kind == NODE_OBJECTIVE_FIELD ||
+	       (node->kind == NODE_AGENT_FILE && tree_agent_files[node->index].store) ||
 	       (node->kind == NODE_TRACE_FILE && tree_trace_is_writable(node->index));
 }
 
@@ -308,6 +309,17 @@ out:
 	return err;
 }
 
+static void program_show(const struct probes_program *program, char *out, size_t size)
+{
+	if (program->attached)
+		snprintf(out, size, "on\n");
+	else if (program->replaced_by)
+		snprintf(out, size, "replaced by %s%s%s\n", program->replaced_by,
+			program->reason[0] ? ": " : "", program->reason);
+	else
+		snprintf(out, size, "off: %s\n", program->reason);
+}
+
 static int node_show(const struct agent *agent, const struct node *node, char *out, size_t size)
 {
 	const struct probes_program *programs;
@@ -320,8 +332,7 @@ static int node_show(const struct agent *agent, const struct node *node, char *o
 		break;
 	case NODE_PROGRAM:
 		programs = probes_programs(agent->probes, &count);
-		snprintf(out, size, "%s%s\n", programs[node->index].attached ? "on" : "off: ",
-			programs[node->index].attached ? "" : programs[node->index].reason);
+		program_show(&programs[node->index], out, size);
 		break;
 	case NODE_UNIT_FILE:
 		tree_unit_files[node->index].show(node->unit, out, size);
@@ -456,6 +467,8 @@ static int tree_write(const char *path, const char *buffer, size_t size, off_t o
 	err = node_find(agent, path, &node);
 	if (!err && offset != 0 && !node_is_pipe(&node))
 		err = -EINVAL;
+	if (!err && node.kind == NODE_AGENT_FILE)
+		err = tree_agent_files[node.index].store(agent, text);
 	if (!err && node.kind == NODE_TRACE_FILE)
 		err = trace_store(agent, &node, text, file);
 	if (!err && node.kind == NODE_OBJECTIVE_FIELD) {

@@ -3,8 +3,10 @@
 
 #include "node/budget.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define SHOW_AGENT(name, format, ...)                                                              \
 	static void agent_##name(const struct agent *agent, char *out, size_t size)                \
@@ -60,9 +62,69 @@ SHOW_AGENT(detail_level, "%s", detail_level_name(agent->detail_level))
 SHOW_AGENT(detail_changes, "%" PRIu64, agent->status.detail_changes)
 SHOW_AGENT(units, "%zu", agent->units.count)
 
+#define SHOW_REFLEX(name, format, ...)                                                             \
+	static void agent_##name(const struct agent *agent, char *out, size_t size)                \
+	{                                                                                          \
+		struct reflex_status reflex;                                                       \
+                                                                                                   \
+		reflex_status(agent->reflex, &reflex);                                             \
+		snprintf(out, size, format "\n", __VA_ARGS__);                                     \
+	}
+
+SHOW_REFLEX(reflex, "%d", reflex.is_on)
+SHOW_REFLEX(reflex_priority, "%s", dash(reflex.priority))
+SHOW_REFLEX(reflex_watched, "%u", reflex.watched)
+SHOW_REFLEX(reflex_cpu_us, "%" PRIu64, reflex.cpu_ns / 1000)
+SHOW_REFLEX(reflex_reaction_p50_us, "%.0f", histogram_quantile_us(reflex.reaction, 0.50))
+SHOW_REFLEX(reflex_reaction_p99_us, "%.0f", histogram_quantile_us(reflex.reaction, 0.99))
+SHOW_REFLEX(refills_total, "%" PRIu64, reflex.refills)
+SHOW_REFLEX(refill_budget_millicores, "%" PRIu64, reflex.budget_ns / 1000000)
+SHOW_REFLEX(refill_spent_millicores, "%" PRIu64, reflex.spent_ns / 1000000)
+SHOW_AGENT(allowances_withdrawn, "%" PRIu64, agent->status.allowances_withdrawn)
+
+static int number_parse(const char *text, unsigned long highest, unsigned long *number)
+{
+	char *end;
+
+	errno = 0;
+	*number = strtoul(text, &end, 10);
+	if (text[0] < '0' || text[0] > '9' || *end)
+		return -EINVAL;
+	return errno || *number > highest ? -ERANGE : 0;
+}
+
+static int agent_store_reflex(struct agent *agent, const char *text)
+{
+	unsigned long number;
+	int err = number_parse(text, 1, &number);
+
+	if (!err && !agent->reflex)
+		err = -ENOTSUP;
+	if (!err)
+		reflex_switch(agent->reflex, number == 1);
+	return err;
+}
+
+/* 0: what the node has to spare, from the next tick on. */
+static int agent_store_refill_budget_millicores(struct agent *agent, const char *text)
+{
+	unsigned long number;
+	int err = number_parse(text, 1000000, &number);
+
+	if (!err && !agent->reflex)
+		err = -ENOTSUP;
+	if (!err)
+		reflex_set_budget(agent->reflex, (uint32_t)number);
+	return err;
+}
+
 #define AGENT_FILE(name)                                                                           \
 	{                                                                                          \
-#name, agent_##name                                                                \
+#name, agent_##name, NULL                                                          \
+	}
+#define AGENT_SWITCH(name)                                                                         \
+	{                                                                                          \
+#name, agent_##name, agent_store_##name                                            \
 	}
 const struct tree_agent_file tree_agent_files[] = {
 	AGENT_FILE(version),
@@ -96,6 +158,16 @@ const struct tree_agent_file tree_agent_files[] = {
 	AGENT_FILE(probe_windows),
 	AGENT_FILE(detail_level),
 	AGENT_FILE(detail_changes),
+	AGENT_SWITCH(reflex),
+	AGENT_FILE(reflex_priority),
+	AGENT_FILE(reflex_watched),
+	AGENT_FILE(reflex_cpu_us),
+	AGENT_FILE(reflex_reaction_p50_us),
+	AGENT_FILE(reflex_reaction_p99_us),
+	AGENT_FILE(refills_total),
+	AGENT_SWITCH(refill_budget_millicores),
+	AGENT_FILE(refill_spent_millicores),
+	AGENT_FILE(allowances_withdrawn),
 	AGENT_FILE(units),
 };
 const size_t tree_agent_file_count = sizeof(tree_agent_files) / sizeof(tree_agent_files[0]);
@@ -141,6 +213,18 @@ SHOW_UNIT(last_rule, "%s", dash(unit->rule))
 SHOW_UNIT(last_why, "%s", dash(unit->why))
 SHOW_UNIT(actions_cpu_total, "%" PRIu64, unit->actions_cpu)
 SHOW_UNIT(actions_memory_total, "%" PRIu64, unit->actions_memory)
+SHOW_UNIT(refills_per_s, "%.1f", per_second(unit, unit->sample.refills))
+SHOW_UNIT(refills_total, "%" PRIu64, unit->total_refills)
+SHOW_UNIT(refills_granted_total_us, "%" PRIu64, unit->total_granted_us)
+#define X(name, text)                                                                              \
+	SHOW_UNIT(refills_denied_##name##_total, "%" PRIu64, unit->total_denied[REFILL_##name])
+REFILL_DENIALS(X)
+#undef X
+SHOW_UNIT(memory_raises_total, "%" PRIu64, unit->total_memory_raises)
+SHOW_UNIT(cpu_burst_us, "%" PRIu64, unit->has_plan ? unit->plan.burst_us : 0)
+SHOW_UNIT(allowance_trigger_share, "%.3g", unit->plan.allowance.trigger_age_share)
+SHOW_UNIT(allowance_refills, "%u", unit->plan.allowance.refills_per_period)
+SHOW_UNIT(allowance_ceiling_millicores, "%.0f", unit->plan.allowance.ceiling_millicores)
 SHOW_UNIT(oldest_request_us, "%" PRIu64, unit->oldest_request_us)
 
 #define X(name, text) SHOW_UNIT(name##_total, "%" PRIu64, unit->signals_total.name)
@@ -163,10 +247,12 @@ SIGNAL_HISTOGRAMS(X)
 #define COUNTER_FILE(name, text)	    UNIT_FILE(name##_total),
 #define PRESSURE_FILE(name, text)	    UNIT_FILE(name),
 #define HISTOGRAM_FILES(name, public, text) UNIT_FILE(public##_p50_us), UNIT_FILE(public##_p99_us),
+#define DENIAL_FILE(name, text)		    UNIT_FILE(refills_denied_##name##_total),
 #define SIGNAL_FILES                                                                               \
 	SIGNAL_COUNTERS(COUNTER_FILE)                                                              \
 	SIGNAL_PRESSURES(PRESSURE_FILE)                                                            \
 	SIGNAL_HISTOGRAMS(HISTOGRAM_FILES)                                                         \
+	REFILL_DENIALS(DENIAL_FILE)                                                                \
 	UNIT_FILE(oldest_request_us)
 
 const struct tree_unit_file tree_unit_files[] = {
@@ -205,6 +291,14 @@ const struct tree_unit_file tree_unit_files[] = {
 	UNIT_FILE(last_why),
 	UNIT_FILE(actions_cpu_total),
 	UNIT_FILE(actions_memory_total),
+	UNIT_FILE(refills_per_s),
+	UNIT_FILE(refills_total),
+	UNIT_FILE(refills_granted_total_us),
+	UNIT_FILE(memory_raises_total),
+	UNIT_FILE(cpu_burst_us),
+	UNIT_FILE(allowance_trigger_share),
+	UNIT_FILE(allowance_refills),
+	UNIT_FILE(allowance_ceiling_millicores),
 	SIGNAL_FILES,
 };
 const size_t tree_unit_file_count = sizeof(tree_unit_files) / sizeof(tree_unit_files[0]);

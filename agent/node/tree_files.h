@@ -11,6 +11,8 @@
 struct tree_agent_file {
 	const char *name;
 	void (*show)(const struct agent *agent, char *out, size_t size);
+	/* -EINVAL, -ERANGE; NULL: read only. */
+	int (*store)(struct agent *agent, const char *text);
 };
 extern const struct tree_agent_file tree_agent_files[];
 extern const size_t tree_agent_file_count;

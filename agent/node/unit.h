@@ -9,9 +9,12 @@
 #include "common/cgroup.h"
 #include "common/histogram.h"
 #include "common/objective.h"
+#include "common/plan.h"
 #include "common/state.h"
 #include "node/probes.h"
+#include "node/refill.h"
 #include "node/signals.h"
+#include "node/spare.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -24,6 +27,8 @@ struct container_before {
 	uint64_t cpu_used_ns;
 	uint64_t run_queue_ns;
 	uint64_t throttled_ns;
+	uint64_t throttled_periods;
+	uint64_t burst_ns;
 	uint64_t reclaim_ns;
 	uint64_t oom_kills;
 	uint64_t requests;
@@ -35,6 +40,9 @@ struct container_before {
 };
 
 struct unit;
+
+/* The newest refills, to know a request by that one of them was for. */
+#define REFILLS_KEPT 8
 
 struct container {
 	struct unit *unit;
@@ -55,8 +63,14 @@ struct container {
 	double requests_per_s; /* in the newest tick */
 	uint32_t sole_process; /* the only one; 0: not known, none or several */
 	uint64_t sole_seen_us; /* when that was looked up */
-	bool sampled;	       /* before is valid */
-	bool seen;	       /* mark and sweep of discovery */
+	int pressure_fd;       /* its PSI trigger; 0: none */
+	/* Came in between: the requests of the newest refills, while they are traced. */
+	uint64_t refilled_from_ns[REFILLS_KEPT];
+	uint64_t refilled_until_ns[REFILLS_KEPT];
+	uint32_t refilled_next;
+	bool reflex_is_stuck; /* as of the newest tick */
+	bool sampled;	      /* before is valid */
+	bool seen;	      /* mark and sweep of discovery */
 };
 
 /* Which requests someone wants told of one by one; all zero: none. */
@@ -89,11 +103,16 @@ struct unit {
 	float reward;
 
 	/* In force since the last answer. */
+	struct plan plan; /* of one container */
+	bool has_plan;
+	uint64_t planned_us; /* CLOCK_MONOTONIC */
 	uint32_t action;
-	bool acted; /* action was carried out: the tick makes an experience */
+	bool acted;		 /* action was carried out: the tick makes an experience */
+	uint64_t action_number;	 /* of the newest action that came */
+	uint64_t action_learner; /* whose number that is */
 	char rule[64];
-	char policy[32];
-	char why[160];
+	char policy[POLICY_NAME_MAX];
+	char why[192];
 	uint64_t actions_cpu;
 	uint64_t actions_memory;
 
@@ -106,6 +125,10 @@ struct unit {
 	uint64_t total_throttled_us;
 	uint64_t total_run_queue_us;
 	uint64_t total_reclaim_us;
+	uint64_t total_refills;
+	uint64_t total_denied[REFILL_DENIAL_COUNT];
+	uint64_t total_granted_us;
+	uint64_t total_memory_raises;
 	uint64_t total_oom_kills;
 	uint64_t total_ticks;
 	uint64_t total_violations;
@@ -116,6 +139,8 @@ struct unit {
 	struct trace_choice trace;	  /* the operator's, for as long as the agent runs */
 	uint64_t trace_lines;		  /* ever written */
 	struct trace_exemplar *exemplars; /* one an octave; NULL: none yet */
+
+	struct spare_share share; /* of the refills' budget; the reflex's lock guards it */
 
 	/* Of containers that ended since the last tick: counted in the next one. */
 	struct sample ended;

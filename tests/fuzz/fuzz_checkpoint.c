@@ -17,7 +17,7 @@ static void parse(const uint8_t *data, size_t size, struct checkpoint *checkpoin
 	char error[160] = "";
 	int err = checkpoint_parse(data, size, checkpoint, error, sizeof(error));
 
-	if (err == -EINVAL && !error[0])
+	if ((err == -EINVAL || err == -EPROTO) && !error[0])
 		abort();
 	for (size_t i = 0; !err && i < checkpoint->count; i++)
 		if (!isfinite(checkpoint->weights[i]))
@@ -60,7 +60,7 @@ static size_t checkpoint_bytes(uint8_t *out, size_t size)
 	int fd;
 
 	snprintf(path, sizeof(path), "/tmp/ebbtide-fuzz-%d", getpid());
-	if (checkpoint_write(path, &checkpoint))
+	if (checkpoint_write(path, &checkpoint, 1))
 		return 0;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {

@@ -7,7 +7,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	json_t *object = json_loadb((const char *)data, size, 0, NULL);
 	struct objective objective;
-	char error[256], value[64];
+	char error[256], value[OBJECTIVE_PARAMETERS_MAX];
 
 	if (!object)
 		return 0;
@@ -16,7 +16,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			/* What is shown is what may be set. */
 			if (objective_show(&objective, objective_fields[i], value, sizeof(value)))
 				abort();
-			(void)objective_set(&objective, objective_fields[i], value);
+			if (objective_set(&objective, objective_fields[i], value))
+				abort();
 		}
 	}
 	json_decref(object);
@@ -30,7 +31,8 @@ static size_t fuzz_seed(size_t index, uint8_t *out)
 		"\"name\":\"a\",\"namespace\":\"b\",\"generation\":3},\"spec\":{\"targetRef\":{"
 		"\"kind\":\"Deployment\",\"name\":\"c\"},\"mode\":\"auto\",\"latency\":{"
 		"\"percentile\":99,\"target\":\"50ms\"},\"acceptableViolations\":0.01,\"policy\":"
-		"\"dqn\",\"frozen\":false,\"bounds\":{\"cpu\":{\"min\":\"50m\",\"max\":\"2\"},"
+		"\"k8s-cpu+hpa\",\"ruleParameters\":\"hpa.target=0.6, k8s-cpu.window_s=60\","
+		"\"frozen\":false,\"bounds\":{\"cpu\":{\"min\":\"50m\",\"max\":\"2\"},"
 		"\"memory\":{\"min\":\"32Mi\",\"max\":\"512Mi\"},\"replicas\":{\"min\":1,\"max\":9}}"
 		"}}",
 		"{\"apiVersion\":\"ebbtide.io/v1alpha1\",\"kind\":\"ScaleObjective\",\"metadata\":{"

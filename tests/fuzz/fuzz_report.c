@@ -3,7 +3,7 @@
 #include "driver.h"
 
 #include "learner/learner.h"
-#include "wire.pb-c.h"
+#include "report_agree.h"
 
 #include <errno.h>
 
@@ -36,7 +36,8 @@ static struct learner *learner_make(void)
 /* The service of the seeds has an objective under each of the policies in turn. */
 static void objective_give(struct learner *learner)
 {
-	static size_t turn;
+	static unsigned int turn;
+	char joined[2 * POLICY_NAME_MAX];
 	struct service *service = services_get(&learner->services, "default", "fibonacci");
 
 	if (!service)
@@ -45,10 +46,13 @@ static void objective_give(struct learner *learner)
 	service->objective.cpu_max_millicores = 1000;
 	service->objective.memory_max_bytes = 128 << 20;
 	service->objective.replicas_max = 4;
-	if (!policy_names[++turn])
-		turn = 0;
-	snprintf(service->objective.policy, sizeof(service->objective.policy), "%s",
-		policy_names[turn]);
+	/* Alone, and where that is a policy with an allowance. */
+	turn = (turn + 1) % (2 * POLICY_COUNT);
+	snprintf(joined, sizeof(joined), "%s%s", policy_infos[turn / 2].name,
+		turn % 2 ? "+reflex+burst" : "");
+	if (policy_parse(joined, NULL, NULL, 0))
+		snprintf(joined, sizeof(joined), "%s", policy_infos[turn / 2].name);
+	snprintf(service->objective.policy, sizeof(service->objective.policy), "%s", joined);
 }
 
 /* What is answered is an Answer, and no limit in it is outside the bounds. */
@@ -60,7 +64,13 @@ static void answer_check(const uint8_t *bytes, size_t size)
 		abort();
 	for (size_t i = 0; i < answer->n_actions; i++) {
 		const Ebbtide__Wire__Action *action = answer->actions[i];
+		const Ebbtide__Wire__Allowance *allowance = action->allowance;
 
+		if (allowance && (!(allowance->ceiling_millicores >= 0 &&
+					  allowance->ceiling_millicores <= 1000) ||
+					 (double)allowance->burst_us >
+						 action->cpu_limit_millicores * 100 + 1e-6))
+			abort();
 		if (!(action->cpu_limit_millicores >= 0) ||
 			(action->action < ACTION_VERTICAL &&
 				action->action != ACTION_VERTICAL_HOLD &&
@@ -74,11 +84,7 @@ static void answer_check(const uint8_t *bytes, size_t size)
 static void learner_forget(struct learner *learner)
 {
 	services_free(&learner->services);
-	for (size_t i = 0; i < learner->agent_count; i++)
-		free(learner->agents[i]);
-	free(learner->agents);
-	learner->agents = NULL;
-	learner->agent_count = 0;
+	sequences_free(&learner->sequences);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -88,13 +94,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t *answer = NULL;
 	static size_t handled;
 	size_t answer_size = 0;
+	struct report_error reason;
+	bool refused;
 	int err;
 
+	/* What is taken means the same to protobuf-c. */
+	if (report_agree(data, size, &refused, &reason))
+		abort();
 	objective_give(learner);
 	err = report_handle(learner, data, size, &answer, &answer_size, error, sizeof(error));
 
 	/* A refusal says what it refuses. */
-	if (err == -EINVAL && !error[0])
+	if ((err == -EINVAL) != refused || (refused && !error[0]))
 		abort();
 	if (!err)
 		answer_check(answer, answer_size);

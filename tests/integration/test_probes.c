@@ -11,6 +11,7 @@
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -52,6 +53,13 @@ static void sleep_ms(long ms)
 		;
 }
 
+/* Until @condition holds, 20 s at most: an emulated or busy machine takes its time. */
+#define WAIT_UNTIL(condition)                                                                      \
+	do {                                                                                       \
+		for (int waited_ms = 0; waited_ms < 20000 && !(condition); waited_ms += 20)        \
+			sleep_ms(20);                                                              \
+	} while (0)
+
 static void on_event(const union probes_event *event, void *context)
 {
 	struct fixture *f = context;
@@ -92,25 +100,68 @@ static int teardown(void **state)
 	return 0;
 }
 
+static bool program_is_on(struct fixture *f, const char *name)
+{
+	const struct probes_program *programs;
+	size_t count;
+
+	programs = probes_programs(f->probes, &count);
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(programs[i].name, name) == 0)
+			return programs[i].attached;
+	fail_msg("no program is called %s", name);
+	return false;
+}
+
 static struct slot *slot_of(struct fixture *f)
 {
 	assert_int_equal(probes_refresh(f->probes), 0);
 	return probes_slot(f->probes, f->attachment.slot);
 }
 
-/* A child in @path that runs @body for ever; end it with child_end(). */
+static bool is_asleep(pid_t pid)
+{
+	char path[64], state = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+		state = 0;
+	fclose(file);
+	return state == 'S';
+}
+
+/*
+ * A child in @path that runs @body for ever; end it with child_end(). It is moved in its sleep: a
+ * task that is moved while it runs is one cgroup's for the kernel and the other's for the probes
+ * until its next switch.
+ */
 static pid_t child_start(struct fixture *f, const char *path, void (*body)(void *), void *argument)
 {
-	pid_t pid = fork();
+	int go[2];
+	char byte = 0;
+	pid_t pid;
 
+	assert_int_equal(pipe2(go, O_CLOEXEC), 0);
+	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (cgroup_add_process(&f->driver, path, 0))
+		if (read(go[0], &byte, 1) != 1)
 			_exit(99);
+		close(go[0]);
+		close(go[1]);
 		body(argument);
 		_exit(0);
 	}
+	WAIT_UNTIL(is_asleep(pid));
+	assert_int_equal(cgroup_add_process(&f->driver, path, pid), 0);
+	assert_int_equal(write(go[1], &byte, 1), 1);
+	close(go[0]);
+	close(go[1]);
 	return pid;
 }
 
@@ -145,36 +196,29 @@ static void fork_and_spin(void *argument)
 	}
 }
 
-/* Until the group has used so much CPU by the kernel's own file: other work may have the CPUs. */
-static uint64_t wait_used_us(struct fixture *f, uint64_t used_us)
+static uint64_t cpu_used_us(struct fixture *f)
 {
-	struct cgroup_usage usage = {0};
+	struct cgroup_usage usage;
 
-	for (int i = 0; i < 1000; i++) {
-		assert_int_equal(cgroup_read_usage(&f->driver, f->path, &usage), 0);
-		if (usage.cpu_used_us >= used_us)
-			break;
-		sleep_ms(20);
-	}
+	assert_int_equal(cgroup_read_usage(&f->driver, f->path, &usage), 0);
 	return usage.cpu_used_us;
 }
 
 static void assert_cpu_matches(struct fixture *f)
 {
-	struct cgroup_usage usage;
 	double bpf_us, file_us;
 
 	/* After the children have gone both sides are complete. */
 	sleep_ms(50);
 	bpf_us = (double)slot_of(f)->cpu_used_ns / 1000;
-	assert_int_equal(cgroup_read_usage(&f->driver, f->path, &usage), 0);
-	file_us = (double)usage.cpu_used_us;
+	file_us = (double)cpu_used_us(f);
 	if (bpf_us < 0.99 * file_us || bpf_us > 1.01 * file_us)
 		fail_msg("expected %.0f us within 1 %%, got %.0f us in %llu switches, "
 			 "%llu lost",
 			file_us, bpf_us, (unsigned long long)slot_of(f)->switches,
 			(unsigned long long)probes_switches_lost(f->probes));
-	assert_true(file_us > 100000);
+	if (file_us < 500000)
+		fail_msg("expected 500000 us of CPU time in 20 s, got %.0f us", file_us);
 }
 
 static void test_cpu_time_is_that_of_cpu_stat(void **state)
@@ -182,7 +226,7 @@ static void test_cpu_time_is_that_of_cpu_stat(void **state)
 	struct fixture *f = *state;
 	pid_t pid = child_start(f, f->path, spin, NULL);
 
-	wait_used_us(f, 500000);
+	WAIT_UNTIL(cpu_used_us(f) > 700000);
 	child_end(pid);
 	assert_cpu_matches(f);
 }
@@ -192,7 +236,7 @@ static void test_cpu_time_of_processes_that_fork_is_counted(void **state)
 	struct fixture *f = *state;
 	pid_t pid = child_start(f, f->path, fork_and_spin, NULL);
 
-	wait_used_us(f, 500000);
+	WAIT_UNTIL(cpu_used_us(f) > 700000);
 	child_end(pid);
 	assert_cpu_matches(f);
 }
@@ -203,12 +247,14 @@ static void test_cpu_time_of_a_running_task_is_settled_at_the_tick(void **state)
 	pid_t pid = child_start(f, f->path, spin, NULL);
 	uint64_t first, second;
 
-	/* It never sleeps: without settling nothing would have been seen for long. */
-	first = wait_used_us(f, 100000);
-	assert_true(slot_of(f)->cpu_used_ns / 1000 + 20000 > first);
-	second = wait_used_us(f, first + 100000);
-	assert_true(slot_of(f)->cpu_used_ns / 1000 + 20000 > second);
+	WAIT_UNTIL(slot_of(f)->cpu_used_ns > 50000000);
+	first = slot_of(f)->cpu_used_ns;
+	WAIT_UNTIL(slot_of(f)->cpu_used_ns > first + 50000000);
+	second = slot_of(f)->cpu_used_ns;
 	child_end(pid);
+	/* It never sleeps: without settling nothing would have been seen for long. */
+	assert_true(first > 50000000);
+	assert_true(second > first + 50000000);
 }
 
 static void test_cpu_time_of_a_sub_cgroup_belongs_to_the_unit(void **state)
@@ -220,7 +266,7 @@ static void test_cpu_time_of_a_sub_cgroup_belongs_to_the_unit(void **state)
 	snprintf(inner, sizeof(inner), "%s/inner", f->path);
 	assert_int_equal(cgroup_create(&f->driver, inner), 0);
 	pid = child_start(f, inner, spin, NULL);
-	wait_used_us(f, 300000);
+	WAIT_UNTIL(cpu_used_us(f) > 700000);
 	child_end(pid);
 	assert_cpu_matches(f);
 }
@@ -234,12 +280,12 @@ static void test_throttled_time_is_exactly_that_of_cpu_stat(void **state)
 
 	assert_int_equal(cgroup_write_cpu_quota(&f->driver, f->path, 20000, 100000), 0);
 	pid = child_start(f, f->path, spin, NULL);
-	wait_used_us(f, 200000);
+	sleep_ms(1500);
 	child_end(pid);
 	sleep_ms(300);
 	slot = slot_of(f);
 	assert_int_equal(cgroup_read_usage(&f->driver, f->path, &usage), 0);
-	assert_true(usage.throttled_us > 100000);
+	assert_true(usage.throttled_us > 500000);
 	assert_int_equal(slot->throttled_ns / 1000, usage.throttled_us);
 	assert_int_equal(slot->throttled_periods, usage.throttled_periods);
 	assert_int_equal(slot->periods, usage.periods);
@@ -259,15 +305,14 @@ static void test_waiting_for_a_cpu_is_run_queue_delay(void **state)
 		CPU_SET(0, &one);
 		sched_setaffinity(pids[i], sizeof(one), &one);
 	}
-	wait_used_us(f, 400000);
+	WAIT_UNTIL(slot_of(f)->involuntary_switches > 100);
+	for (int i = 0; i < 4; i++)
+		child_end(pids[i]);
 	slot = slot_of(f);
 	/* Four on one CPU: each waits three times as long as it runs. */
 	assert_true(slot->run_queue_ns > slot->cpu_used_ns);
-	assert_true(slot->switches > 20);
-	assert_true(slot->involuntary_switches > 20);
+	assert_true(slot->involuntary_switches > 100);
 	assert_int_equal(histogram_count(slot->run_queue), slot->switches);
-	for (int i = 0; i < 4; i++)
-		child_end(pids[i]);
 }
 
 static void hold_memory(void *argument)
@@ -288,14 +333,19 @@ static void test_memory_is_that_of_the_cgroups_own_file(void **state)
 	pid_t pid = child_start(f, f->path, hold_memory, &bytes);
 	struct cgroup_usage usage;
 	int64_t difference;
+	int tries = 0;
 	struct slot *slot;
 
-	sleep_ms(500);
-	slot = slot_of(f);
-	assert_int_equal(cgroup_read_usage(&f->driver, f->path, &usage), 0);
+	do {
+		sleep_ms(100);
+		slot = slot_of(f);
+		assert_int_equal(cgroup_read_usage(&f->driver, f->path, &usage), 0);
+		difference = (int64_t)slot->memory_used_bytes - (int64_t)usage.memory_used_bytes;
+		/* While it still grows, the two are read a moment apart. */
+	} while ((usage.memory_used_bytes < bytes || llabs(difference) > (1 << 20)) &&
+		 ++tries < 200);
 	child_end(pid);
 	assert_true(usage.memory_used_bytes >= bytes);
-	difference = (int64_t)slot->memory_used_bytes - (int64_t)usage.memory_used_bytes;
 	/* One batch of charges (64 pages) a CPU may be on its way. */
 	if (llabs(difference) > 64 * 4096 * sysconf(_SC_NPROCESSORS_ONLN))
 		fail_msg("expected %llu bytes, got %llu",
@@ -349,8 +399,7 @@ static void test_an_oom_kill_is_counted(void **state)
 	assert_int_equal(cgroup_write_memory_max(&f->driver, f->path, 32 << 20), 0);
 	pid = child_start(f, f->path, hold_memory, &bytes);
 	/* With swap the kill would not come: bounded, then the test fails below. */
-	for (int i = 0; i < 300 && waitpid(pid, &status, WNOHANG) == 0; i++)
-		sleep_ms(20);
+	WAIT_UNTIL(waitpid(pid, &status, WNOHANG) != 0);
 	assert_true(WIFSIGNALED(status));
 	assert_int_equal(WTERMSIG(status), SIGKILL);
 	assert_int_equal(slot_of(f)->oom_kills, 1);
@@ -456,24 +505,38 @@ static int client_connect(const struct server *server)
 	return fd;
 }
 
-static void client_ask(int fd, int times)
+static uint64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* How long each took goes to @round_trip_ns, unless NULL. */
+static void client_ask(int fd, int times, uint64_t *round_trip_ns)
 {
 	static const char request[] = "GET /rooms?secret=1 HTTP/1.1\r\nHost: a\r\n\r\n";
 	char buffer[4096];
 
 	for (int i = 0; i < times; i++) {
+		uint64_t start_ns = clock_ns();
+
 		assert_int_equal(write(fd, request, sizeof(request) - 1), sizeof(request) - 1);
 		assert_true(read(fd, buffer, sizeof(buffer)) > 0);
+		if (round_trip_ns)
+			round_trip_ns[i] = clock_ns() - start_ns;
 	}
 }
 
-static void ask_and_count(struct fixture *f, struct server *server, int times)
+static void ask_and_count(
+	struct fixture *f, struct server *server, int times, uint64_t *round_trip_ns)
 {
 	pid_t pid = server_start(f, server);
 	int fd = client_connect(server);
 	struct slot *slot;
 
-	client_ask(fd, times);
+	client_ask(fd, times, round_trip_ns);
 	slot = slot_of(f);
 	close(fd);
 	child_end(pid);
@@ -487,28 +550,39 @@ static void test_requests_over_ipv4_are_counted_exactly(void **state)
 {
 	struct server server = {.family = AF_INET};
 
-	ask_and_count(*state, &server, 2000);
+	ask_and_count(*state, &server, 2000, NULL);
 }
 
 static void test_requests_over_ipv6_are_counted_exactly(void **state)
 {
 	struct server server = {.family = AF_INET6};
 
-	ask_and_count(*state, &server, 2000);
+	ask_and_count(*state, &server, 2000, NULL);
+}
+
+static int compare_ns(const void *left, const void *right)
+{
+	uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+
+	return (a > b) - (a < b);
 }
 
 static void test_latency_is_the_time_until_the_first_byte(void **state)
 {
 	struct fixture *f = *state;
 	struct server server = {.family = AF_INET, .delay_ms = 20};
-	double p50_us;
+	uint64_t round_trip_ns[31];
+	double p50_us, client_us;
 
 	slot_of(f)->objective_ns = 10000000;
-	ask_and_count(f, &server, 30);
+	ask_and_count(f, &server, 31, round_trip_ns);
+	qsort(round_trip_ns, 31, sizeof(round_trip_ns[0]), compare_ns);
+	client_us = (double)round_trip_ns[15] / 1000;
 	p50_us = histogram_quantile_us(slot_of(f)->latency, 0.5);
-	if (p50_us < 20000 * 0.984 || p50_us > 24000)
-		fail_msg("expected 20000 to 24000 us, got %.0f us", p50_us);
-	assert_int_equal(slot_of(f)->requests_over, 30);
+	/* Within what the server sleeps and what the client waits, to the histogram's 1.6 %. */
+	if (p50_us < 20000 * 0.984 || p50_us > client_us * 1.016)
+		fail_msg("expected 20000 to %.0f us, got %.0f us", client_us, p50_us);
+	assert_int_equal(slot_of(f)->requests_over, 31);
 }
 
 static void test_a_connection_older_than_the_agent_is_counted(void **state)
@@ -521,9 +595,9 @@ static void test_a_connection_older_than_the_agent_is_counted(void **state)
 	probes_detach(f->probes, &f->attachment);
 	pid = server_start(f, &server);
 	fd = client_connect(&server);
-	client_ask(fd, 10);
+	client_ask(fd, 10, NULL);
 	assert_int_equal(probes_attach(f->probes, f->path, &f->attachment), 0);
-	client_ask(fd, 100);
+	client_ask(fd, 100, NULL);
 	assert_int_equal(slot_of(f)->requests, 100);
 	close(fd);
 	child_end(pid);
@@ -554,7 +628,7 @@ static void test_a_client_inside_the_unit_is_not_a_server(void **state)
 		if (cgroup_add_process(&f->driver, f->path, 0))
 			_exit(1);
 		fd = client_connect(&server);
-		client_ask(fd, 50);
+		client_ask(fd, 50, NULL);
 		_exit(0);
 	}
 	wait(NULL);
@@ -572,11 +646,12 @@ static void test_a_connection_closed_without_an_answer_is_a_failure(void **state
 	int fd = client_connect(&server);
 
 	assert_int_equal(write(fd, "GET / HTTP/1.1\r\n\r\n", 18), 18);
-	sleep_ms(50);
+	WAIT_UNTIL(slot_of(f)->in_flight == 1);
 	assert_int_equal(slot_of(f)->in_flight, 1);
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	close(fd);
-	sleep_ms(50);
+	/* Before 5.11 the server's own close is what is seen, a moment later. */
+	WAIT_UNTIL(slot_of(f)->in_flight == 0);
 	assert_int_equal(slot_of(f)->in_flight, 0);
 	assert_int_equal(slot_of(f)->requests_failed, 1);
 	assert_int_equal(slot_of(f)->requests, 0);
@@ -591,10 +666,10 @@ static void test_in_flight_returns_to_zero_when_the_server_is_killed(void **stat
 	int fd = client_connect(&server);
 
 	assert_int_equal(write(fd, "PING\r\n", 6), 6);
-	sleep_ms(50);
+	WAIT_UNTIL(slot_of(f)->in_flight == 1);
 	assert_int_equal(slot_of(f)->in_flight, 1);
 	child_end(pid);
-	sleep_ms(100);
+	WAIT_UNTIL(slot_of(f)->in_flight == 0);
 	assert_int_equal(slot_of(f)->in_flight, 0);
 	close(fd);
 }
@@ -605,7 +680,7 @@ static void test_a_slow_request_becomes_an_event(void **state)
 	struct server server = {.family = AF_INET, .delay_ms = 30};
 
 	slot_of(f)->trace_threshold_ns = 10000000;
-	ask_and_count(f, &server, 3);
+	ask_and_count(f, &server, 3, NULL);
 	probes_consume(f->probes);
 	assert_int_equal(f->events, 3);
 	assert_true(f->last.latency_ns > 30000000);
@@ -623,7 +698,7 @@ static void test_a_fast_request_becomes_no_event(void **state)
 	struct server server = {.family = AF_INET};
 
 	slot_of(f)->trace_threshold_ns = 5000000000;
-	ask_and_count(f, &server, 20);
+	ask_and_count(f, &server, 20, NULL);
 	probes_consume(f->probes);
 	assert_int_equal(f->events, 0);
 }
@@ -636,9 +711,21 @@ static void test_every_program_is_attached_or_says_why(void **state)
 
 	programs = probes_programs(f->probes, &count);
 	assert_true(count >= 10);
-	for (size_t i = 0; i < count; i++)
-		if (!programs[i].attached && programs[i].reason[0] == '\0')
-			fail_msg("%s is off without a reason", programs[i].name);
+	for (size_t i = 0; i < count; i++) {
+		const struct probes_program *program = &programs[i];
+
+		/* Read by tests/vm/run, which compares it with docs/kernels.md. */
+		print_message("# program %s: %s%s%s%s\n", program->name,
+			program->attached      ? "on"
+			: program->replaced_by ? "replaced by "
+					       : "off",
+			program->replaced_by ? program->replaced_by : "",
+			program->reason[0] ? ": " : "", program->reason);
+		if (!program->attached && !program->replaced_by && program->reason[0] == '\0')
+			fail_msg("%s is off without a reason", program->name);
+		if (program->replaced_by)
+			assert_true(program_is_on(f, program->replaced_by));
+	}
 }
 
 static void test_slots_run_out_with_an_error_and_come_back(void **state)
@@ -689,6 +776,7 @@ static void test_closing_leaves_no_program_in_the_kernel(void **state)
 	assert_true(with >= 1);
 	probes_detach(f->probes, &f->attachment);
 	probes_close(f->probes);
+	loaded = NULL;
 	/* The kernel frees after a grace period. */
 	for (int i = 0; i < 100 && programs_named("request_ingress") >= with; i++)
 		sleep_ms(20);

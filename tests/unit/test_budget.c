@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the programs cost, and when the agent looks less closely for it. */
-#include "node/budget.h"
+/* The share of a core, with simulated time. */
+#include "learner/budget.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -9,143 +9,77 @@
 
 #include <cmocka.h>
 
-#define BUDGET 0.02
-
-static enum detail_level decide(struct budget_state *state, double share, int times)
+/* Work in pieces of @piece_s for @seconds, resting as told; the share that was worked. */
+static double run(double share, double piece_s, double seconds)
 {
-	enum detail_level level = state->level;
+	struct budget budget;
+	double wall_s = 0, worked_s = 0, last_s = 0;
 
-	for (int i = 0; i < times; i++)
-		level = budget_decide(state, share, BUDGET);
-	return level;
-}
+	budget_init(&budget, share);
+	while (wall_s < seconds) {
+		double passed_s = wall_s - last_s;
 
-static void test_a_cost_within_the_budget_changes_nothing(void **state)
-{
-	struct budget_state budget = {0};
-
-	(void)state;
-	assert_int_equal(decide(&budget, 0.0, 10), DETAIL_FULL);
-	assert_int_equal(decide(&budget, 0.015, 10), DETAIL_FULL);
-	assert_int_equal(decide(&budget, 0.02, 10), DETAIL_FULL);
-}
-
-static void test_each_window_over_the_budget_takes_a_level_down_to_the_last(void **state)
-{
-	struct budget_state budget = {0};
-
-	(void)state;
-	assert_int_equal(decide(&budget, 0.021, 1), DETAIL_EIGHTH);
-	assert_int_equal(decide(&budget, 0.021, 1), DETAIL_SIXTYFOURTH);
-	assert_int_equal(decide(&budget, 0.021, 1), DETAIL_AGGREGATES);
-	assert_int_equal(decide(&budget, 0.5, 5), DETAIL_AGGREGATES);
-}
-
-static void test_a_level_comes_back_after_two_windows_well_below(void **state)
-{
-	struct budget_state budget = {.level = DETAIL_AGGREGATES};
-
-	(void)state;
-	/* Just below is not enough: a level more costs more. */
-	assert_int_equal(decide(&budget, 0.011, 20), DETAIL_AGGREGATES);
-	assert_int_equal(decide(&budget, 0.01, 1), DETAIL_AGGREGATES);
-	assert_int_equal(decide(&budget, 0.01, 1), DETAIL_SIXTYFOURTH);
-	/* In a row. */
-	assert_int_equal(decide(&budget, 0.01, 1), DETAIL_SIXTYFOURTH);
-	assert_int_equal(decide(&budget, 0.015, 1), DETAIL_SIXTYFOURTH);
-	assert_int_equal(decide(&budget, 0.01, 1), DETAIL_SIXTYFOURTH);
-	assert_int_equal(decide(&budget, 0.01, 1), DETAIL_EIGHTH);
-	assert_int_equal(decide(&budget, 0, 2), DETAIL_FULL);
-	assert_int_equal(decide(&budget, 0, 20), DETAIL_FULL);
-}
-
-/* A load that fits at an eighth and not in full: tried ever more seldom, but tried. */
-static void test_a_level_that_was_too_much_is_tried_less_and_less(void **state)
-{
-	struct budget_state budget = {0};
-	int tries[3] = {0};
-
-	(void)state;
-	for (int window = 0; window < 300; window++) {
-		enum detail_level before = budget.level;
-
-		budget_decide(&budget, before == DETAIL_FULL ? 0.05 : 0.005, BUDGET);
-		assert_true(budget.level <= DETAIL_EIGHTH);
-		if (before == DETAIL_EIGHTH && budget.level == DETAIL_FULL)
-			tries[window / 100]++;
+		last_s = wall_s;
+		wall_s += piece_s;
+		worked_s += piece_s;
+		wall_s += budget_spend(&budget, passed_s, piece_s);
 	}
-	assert_true(tries[0] > tries[1]);
-	assert_true(tries[1] >= tries[2]);
-	assert_in_range(tries[2], 2, 4);
+	return worked_s / wall_s;
 }
 
-static void test_after_a_calm_time_a_level_comes_back_at_once_again(void **state)
+static void test_work_takes_its_share_and_no_more(void **state)
 {
-	struct budget_state budget = {0};
+	const double shares[] = {0.05, 0.25, 0.5, 0.9};
+	const double pieces[] = {0.0005, 0.003, 0.02, 0.2};
 
 	(void)state;
-	for (int i = 0; i < 60; i++)
-		budget_decide(&budget, budget.level == DETAIL_FULL ? 0.05 : 0.005, BUDGET);
-	decide(&budget, 0.001, 200);
-	assert_int_equal(decide(&budget, 0.05, 1), DETAIL_EIGHTH);
-	assert_int_equal(decide(&budget, 0.001, 2), DETAIL_FULL);
+	for (int i = 0; i < 4; i++) {
+		for (int k = 0; k < 4; k++) {
+			double share = run(shares[i], pieces[k], 60);
+
+			assert_true(share <= shares[i] + 0.02);
+			assert_true(share >= shares[i] - 0.02);
+		}
+	}
 }
 
-static void test_without_a_budget_all_is_looked_at(void **state)
+static void test_a_whole_core_never_rests(void **state)
 {
-	struct budget_state budget = {.level = DETAIL_AGGREGATES, .relapses = 3};
-
 	(void)state;
-	assert_int_equal(budget_decide(&budget, 0.9, 0), DETAIL_FULL);
-	assert_int_equal(budget_decide(&budget, 0.9, 0), DETAIL_FULL);
+	assert_true(fabs(run(1, 0.01, 10) - 1) < 1e-9);
 }
 
-static void test_a_reading_leaves_out_what_measuring_takes(void **state)
+static void test_quiet_time_buys_a_short_burst_only(void **state)
 {
-	const struct budget_counters before[2] = {{1000000, 1000}, {500, 5}};
-	/* 1000 runs of 300 ns, 3000 of 130, of which 30 each are the clock's. */
-	const struct budget_counters after[2] = {{1300000, 2000}, {390500, 3005}};
-	struct budget_reading reading = {.windows = 7};
+	struct budget budget;
+	double free_s = 0;
 
 	(void)state;
-	budget_read(&reading, before, after, 2, 30, 0.5, 4);
-	assert_true(fabs(reading.programs[0].ns_per_run - 270) < 1e-6);
-	assert_true(fabs(reading.programs[0].runs_per_s - 2000) < 1e-6);
-	assert_true(fabs(reading.programs[1].ns_per_run - 100) < 1e-6);
-	assert_true(fabs(reading.all.runs_per_s - 8000) < 1e-6);
-	assert_true(fabs(reading.all.ns_per_run - 142.5) < 1e-6);
-	assert_true(fabs(reading.cores - 0.00114) < 1e-9);
-	assert_true(fabs(reading.share - 0.000285) < 1e-9);
-	assert_int_equal(reading.windows, 7);
+	budget_init(&budget, 0.5);
+	assert_true(budget_spend(&budget, 3600, 0) <= 0);
+	while (budget_spend(&budget, 0.001, 0.001) <= 0)
+		free_s += 0.001;
+	assert_true(free_s > 0.05 && free_s < 0.15);
 }
 
-static void test_a_window_without_a_run_costs_nothing(void **state)
+static void test_work_that_was_held_up_owes_no_rest(void **state)
 {
-	const struct budget_counters counters[2] = {{1000, 10}, {0, 0}};
-	/* A program that is cheaper than the clock is free, not paid for. */
-	const struct budget_counters cheap[2] = {{1100, 20}, {0, 0}};
-	struct budget_reading reading = {0};
+	struct budget budget;
 
 	(void)state;
-	budget_read(&reading, counters, counters, 2, 30, 0.2, 2);
-	assert_true(reading.share == 0);
-	assert_true(reading.all.ns_per_run == 0);
-	budget_read(&reading, counters, cheap, 2, 30, 0.2, 2);
-	assert_true(reading.share == 0);
-	assert_true(reading.all.runs_per_s == 50);
+	budget_init(&budget, 0.5);
+	/* Others had the processor: 10 ms of work took 30 ms. */
+	assert_true(budget_spend(&budget, 0.03, 0.01) <= 0);
+	assert_true(budget_spend(&budget, 0.01, 0.01) <= 0.0101);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_a_cost_within_the_budget_changes_nothing),
-		cmocka_unit_test(test_each_window_over_the_budget_takes_a_level_down_to_the_last),
-		cmocka_unit_test(test_a_level_comes_back_after_two_windows_well_below),
-		cmocka_unit_test(test_a_level_that_was_too_much_is_tried_less_and_less),
-		cmocka_unit_test(test_after_a_calm_time_a_level_comes_back_at_once_again),
-		cmocka_unit_test(test_without_a_budget_all_is_looked_at),
-		cmocka_unit_test(test_a_reading_leaves_out_what_measuring_takes),
-		cmocka_unit_test(test_a_window_without_a_run_costs_nothing),
+		cmocka_unit_test(test_work_takes_its_share_and_no_more),
+		cmocka_unit_test(test_a_whole_core_never_rests),
+		cmocka_unit_test(test_quiet_time_buys_a_short_burst_only),
+		cmocka_unit_test(test_work_that_was_held_up_owes_no_rest),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -50,7 +50,7 @@ static int setup(void **state)
 		.steps = 1ULL << 40,
 		.count = WEIGHTS,
 		.weights = f->weights};
-	if (checkpoint_write(f->path, &f->written))
+	if (checkpoint_write(f->path, &f->written, 1))
 		return -1;
 	file = fopen(f->path, "re");
 	size = file ? fread(f->bytes, 1, sizeof(f->bytes), file) : 0;
@@ -64,7 +64,12 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	unlink(f->path);
+	for (uint32_t age = 0; age < 8; age++) {
+		char path[160];
+
+		checkpoint_path(f->path, age, path, sizeof(path));
+		unlink(path);
+	}
 	rmdir(f->directory);
 	free(f);
 	return 0;
@@ -99,8 +104,9 @@ static int parse(const uint8_t *bytes, size_t size, char *error, size_t error_si
 static void assert_refused(const uint8_t *bytes, size_t size, const char *word)
 {
 	char error[160];
+	int err = parse(bytes, size, error, sizeof(error));
 
-	assert_int_equal(parse(bytes, size, error, sizeof(error)), -EINVAL);
+	assert_true(err == -EINVAL || err == -EPROTO);
 	assert_true(error[0] != '\0');
 	if (word && !strstr(error, word))
 		fail_msg("\"%s\" does not say \"%s\"", error, word);
@@ -129,7 +135,7 @@ static void test_a_checkpoint_without_weights_is_sound(void **state)
 	char error[160];
 
 	empty.weights = f->weights;
-	assert_int_equal(checkpoint_write(f->path, &empty), 0);
+	assert_int_equal(checkpoint_write(f->path, &empty, 1), 0);
 	assert_int_equal(checkpoint_read(f->path, &read, error, sizeof(error)), 0);
 	assert_int_equal(read.count, 0);
 	free(read.weights);
@@ -142,12 +148,66 @@ static void test_a_newer_one_replaces_the_old_and_leaves_no_other_file(void **st
 	char other[160], error[160];
 
 	f->written.steps = 7;
-	assert_int_equal(checkpoint_write(f->path, &f->written), 0);
+	assert_int_equal(checkpoint_write(f->path, &f->written, 1), 0);
 	assert_int_equal(checkpoint_read(f->path, &read, error, sizeof(error)), 0);
 	assert_true(read.steps == 7);
 	free(read.weights);
 	snprintf(other, sizeof(other), "%s.new", f->path);
 	assert_int_not_equal(access(other, F_OK), 0);
+}
+
+/* Steps of the checkpoint that is @age older than the newest; 0: there is none. */
+static uint64_t steps_of(const struct fixture *f, uint32_t age)
+{
+	struct checkpoint read;
+	char path[160], error[160];
+
+	checkpoint_path(f->path, age, path, sizeof(path));
+	if (checkpoint_read(path, &read, error, sizeof(error)))
+		return 0;
+	free(read.weights);
+	return read.steps;
+}
+
+static void write_steps(struct fixture *f, uint64_t first, uint64_t last, uint32_t keep)
+{
+	for (f->written.steps = first; f->written.steps <= last; f->written.steps++)
+		assert_int_equal(checkpoint_write(f->path, &f->written, keep), 0);
+}
+
+static void test_the_last_few_are_kept(void **state)
+{
+	struct fixture *f = *state;
+
+	unlink(f->path);
+	write_steps(f, 1, 2, 3);
+	assert_int_equal(steps_of(f, 0), 2);
+	assert_int_equal(steps_of(f, 1), 1);
+	assert_int_equal(steps_of(f, 2), 0);
+	write_steps(f, 3, 9, 3);
+	for (uint32_t age = 0; age < 3; age++)
+		assert_int_equal(steps_of(f, age), 9 - age);
+	assert_int_equal(steps_of(f, 3), 0);
+	/* Fewer from now on: what is too many goes. */
+	write_steps(f, 10, 10, 2);
+	assert_int_equal(steps_of(f, 0), 10);
+	assert_int_equal(steps_of(f, 1), 9);
+	assert_int_equal(steps_of(f, 2), 0);
+	write_steps(f, 11, 11, 1);
+	assert_int_equal(steps_of(f, 0), 11);
+	assert_int_equal(steps_of(f, 1), 0);
+}
+
+static void test_an_older_one_is_not_lost_to_a_newest_that_was_moved_away(void **state)
+{
+	struct fixture *f = *state;
+
+	write_steps(f, 1, 3, 3);
+	unlink(f->path);
+	write_steps(f, 4, 4, 3);
+	assert_int_equal(steps_of(f, 0), 4);
+	assert_int_equal(steps_of(f, 1), 2);
+	assert_int_equal(steps_of(f, 2), 1);
 }
 
 static void test_a_missing_file_is_no_entry(void **state)
@@ -157,7 +217,7 @@ static void test_a_missing_file_is_no_entry(void **state)
 
 	(void)state;
 	assert_int_equal(checkpoint_read("/nowhere/at/all", &read, error, sizeof(error)), -ENOENT);
-	assert_int_equal(checkpoint_write("/nowhere/at/all", &(struct checkpoint){0}), -ENOENT);
+	assert_int_equal(checkpoint_write("/nowhere/at/all", &(struct checkpoint){0}, 1), -ENOENT);
 }
 
 static void test_every_shorter_length_is_refused(void **state)
@@ -194,9 +254,12 @@ static void test_another_version_is_named(void **state)
 {
 	struct fixture *f = *state;
 
+	char error[160];
+
 	f->bytes[AT_VERSION] = 2;
 	checksum_renew(f->bytes);
-	assert_refused(f->bytes, FILE_BYTES, "version 2");
+	assert_int_equal(parse(f->bytes, FILE_BYTES, error, sizeof(error)), -EPROTO);
+	assert_non_null(strstr(error, "version 2"));
 }
 
 static void test_a_count_that_overflows_is_refused(void **state)
@@ -248,6 +311,8 @@ int main(void)
 		TEST(test_what_was_written_is_read),
 		TEST(test_a_checkpoint_without_weights_is_sound),
 		TEST(test_a_newer_one_replaces_the_old_and_leaves_no_other_file),
+		TEST(test_the_last_few_are_kept),
+		TEST(test_an_older_one_is_not_lost_to_a_newest_that_was_moved_away),
 		TEST(test_a_missing_file_is_no_entry),
 		TEST(test_every_shorter_length_is_refused),
 		TEST(test_a_byte_too_many_is_refused),

@@ -298,6 +298,38 @@ static void test_a_computed_limit_is_brought_inside(void **state)
 	assert_true(cpu == 50);
 }
 
+static void test_an_allowance_is_brought_inside(void **state)
+{
+	struct fixture f = make();
+	struct plan plan = {.cpu_millicores = 400,
+		.burst_us = 40000,
+		.allowance = {.trigger_age_share = 0.4,
+			.refills_per_period = 8,
+			.ceiling_millicores = 1000}};
+
+	(void)state;
+	assert_int_equal(envelope_clamp_allowance(unit_of(&f), &plan), RULE_NONE);
+	/* The ceiling is under the upper bound, the burst under the quota of 100 ms. */
+	plan.allowance.ceiling_millicores = 1001;
+	assert_int_equal(envelope_clamp_allowance(unit_of(&f), &plan), RULE_BOUNDS);
+	assert_true(plan.allowance.ceiling_millicores == 1000);
+	plan.burst_us = 40001;
+	assert_int_equal(envelope_clamp_allowance(unit_of(&f), &plan), RULE_BOUNDS);
+	assert_int_equal(plan.burst_us, 40000);
+	f.unit.cpu_declared_millicores = 700;
+	assert_int_equal(envelope_clamp_allowance(unit_of(&f), &plan), RULE_BOUNDS);
+	assert_true(plan.allowance.ceiling_millicores == 700);
+	assert_true(plan.allowance.trigger_age_share == 0.4);
+	/* Without a quota there is nothing to be refilled or saved. */
+	f.unit.cpu_declared_millicores = 0;
+	assert_int_equal(envelope_clamp_allowance(unit_of(&f), &plan), RULE_UNLIMITED);
+	assert_true(
+		plan.allowance.trigger_age_share <= 0 && plan.allowance.ceiling_millicores <= 0);
+	assert_int_equal(plan.allowance.refills_per_period, 0);
+	assert_int_equal(plan.burst_us, 0);
+	assert_int_equal(envelope_clamp_allowance(unit_of(&f), &plan), RULE_NONE);
+}
+
 static void test_hold_is_allowed_and_no_limit_leaves_its_bounds_whatever_is_measured(void **state)
 {
 	struct random_state random;
@@ -380,6 +412,7 @@ int main(void)
 		cmocka_unit_test(test_the_memory_floor_is_that_of_one_container),
 		cmocka_unit_test(test_bounds_without_an_upper_one_end_at_the_owners_limit),
 		cmocka_unit_test(test_a_computed_limit_is_brought_inside),
+		cmocka_unit_test(test_an_allowance_is_brought_inside),
 		cmocka_unit_test(
 			test_hold_is_allowed_and_no_limit_leaves_its_bounds_whatever_is_measured),
 		cmocka_unit_test(test_a_wanted_number_of_replicas_is_brought_inside),

@@ -173,6 +173,38 @@ static void test_sums_of_histograms_are_by_bucket(void **state)
 	assert_int_equal(histogram_count(a), 10);
 }
 
+static void test_several_quantiles_are_those_of_a_plain_search(void **state)
+{
+	const double shares[] = {0.999, 0.5, 1e-9, 0.99, 1, 0.25};
+	struct random_state random;
+
+	(void)state;
+	random_seed(&random, 4);
+	for (int round = 0; round < 300; round++) {
+		uint32_t counts[HIST_BUCKETS] = {0};
+		uint64_t total = 0;
+		double values_us[6];
+
+		for (uint32_t i = random_below(&random, 400); i > 0; i--) {
+			uint32_t count = 1 + random_below(&random, round % 3 ? 2 : 100000);
+
+			counts[random_below(&random, HIST_BUCKETS)] += count;
+			total += count;
+		}
+		assert_int_equal(histogram_count(counts), total);
+		histogram_quantiles_us(counts, shares, values_us, 6);
+		for (int k = 0; k < 6; k++) {
+			uint64_t seen = 0,
+				 rank = (uint64_t)fmax(1, ceil(shares[k] * (double)total));
+			uint32_t bucket = 0;
+
+			while (total && (seen += counts[bucket]) < rank)
+				bucket++;
+			assert_true(values_us[k] == (total ? histogram_value_us(bucket) : 0));
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -187,6 +219,7 @@ int main(void)
 		cmocka_unit_test(test_a_longer_time_is_never_in_a_lower_bucket),
 		cmocka_unit_test(test_quantiles_of_many_values_are_those_of_the_sorted_list),
 		cmocka_unit_test(test_sums_of_histograms_are_by_bucket),
+		cmocka_unit_test(test_several_quantiles_are_those_of_a_plain_search),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

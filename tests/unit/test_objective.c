@@ -79,6 +79,7 @@ static void test_what_is_not_given_has_a_default(void **state)
 	assert_true(objective.acceptable_violations == 0.01);
 	assert_string_equal(objective.policy, "dqn");
 	assert_false(objective.frozen);
+	assert_true(objective.reflex);
 	assert_true(objective.cpu_min_millicores == 10);
 	assert_true(objective.cpu_max_millicores == 0);
 	assert_int_equal(objective.memory_min_bytes, 16 << 20);
@@ -109,6 +110,26 @@ static void test_null_is_as_if_absent(void **state)
 		REST("\"mode\": null, \"bounds\": {\"cpu\": {\"max\": null}, \"memory\": null}"),
 		&objective);
 	assert_int_equal(objective.mode, OBJECTIVE_AUTO);
+}
+
+static void test_an_object_that_does_not_parse_is_identified(void **state)
+{
+	json_t *json = json_loads(REST("\"policy\": \"best\", \"bounds\": 7"), 0, NULL);
+	struct objective objective;
+	char error[256];
+
+	(void)state;
+	assert_non_null(json);
+	assert_int_equal(objective_parse(json, &objective, error, sizeof(error)), -EINVAL);
+	assert_int_equal(objective_identify(json, &objective, error, sizeof(error)), 0);
+	assert_string_equal(objective.namespace, "shop");
+	assert_string_equal(objective.service, "web-v2");
+	assert_string_equal(objective.policy, "dqn");
+	json_decref(json);
+	json = json_pack("{s:s}", "kind", "ScaleObjective");
+	assert_int_equal(objective_identify(json, &objective, error, sizeof(error)), -EINVAL);
+	assert_string_equal(error, "metadata.name: missing");
+	json_decref(json);
 }
 
 static void test_bad_objects_are_refused_with_field_and_value(void **state)
@@ -148,8 +169,19 @@ static void test_bad_objects_are_refused_with_field_and_value(void **state)
 		{REST("\"acceptableViolations\": 1.5"),
 			"spec.acceptableViolations: 1.5 is out of range (0 to 1)"},
 		{REST("\"policy\": \"D QN\""),
-			"spec.policy: \"D QN\" is not a policy's name (use for example dqn)"},
+			"spec.policy: \"D QN\" is not a policy (use one of dqn, static, k8s-cpu, "
+			"k8s-cpu-fast, captain, koordinator, vpa, autopilot, senpai, hpa, kpa, "
+			"reflex-fixed, reflex, burst, or some joined by '+')"},
+		{REST("\"policy\": \"hpa+kpa\""), "spec.policy: \"hpa+kpa\": hpa and kpa both "
+						  "decide replicas (leave one out)"},
+		{REST("\"policy\": 5"), "spec.policy: 5 is not a string"},
+		{REST("\"ruleParameters\": \"hpa.target=0.6, k8s-cpu.target=2\""),
+			"spec.ruleParameters: k8s-cpu.target: \"2\" is not a number from 0.01 to 1"},
+		{REST("\"ruleParameters\": \"hpa\""),
+			"spec.ruleParameters: \"hpa\" is not RULE.PARAMETER=VALUE"},
+		{REST("\"ruleParameters\": {}"), "spec.ruleParameters: {} is not a string"},
 		{REST("\"frozen\": 1"), "spec.frozen: 1 is not true or false"},
+		{REST("\"reflex\": \"off\""), "spec.reflex: \"off\" is not true or false"},
 		{REST("\"bound\": {}"),
 			"spec.bound: no such field (see docs/kubernetes.md for the list)"},
 		{REST("\"bounds\": {\"cpu\": {\"most\": 2}}"),
@@ -210,8 +242,14 @@ static void test_fields_are_set_and_shown_by_name(void **state)
 		{"acceptable_violations", "0", "0"},
 		{"mode", "observe\n", "observe"},
 		{"policy", "static", "static"},
+		{"policy", "k8s-cpu+hpa+reflex\n", "k8s-cpu+hpa+reflex"},
+		{"rule_parameters", "hpa.target=0.6, k8s-cpu.window_s=60\n",
+			"hpa.target=0.6, k8s-cpu.window_s=60"},
+		{"rule_parameters", "", ""},
 		{"frozen", "1", "1"},
 		{"frozen", "false", "0"},
+		{"reflex", "0", "0"},
+		{"reflex", "true", "1"},
 		{"cpu_max_millicores", "1500.5", "1500.5"},
 		{"cpu_min_millicores", "20", "20"},
 		{"cpu_max_millicores", "0", "0"},
@@ -221,7 +259,7 @@ static void test_fields_are_set_and_shown_by_name(void **state)
 		{"replicas_min", "3", "3"},
 	};
 	struct objective objective;
-	char out[32];
+	char out[64];
 
 	(void)state;
 	objective_init(&objective);
@@ -257,6 +295,11 @@ static void test_a_bad_write_has_its_errno_and_changes_nothing(void **state)
 		{"mode", "AUTO", -EINVAL},
 		{"policy", "", -EINVAL},
 		{"policy", "a/b", -EINVAL},
+		{"policy", "best", -EINVAL},
+		{"policy", "hpa+kpa", -EINVAL},
+		{"rule_parameters", "hpa.target=", -EINVAL},
+		{"rule_parameters", "hpa.target=0.6;kpa.target=7", -EINVAL},
+		{"rule_parameters", "hpa.goal=0.6", -EINVAL},
 		{"frozen", "2", -EINVAL},
 		{"cpu_min_millicores", "9", -ERANGE},
 		{"cpu_min_millicores", "600", -ERANGE},
@@ -300,7 +343,7 @@ static void test_every_listed_field_can_be_shown_and_set_back(void **state)
 			objective_show(&objective, objective_fields[count], out, sizeof(out)), 0);
 		assert_int_equal(objective_set(&objective, objective_fields[count], out), 0);
 	}
-	assert_int_equal(count, 12);
+	assert_int_equal(count, 14);
 }
 
 static void test_what_is_written_as_json_reads_back_the_same(void **state)
@@ -321,6 +364,8 @@ static void test_what_is_written_as_json_reads_back_the_same(void **state)
 	objective.cpu_min_millicores = 62.5;
 	objective.memory_max_bytes = 1000000001;
 	objective.replicas_max = 9;
+	strcpy(objective.policy, "k8s-cpu+hpa");
+	strcpy(objective.rule_parameters, "hpa.target=0.6, k8s-cpu.target=0.7");
 	objective.mode = OBJECTIVE_OBSERVE;
 	object = objective_to_json(&objective, false);
 	assert_int_equal(objective_parse(object, &again, error, sizeof(error)), 0);
@@ -385,6 +430,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_not_given_has_a_default),
 		cmocka_unit_test(test_one_bound_alone_moves_the_other_default),
 		cmocka_unit_test(test_null_is_as_if_absent),
+		cmocka_unit_test(test_an_object_that_does_not_parse_is_identified),
 		cmocka_unit_test(test_bad_objects_are_refused_with_field_and_value),
 		cmocka_unit_test(test_an_error_buffer_is_never_overrun),
 		cmocka_unit_test(test_fields_are_set_and_shown_by_name),

@@ -125,9 +125,7 @@ static int teardown(void **state)
 	struct fixture *f = *state;
 
 	services_free(&f->learner.services);
-	for (size_t i = 0; i < f->learner.agent_count; i++)
-		free(f->learner.agents[i]);
-	free(f->learner.agents);
+	sequences_free(&f->learner.sequences);
 	brain_close(f->learner.vertical);
 	brain_close(f->learner.horizontal);
 	free(f);
@@ -185,7 +183,7 @@ static void assert_refused(struct fixture *f, const char *field)
 		fail_msg("\"%s\" does not begin with \"%s\"", f->error, field);
 	/* A refused report leaves nothing behind, its sound units included. */
 	assert_int_equal(f->learner.counts.experiences, 0);
-	assert_int_equal(f->learner.agent_count, 0);
+	assert_int_equal(sequences_count(&f->learner.sequences), 0);
 	assert_int_equal(first_service(f)->unit_count, 0);
 	message_init(&f->message);
 }
@@ -229,13 +227,16 @@ static void test_an_experience_is_stored_with_its_reward(void **state)
 	assert_true(first_service(f)->counts.reward_sum == -0.25);
 }
 
-static void test_a_repeated_report_is_acknowledged_and_stored_once(void **state)
+static void test_a_repeated_report_is_stored_once_and_answered_as_the_first(void **state)
 {
 	struct fixture *f = *state;
 	struct brain_status status;
 
+	/* The first answer may have been lost on its way. */
 	assert_int_equal(send_counting(f), UNITS);
-	assert_int_equal(send_counting(f), 0);
+	assert_int_equal(send_counting(f), UNITS);
+	assert_int_equal(first_service(f)->period.requests, 100);
+	assert_int_equal(first_service(f)->counts.experiences, 1);
 	brain_read_status(f->learner.vertical, &status);
 	assert_int_equal(status.stored, 1);
 	assert_int_equal(f->learner.counts.reports, 1);
@@ -263,40 +264,34 @@ static void test_a_spooled_report_teaches_but_decides_nothing(void **state)
 	assert_int_equal(status.stored, 2);
 }
 
-static void test_a_sequence_older_than_the_window_is_not_stored(void **state)
-{
-	struct fixture *f = *state;
-
-	f->message.report.sequence = AGENT_WINDOW + 5;
-	send_counting(f);
-	f->message.report.sequence = 6;
-	send_counting(f);
-	assert_int_equal(f->learner.counts.reports, 2);
-	f->message.report.sequence = 5;
-	send_counting(f);
-	assert_int_equal(f->learner.counts.reports, 2);
-	/* A jump over the whole window forgets nothing that could come again. */
-	f->message.report.sequence = 10 * AGENT_WINDOW;
-	send_counting(f);
-	f->message.report.sequence--;
-	send_counting(f);
-	assert_int_equal(f->learner.counts.reports, 4);
-	assert_int_equal(f->learner.counts.reports_repeated, 1);
-}
-
-static void test_every_sequence_of_a_window_is_stored_once_in_any_order(void **state)
+static void test_a_sequence_in_a_forgotten_gap_is_refused(void **state)
 {
 	struct fixture *f = *state;
 
 	f->message.report.n_units = 0;
-	for (int round = 0; round < 2; round++) {
-		for (uint64_t i = 0; i < 2 * AGENT_WINDOW; i++) {
-			f->message.report.sequence = (i ^ 37) + 1;
-			send_counting(f);
-		}
-		assert_int_equal(f->learner.counts.reports, 2 * AGENT_WINDOW);
+	for (uint64_t i = 1; i <= SEQUENCES_RANGES + 1; i++) {
+		f->message.report.sequence = 2 * i;
+		send_counting(f);
 	}
-	assert_int_equal(f->learner.counts.reports_repeated, 2 * AGENT_WINDOW);
+	/* Nobody knows whether it was stored: it must not be acknowledged. */
+	f->message.report.sequence = 3;
+	assert_null(send(f));
+	assert_non_null(strstr(f->error, "sequence: 3 is older"));
+	f->message.report.sequence = 5;
+	assert_int_equal(send_counting(f), 0);
+}
+
+static void test_a_repeated_report_from_a_spool_is_acknowledged_only(void **state)
+{
+	struct fixture *f = *state;
+
+	f->message.report.sequence = 10;
+	send_counting(f);
+	f->message.report.sequence = 4;
+	send_counting(f);
+	assert_int_equal(send_counting(f), 0);
+	assert_int_equal(f->learner.counts.reports, 2);
+	assert_int_equal(f->learner.counts.reports_repeated, 1);
 }
 
 static void test_an_agent_that_started_anew_begins_at_one(void **state)
@@ -308,10 +303,45 @@ static void test_an_agent_that_started_anew_begins_at_one(void **state)
 	assert_int_equal(send_counting(f), UNITS);
 	f->message.report.agent = (char *)"node-2";
 	assert_int_equal(send_counting(f), UNITS);
-	assert_int_equal(f->learner.agent_count, 3);
+	assert_int_equal(sequences_count(&f->learner.sequences), 3);
 	assert_int_equal(f->learner.counts.reports, 3);
 	/* The unit of one node is the same after its agent's restart. */
 	assert_int_equal(first_service(f)->unit_count, 2);
+}
+
+static void test_an_allowance_goes_with_the_action_that_has_one(void **state)
+{
+	struct fixture *f = *state;
+	struct objective *objective = &first_service(f)->objective;
+	const Ebbtide__Wire__Allowance *allowance;
+	Ebbtide__Wire__Answer *answer;
+
+	f->message.report.n_units = 1;
+	answer = send(f);
+	assert_int_equal(answer->n_actions, 1);
+	assert_null(answer->actions[0]->allowance);
+	ebbtide__wire__answer__free_unpacked(answer, NULL);
+
+	strcpy(objective->policy, "static+reflex+burst");
+	f->message.report.sequence++;
+	answer = send(f);
+	assert_non_null(answer);
+	allowance = answer->actions[0]->allowance;
+	assert_non_null(allowance);
+	assert_true(allowance->trigger_age_share == 0.4F);
+	assert_int_equal(allowance->refills_per_period, 8);
+	assert_true(allowance->ceiling_millicores == 1000);
+	assert_int_equal(allowance->burst_us, 100000);
+	assert_string_equal(answer->actions[0]->policy, "static+reflex+burst");
+	ebbtide__wire__answer__free_unpacked(answer, NULL);
+
+	/* What is not to be carried out allows nothing. */
+	objective->mode = OBJECTIVE_RECOMMEND;
+	f->message.report.sequence++;
+	answer = send(f);
+	assert_false(answer->actions[0]->apply);
+	assert_null(answer->actions[0]->allowance);
+	ebbtide__wire__answer__free_unpacked(answer, NULL);
 }
 
 static void test_modes_say_what_is_carried_out(void **state)
@@ -395,22 +425,33 @@ static void test_a_number_of_a_sample_that_is_none_is_refused(void **state)
 {
 	struct fixture *f = *state;
 	Ebbtide__Wire__Sample *s = &f->message.samples[1];
-	double *const numbers[] = {&s->tick_s, &s->latency_p50_us, &s->latency_p95_us,
-		&s->latency_p99_us, &s->latency_objective_us, &s->in_flight,
-		&s->cpu_limit_millicores};
-	uint64_t *const bytes[] = {&s->memory_used_bytes, &s->memory_peak_bytes,
-		&s->memory_working_set_bytes, &s->memory_limit_bytes};
+#define FIELD(name)                                                                                \
+	{                                                                                          \
+		"units[1].sample." #name ": ", &s->name                                            \
+	}
+	const struct {
+		const char *text;
+		double *value;
+	} numbers[] = {FIELD(tick_s), FIELD(latency_p50_us), FIELD(latency_p95_us),
+		FIELD(latency_p99_us), FIELD(latency_objective_us), FIELD(in_flight),
+		FIELD(cpu_limit_millicores)};
+	const struct {
+		const char *text;
+		uint64_t *value;
+	} bytes[] = {FIELD(memory_used_bytes), FIELD(memory_peak_bytes),
+		FIELD(memory_working_set_bytes), FIELD(memory_limit_bytes)};
+#undef FIELD
 	const double bad[] = {-1, (double)NAN, (double)INFINITY, -(double)INFINITY};
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
 		for (size_t k = 0; k < 4; k++) {
-			*numbers[i] = bad[k];
-			assert_refused(f, "units[1].sample: ");
+			*numbers[i].value = bad[k];
+			assert_refused(f, numbers[i].text);
 		}
 	}
 	for (size_t i = 0; i < 4; i++) {
-		*bytes[i] = (1ULL << 60) + 1;
-		assert_refused(f, "units[1].sample: ");
+		*bytes[i].value = (1ULL << 60) + 1;
+		assert_refused(f, bytes[i].text);
 	}
 }
 
@@ -420,17 +461,64 @@ static void test_a_malformed_experience_is_refused(void **state)
 	struct message *m = &f->message;
 
 	m->experience.n_state = 3;
-	assert_refused(f, "units[0].experience: 3 and 32");
+	assert_refused(f, "units[0].experience.state: 3 values");
 	m->experience.n_next_state = 0;
-	assert_refused(f, "units[0].experience: 32 and 0");
+	assert_refused(f, "units[0].experience.next_state: 0 values");
 	m->next_state[7] = INFINITY;
-	assert_refused(f, "units[0].experience: ");
+	assert_refused(f, "units[0].experience.next_state: value 7 (throttled) is inf");
+	m->state[STATE_latency_p99] = 3.5F;
+	assert_refused(f, "units[0].state: value 2 (latency_p99) is 3.5, expected -3 to 3");
+	m->next_state[STATE_replicas] = -0.01F;
+	assert_refused(f, "units[0].experience.next_state: value 15 (replicas)");
+	m->experience.reward = -101;
+	assert_refused(f, "units[0].experience.reward: -101, expected -100 to 100");
 	m->experience.reward = NAN;
-	assert_refused(f, "units[0].experience: ");
+	assert_refused(f, "units[0].experience.reward: ");
 	m->experience.action = ACTION_VERTICAL;
 	assert_refused(f, "units[0].experience.action: 9");
 	m->experience.action = UINT32_MAX;
 	assert_refused(f, "units[0].experience.action: ");
+}
+
+/* More units than are worked on at a time. */
+static void test_a_large_report_is_taken_or_refused_as_a_whole(void **state)
+{
+	enum {
+		MANY = 150
+	};
+	struct fixture *f = *state;
+	static Ebbtide__Wire__Unit units[MANY];
+	static Ebbtide__Wire__Unit *list[MANY];
+	static char names[MANY][24];
+	struct brain_status status;
+
+	for (int i = 0; i < MANY; i++) {
+		struct service *service;
+
+		units[i] = f->message.units[0];
+		snprintf(names[i], sizeof(names[i]), "many-%d", i);
+		units[i].service = names[i];
+		list[i] = &units[i];
+		service = services_get(&f->learner.services, "default", names[i]);
+		assert_non_null(service);
+		service->has_objective = true;
+	}
+	f->message.report.n_units = MANY;
+	f->message.report.units = list;
+	units[MANY - 1].n_state = 3;
+	assert_null(send(f));
+	assert_string_equal(f->error, "units[149].state: 3 values, expected 32");
+	brain_read_status(f->learner.vertical, &status);
+	assert_int_equal(status.stored, 0);
+	assert_int_equal(f->learner.services.unit_count, 0);
+	units[MANY - 1].n_state = STATE_SIZE;
+	assert_int_equal(send_counting(f), MANY);
+	brain_read_status(f->learner.vertical, &status);
+	assert_int_equal(status.stored, MANY);
+	assert_int_equal(f->learner.services.unit_count, MANY);
+	assert_int_equal(send_counting(f), MANY);
+	brain_read_status(f->learner.vertical, &status);
+	assert_int_equal(status.stored, MANY);
 }
 
 static void test_bytes_that_are_no_report_are_refused(void **state)
@@ -443,7 +531,7 @@ static void test_bytes_that_are_no_report_are_refused(void **state)
 	assert_int_equal(report_handle(&f->learner, garbage, sizeof(garbage), &answer, &size,
 				 f->error, sizeof(f->error)),
 		-EINVAL);
-	assert_non_null(strstr(f->error, "body: 6 bytes"));
+	assert_non_null(strstr(f->error, "body: "));
 	/* No bytes are a report whose fields are all missing. */
 	assert_int_equal(
 		report_handle(&f->learner, garbage, 0, &answer, &size, f->error, sizeof(f->error)),
@@ -483,17 +571,19 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_every_unit_that_asks_gets_an_action_within_its_bounds),
 		TEST(test_an_experience_is_stored_with_its_reward),
-		TEST(test_a_repeated_report_is_acknowledged_and_stored_once),
+		TEST(test_a_repeated_report_is_stored_once_and_answered_as_the_first),
 		TEST(test_a_spooled_report_teaches_but_decides_nothing),
-		TEST(test_a_sequence_older_than_the_window_is_not_stored),
-		TEST(test_every_sequence_of_a_window_is_stored_once_in_any_order),
+		TEST(test_a_sequence_in_a_forgotten_gap_is_refused),
+		TEST(test_a_repeated_report_from_a_spool_is_acknowledged_only),
 		TEST(test_an_agent_that_started_anew_begins_at_one),
+		TEST(test_an_allowance_goes_with_the_action_that_has_one),
 		TEST(test_modes_say_what_is_carried_out),
 		TEST(test_no_action_without_objective_or_without_asking),
 		TEST(test_a_malformed_head_is_refused_with_its_field),
 		TEST(test_a_malformed_unit_is_refused_with_its_index_and_field),
 		TEST(test_a_number_of_a_sample_that_is_none_is_refused),
 		TEST(test_a_malformed_experience_is_refused),
+		TEST(test_a_large_report_is_taken_or_refused_as_a_whole),
 		TEST(test_bytes_that_are_no_report_are_refused),
 		TEST(test_every_cut_report_is_refused_or_answered),
 	};

@@ -1,208 +1,347 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The rules against worked examples of their published definitions. */
-#include "learner/rules.h"
+/* The table of rules: parameters and their ranges, teams of rules, and what no rule may do. */
+#include "learner/random.h"
 
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
+#include "rule_run.h"
 
-#include <cmocka.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
 
-static void test_k8s_cpu_is_the_largest_use_over_the_target(void **state)
+static void test_every_policy_but_the_learnt_has_a_rule(void **state)
 {
-	struct rules_k8s_cpu rule = {.period_s = 15, .window_s = 300, .target = 0.5};
-	struct rules_k8s_cpu_state memory = {0};
-	double limit = 0;
-
 	(void)state;
-	assert_true(rules_k8s_cpu_decide(&rule, &memory, 0, 100, &limit));
-	assert_true(limit == 200);
-	/* Not its period yet, but the use is remembered. */
-	assert_false(rules_k8s_cpu_decide(&rule, &memory, 5, 400, &limit));
-	assert_true(rules_k8s_cpu_decide(&rule, &memory, 15, 50, &limit));
-	assert_true(limit == 800);
-	/* 400 at second 5 leaves the window of 300 s. */
-	assert_true(rules_k8s_cpu_decide(&rule, &memory, 310, 60, &limit));
-	assert_true(limit == 120);
+	for (int id = 0; id < POLICY_COUNT; id++) {
+		const struct rule *rule = rule_of((enum policy_id)id);
+
+		assert_int_equal(rule == NULL, id == POLICY_dqn);
+		if (rule)
+			assert_ptr_equal(rule->info, &policy_infos[id]);
+	}
+	assert_null(rule_of(POLICY_COUNT));
 }
 
-static void test_hpa_doubles_when_use_is_twice_the_target(void **state)
+static void test_every_parameter_is_named_and_its_default_in_range(void **state)
 {
-	struct rules_hpa rule = {
-		.period_s = 15, .target = 0.5, .tolerance = 0.1, .stabilisation_s = 300};
-	struct rules_hpa_state memory = {0};
-	uint32_t desired = 0;
-
 	(void)state;
-	/* desiredReplicas = ceil(currentReplicas x currentMetric / desiredMetric): 2 x 200/100. */
-	assert_true(rules_hpa_decide(&rule, &memory, 0, 2, 1.0, &desired));
-	assert_int_equal(desired, 4);
+	for (int id = 0; id < POLICY_COUNT; id++) {
+		const struct rule *rule = rule_of((enum policy_id)id);
+
+		if (!rule)
+			continue;
+		assert_in_range(rule->parameters->count, 1, RULE_PARAMETERS_MAX);
+		for (uint32_t i = 0; i < rule->parameters->count; i++) {
+			const struct rule_parameter *p = &rule->parameters->list[i];
+
+			if (!(p->lowest <= p->standard && p->standard <= p->highest))
+				fail_msg("%s.%s: default %g is not in %g to %g", rule->info->name,
+					p->name, p->standard, p->lowest, p->highest);
+			assert_true(p->text[0] != '\0');
+			assert_int_equal(rule_parameter_index((enum policy_id)id, p->name), i);
+			for (const char *c = p->name; *c; c++)
+				assert_true(islower(*c) || isdigit(*c) || *c == '_');
+		}
+		assert_int_equal(rule_parameter_index((enum policy_id)id, "no_such"), -1);
+	}
 }
 
-static void test_hpa_does_nothing_within_its_tolerance(void **state)
+static void test_a_parameter_stays_in_its_range(void **state)
 {
-	struct rules_hpa rule = {
-		.period_s = 15, .target = 0.5, .tolerance = 0.1, .stabilisation_s = 0};
-	struct rules_hpa_state memory = {0};
-	uint32_t desired = 0;
+	struct rule_config config;
 
 	(void)state;
-	assert_true(rules_hpa_decide(&rule, &memory, 0, 10, 0.54, &desired));
-	assert_int_equal(desired, 10);
-	assert_true(rules_hpa_decide(&rule, &memory, 15, 10, 0.56, &desired));
-	assert_int_equal(desired, 12);
+	for (int id = 0; id < POLICY_COUNT; id++) {
+		const struct rule *rule = rule_of((enum policy_id)id);
+
+		if (!rule)
+			continue;
+		rule_config_init(&config, rule);
+		for (uint32_t i = 0; i < rule->parameters->count; i++) {
+			const struct rule_parameter *p = &rule->parameters->list[i];
+
+			assert_true(config.values[i] == p->standard);
+			assert_int_equal(rule_config_set(&config, p->name, p->highest), 0);
+			assert_int_equal(rule_config_set(&config, p->name, p->lowest), 0);
+			assert_int_equal(
+				rule_config_set(&config, p->name, p->lowest - 1e-6), -ERANGE);
+			assert_int_equal(
+				rule_config_set(&config, p->name, p->highest * 1.01), -ERANGE);
+			assert_int_equal(rule_config_set(&config, p->name, (double)NAN), -ERANGE);
+			assert_true(config.values[i] == p->lowest);
+		}
+		assert_int_equal(rule_config_set(&config, "target_x", 1), -ENOENT);
+	}
 }
 
-static void test_hpa_scales_down_only_after_its_stabilisation(void **state)
+static void test_assignments_set_their_rules_parameters(void **state)
 {
-	struct rules_hpa rule = {
-		.period_s = 15, .target = 0.5, .tolerance = 0.1, .stabilisation_s = 300};
-	struct rules_hpa_state memory = {0};
-	uint32_t desired = 0;
+	struct rule_configs configs, untouched;
+	char error[512] = "";
 
 	(void)state;
-	assert_true(rules_hpa_decide(&rule, &memory, 0, 4, 0.5, &desired));
-	assert_int_equal(desired, 4);
-	assert_true(rules_hpa_decide(&rule, &memory, 15, 4, 0.25, &desired));
-	assert_int_equal(desired, 4);
-	for (double now = 30; now <= 300; now += 15)
-		assert_true(rules_hpa_decide(&rule, &memory, now, 4, 0.25, &desired));
-	assert_int_equal(desired, 4);
-	assert_true(rules_hpa_decide(&rule, &memory, 315, 4, 0.25, &desired));
-	assert_int_equal(desired, 2);
+	rule_configs_init(&configs);
+	untouched = configs;
+	assert_int_equal(rule_configs_set(&configs, "k8s-cpu.target=0.6", error, sizeof(error)), 0);
+	assert_int_equal(rule_configs_set(&configs, "hpa.period_s=4", error, sizeof(error)), 0);
+	assert_true(configs.of[POLICY_k8s_cpu].values[2] == 0.6);
+	assert_true(configs.of[POLICY_hpa].values[0] == 4);
+	/* Several at once, and none. */
+	assert_int_equal(
+		rule_configs_set(&configs, " hpa.target=0.7,k8s-cpu.window_s=60 vpa.margin=0 ",
+			error, sizeof(error)),
+		0);
+	assert_int_equal(rule_configs_set(&configs, "", error, sizeof(error)), 0);
+	assert_true(configs.of[POLICY_hpa].values[1] == 0.7);
+	assert_true(configs.of[POLICY_k8s_cpu].values[1] == 60);
+	assert_true(configs.of[POLICY_vpa].values[6] == 0);
+	/* The fast one has the same parameters and its own values. */
+	assert_memory_equal(&configs.of[POLICY_k8s_cpu_fast], &untouched.of[POLICY_k8s_cpu_fast],
+		sizeof(struct rule_config));
 }
 
-static void test_hpa_never_wants_none_nor_more_than_fit(void **state)
+static void test_a_wrong_assignment_is_named(void **state)
 {
-	struct rules_hpa rule = {.period_s = 1, .target = 0.5, .tolerance = 0.1};
-	struct rules_hpa_state memory = {0};
-	uint32_t desired = 9;
-
-	(void)state;
-	assert_true(rules_hpa_decide(&rule, &memory, 0, 1, 0, &desired));
-	assert_int_equal(desired, 1);
-	/* Nor more than a Deployment's field can hold. */
-	assert_true(rules_hpa_decide(&rule, &memory, 1, 9, (double)INFINITY, &desired));
-	assert_int_equal(desired, INT32_MAX);
-}
-
-static void test_the_examples_of_the_kubernetes_documentation(void **state)
-{
-	/* 'If the current metric value is 200m and the desired value is 100m, the number of
-	 * replicas will be doubled [...]; if the current value is 50m, it will be halved.' */
 	static const struct {
-		uint32_t replicas;
-		double current, target;
-		uint32_t desired;
-	} examples[] = {{2, 200, 100, 4}, {1, 200, 100, 2}, {4, 50, 100, 2}, {3, 50, 100, 2},
-		{3, 90, 60, 5}, {5, 109, 100, 5}, {5, 91, 100, 5}, {5, 111, 100, 6},
-		{5, 89, 100, 5}, {10, 89, 100, 9}};
+		const char *assignment;
+		const char *error;
+	} cases[] = {
+		{"hpa.target=0.7, k8s-cpu", "\"k8s-cpu\" is not RULE.PARAMETER=VALUE"},
+		{"k8s-cpu", "\"k8s-cpu\" is not RULE.PARAMETER=VALUE"},
+		{"k8s-cpu.target", "\"k8s-cpu.target\" is not RULE.PARAMETER=VALUE"},
+		{"k8s-cpu=0.5", "\"k8s-cpu=0.5\" is not RULE.PARAMETER=VALUE"},
+		{"k8s.target=0.5", "\"k8s\" is not a rule (use one of dqn, static, k8s-cpu, "},
+		{"dqn.target=0.5", "\"dqn\" is not a rule"},
+		{"k8s-cpu.goal=0.5", "\"goal\" is not a parameter of k8s-cpu (use one of "
+				     "period_s, window_s, target)"},
+		{"k8s-cpu.target=2", "k8s-cpu.target: \"2\" is not a number from 0.01 to 1"},
+		{"k8s-cpu.target=", "k8s-cpu.target: \"\" is not a number from 0.01 to 1"},
+		{"k8s-cpu.target=0.5x", "k8s-cpu.target: \"0.5x\" is not a number"},
+		{"k8s-cpu.target=nan", "k8s-cpu.target: \"nan\" is not a number"},
+	};
+	struct rule_configs configs, untouched;
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(examples) / sizeof(examples[0]); i++) {
-		struct rules_hpa rule = {.period_s = 15,
-			.target = examples[i].target,
-			.tolerance = 0.1,
-			.stabilisation_s = 0};
-		struct rules_hpa_state memory = {0};
-		uint32_t desired = 0;
+	rule_configs_init(&configs);
+	untouched = configs;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char error[512] = "";
 
-		assert_true(rules_hpa_decide(
-			&rule, &memory, 0, examples[i].replicas, examples[i].current, &desired));
-		if (desired != examples[i].desired)
-			fail_msg("%u x %g/%g: %u, expected %u", examples[i].replicas,
-				examples[i].current, examples[i].target, desired,
-				examples[i].desired);
+		assert_int_equal(
+			rule_configs_set(&configs, cases[i].assignment, error, sizeof(error)),
+			-EINVAL);
+		if (strncmp(error, cases[i].error, strlen(cases[i].error)) != 0)
+			fail_msg("%s: %s", cases[i].assignment, error);
 	}
+	assert_memory_equal(&configs, &untouched, sizeof(configs));
 }
 
-static void test_hpa_decides_once_a_period(void **state)
+static struct policy_set set_of(const char *name)
 {
-	struct rules_hpa_state memory = {0};
-	uint32_t desired = 0;
+	struct policy_set set;
 
-	(void)state;
-	assert_true(rules_hpa_decide(&rules_hpa_default, &memory, 100, 2, 2, &desired));
-	assert_int_equal(desired, 8);
-	desired = 0;
-	assert_false(rules_hpa_decide(&rules_hpa_default, &memory, 114.9, 8, 2, &desired));
-	assert_int_equal(desired, 0);
-	assert_true(rules_hpa_decide(&rules_hpa_default, &memory, 115, 8, 2, &desired));
-	assert_int_equal(desired, 32);
+	assert_int_equal(policy_parse(name, &set, NULL, 0), 0);
+	return set;
 }
 
-static void test_a_scale_down_goes_to_the_highest_desire_of_its_window(void **state)
+static void test_a_team_decides_what_its_rules_decide(void **state)
 {
-	struct rules_hpa rule = {
-		.period_s = 15, .target = 0.5, .tolerance = 0.1, .stabilisation_s = 60};
-	struct rules_hpa_state memory = {0};
-	const double use[] = {0.5, 0.25, 0.375, 0.1, 0.1, 0.1, 0.1, 0.1};
-	const uint32_t expected[] = {8, 8, 8, 8, 8, 6, 6, 2};
-	uint32_t replicas = 8;
+	struct policy_set set = set_of("k8s-cpu-fast+senpai+hpa+reflex+burst");
+	struct rule_team team = {.formed = false};
+	struct rule_configs configs;
+	struct rule_run run;
+	uint32_t wanted = 2;
+	char why[512];
 
 	(void)state;
-	for (size_t i = 0; i < 8; i++) {
-		/* Utilisation is given for eight replicas' load. */
-		double utilisation = use[i] * 8 / replicas;
-		uint32_t desired = 0;
+	rule_configs_init(&configs);
+	assert_int_equal(rule_team_form(&team, &set), 0);
+	run_start(&run, POLICY_static, 15);
+	run.sample.cpu_used_us = 3000000; /* 200m */
+	run.sample.memory_used_bytes = 200 * MIB;
+	/* Of a unit: all but the replicas; the burst is that of the new limit. */
+	assert_int_equal(rule_team_decide(&team, &configs, DECIDES_PLAN, 15, &run.sample,
+				 &run.objective, 2, &run.plan, &wanted),
+		DECIDES_PLAN);
+	assert_near(run.plan.cpu_millicores, 400, 1e-9);
+	assert_int_equal(run.plan.burst_us, 40000);
+	assert_int_equal(run.plan.memory_bytes, 200 * MIB);
+	assert_near(run.plan.allowance.trigger_age_share, 0.4, 0);
+	assert_int_equal(wanted, 2);
+	rule_team_explain(&team, &configs, DECIDES_PLAN, why, sizeof(why));
+	assert_string_equal(why,
+		"k8s-cpu-fast: largest use of 20 s 200m over 0.5; "
+		"senpai: stalled 0.0 ms of 10.0: memory -1.00 %; "
+		"reflex: from 0.4 of the target, 8 refills; burst: 1 of the quota");
+	/* Of a service: the replicas. 3.2 of 2 x 2 cores are 80 % of 50 %. */
+	run.sample.cpu_used_us = 48000000;
+	assert_int_equal(rule_team_decide(&team, &configs, DECIDES_REPLICAS, 15, &run.sample,
+				 &run.objective, 2, NULL, &wanted),
+		DECIDES_REPLICAS);
+	assert_int_equal(wanted, 4);
+	run_end(&run);
+	rule_team_free(&team);
+	rule_team_free(&team);
+}
 
-		assert_true(rules_hpa_decide(
-			&rule, &memory, 15.0 * (double)i, replicas, utilisation, &desired));
-		assert_int_equal(desired, expected[i]);
-		replicas = desired;
+static void test_a_team_remembers_until_it_is_another(void **state)
+{
+	struct policy_set fast = set_of("k8s-cpu-fast"), same = set_of("k8s-cpu-fast");
+	struct policy_set other = set_of("k8s-cpu-fast+hpa");
+	struct rule_team team = {.formed = false};
+	struct rule_configs configs;
+	struct rule_run run;
+	uint32_t wanted;
+
+	(void)state;
+	rule_configs_init(&configs);
+	run_start(&run, POLICY_static, 1);
+	for (int second = 1; second <= 3; second++) {
+		assert_int_equal(rule_team_form(&team, second == 1   ? &fast
+						       : second == 2 ? &same
+								     : &other),
+			0);
+		run.sample.cpu_used_us = second == 1 ? 800000 : 100000;
+		rule_team_decide(&team, &configs, DECIDES_PLAN, second, &run.sample, &run.objective,
+			1, &run.plan, &wanted);
+		assert_near(run.plan.cpu_millicores, second == 3 ? 200 : 1600, 1e-9);
 	}
+	run_end(&run);
+	rule_team_free(&team);
 }
 
-static void test_k8s_cpu_comes_in_the_two_published_speeds(void **state)
+static void test_what_is_learnt_is_left_to_the_caller(void **state)
 {
-	struct rules_k8s_cpu_state slow = {0}, fast = {0};
-	uint32_t decided[2] = {0};
-	double limit = 0;
+	struct policy_set set = set_of("dqn+reflex");
+	struct rule_team team = {.formed = false};
+	struct rule_configs configs;
+	struct rule_run run;
+	uint32_t wanted = 3;
+	char why[128];
 
 	(void)state;
-	for (int second = 0; second < 60; second++) {
-		double used = second == 10 ? 500 : 100;
+	rule_configs_init(&configs);
+	run_start(&run, POLICY_static, 1);
+	assert_int_equal(rule_team_form(&team, &set), 0);
+	assert_int_equal(rule_team_decide(&team, &configs, DECIDES_PLAN | DECIDES_REPLICAS, 1,
+				 &run.sample, &run.objective, 3, &run.plan, &wanted),
+		DECIDES_ALLOWANCE);
+	assert_near(run.plan.cpu_millicores, 1000, 0);
+	assert_int_equal(wanted, 3);
+	rule_team_explain(&team, &configs, DECIDES_PLAN, why, sizeof(why));
+	assert_string_equal(why, "reflex: from 0.4 of the target, 8 refills");
+	run_end(&run);
+	rule_team_free(&team);
+}
 
-		decided[0] +=
-			rules_k8s_cpu_decide(&rules_k8s_cpu_default, &slow, second, used, &limit);
-		decided[1] +=
-			rules_k8s_cpu_decide(&rules_k8s_cpu_fast, &fast, second, used, &limit);
-		/* The fast one forgets the peak after 20 s. */
-		assert_true(limit == (second >= 10 && second <= 30 ? 1000 : 200));
+static void sample_randomise(struct rule_run *run, struct random_state *random)
+{
+	struct sample *sample = &run->sample;
+
+	*sample = (struct sample){
+		.tick_s = random_below(random, 20) ? 0.1 + random_below(random, 20) : 0,
+		.requests = random_below(random, 1000),
+		.requests_over = random_below(random, 30),
+		.in_flight = random_below(random, 500),
+		.cpu_used_us = random_below(random, 4000000),
+		.throttled_us = random_below(random, 2) * random_below(random, 1000000),
+		.throttled_periods = random_below(random, 30),
+		.memory_pressure_us = random_below(random, 3) * random_below(random, 100000),
+		.memory_used_bytes = random_below(random, 1 << 30),
+		.memory_peak_bytes = random_below(random, 1 << 30),
+		.memory_working_set_bytes = random_below(random, 1 << 30),
+		.memory_limit_bytes = random_below(random, 1 << 30),
+		.oom_kills = random_below(random, 20) == 0,
+		.containers = random_below(random, 5),
+		.refills = random_below(random, 3)};
+	/* Now and then what no machine has. */
+	if (random_below(random, 200) == 0)
+		sample->cpu_used_us = sample->throttled_us = UINT64_MAX;
+	if (random_below(random, 200) == 0)
+		sample->memory_working_set_bytes = sample->memory_peak_bytes = UINT64_MAX;
+}
+
+static void bounds_keep(struct rule_run *run)
+{
+	struct plan *plan = &run->plan;
+
+	/* As an envelope would. */
+	plan->cpu_millicores = fmax(10, fmin(plan->cpu_millicores, 2000));
+	if (plan->memory_bytes < 16 * MIB || plan->memory_bytes > 1024 * MIB)
+		plan->memory_bytes = 512 * MIB;
+	run->replicas = run->wanted < 1000 ? run->wanted : 1000;
+}
+
+static void check_untouched(
+	const struct rule_run *run, const struct plan *before, uint32_t wanted, bool decided)
+{
+	uint32_t decides = decided ? run->config.rule->info->decides : 0;
+	const struct plan *plan = &run->plan;
+	const struct allowance *a = &plan->allowance, *b = &before->allowance;
+
+	if (!(decides & DECIDES_CPU))
+		assert_true(plan->cpu_millicores == before->cpu_millicores);
+	if (!(decides & DECIDES_MEMORY))
+		assert_true(plan->memory_bytes == before->memory_bytes);
+	if (!(decides & DECIDES_BURST))
+		assert_true(plan->burst_us == before->burst_us);
+	if (!(decides & DECIDES_ALLOWANCE))
+		assert_true(a->trigger_age_share == b->trigger_age_share &&
+			    a->refills_per_period == b->refills_per_period &&
+			    a->ceiling_millicores == b->ceiling_millicores);
+	if (!(decides & DECIDES_REPLICAS))
+		assert_int_equal(run->wanted, wanted);
+}
+
+static void test_no_rule_touches_what_it_does_not_decide_whatever_it_sees(void **state)
+{
+	struct random_state random;
+
+	(void)state;
+	random_seed(&random, 11);
+	for (int id = 0; id < POLICY_COUNT; id++) {
+		struct rule_run run;
+		uint32_t decisions = 0;
+		char why[128];
+
+		if (!rule_of((enum policy_id)id))
+			continue;
+		run_start(&run, (enum policy_id)id, 1);
+		for (int tick = 0; tick < 20000; tick++) {
+			struct plan before = run.plan;
+			uint32_t wanted = run.wanted;
+			bool decided;
+
+			sample_randomise(&run, &random);
+			decided = run_tick(&run);
+			decisions += decided;
+			check_untouched(&run, &before, wanted, decided);
+			assert_true(isfinite(run.plan.cpu_millicores));
+			assert_true(run.plan.cpu_millicores >= 0);
+			assert_in_range(run.wanted, 1, INT32_MAX);
+			assert_true(run.plan.burst_us <=
+				    run.plan.cpu_millicores * PLAN_PERIOD_US / 1000 + 1);
+			bounds_keep(&run);
+			run.plan.burst_us = 0;
+		}
+		assert_true(decisions > 20);
+		run.config.rule->explain(&run.config, run.state, why, sizeof(why));
+		assert_true(why[0] != '\0');
+		run_end(&run);
 	}
-	assert_int_equal(decided[0], 4);
-	assert_int_equal(decided[1], 60);
-}
-
-static void test_a_window_keeps_its_newest_values(void **state)
-{
-	static struct rules_window window;
-
-	(void)state;
-	assert_true(rules_window_max(&window, 0, 100) == 0);
-	rules_window_add(&window, 0, 9);
-	for (int i = 1; i <= RULES_WINDOW_MAX; i++)
-		rules_window_add(&window, i, i == 1 ? 5 : 1);
-	/* The oldest went when room ran out; the next one counts for exactly its span. */
-	assert_true(rules_window_max(&window, RULES_WINDOW_MAX, 1e9) == 5);
-	assert_true(rules_window_max(&window, RULES_WINDOW_MAX, RULES_WINDOW_MAX - 1) == 5);
-	assert_true(rules_window_max(&window, RULES_WINDOW_MAX, RULES_WINDOW_MAX - 2) == 1);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_k8s_cpu_is_the_largest_use_over_the_target),
-		cmocka_unit_test(test_hpa_doubles_when_use_is_twice_the_target),
-		cmocka_unit_test(test_hpa_does_nothing_within_its_tolerance),
-		cmocka_unit_test(test_hpa_scales_down_only_after_its_stabilisation),
-		cmocka_unit_test(test_hpa_never_wants_none_nor_more_than_fit),
-		cmocka_unit_test(test_the_examples_of_the_kubernetes_documentation),
-		cmocka_unit_test(test_hpa_decides_once_a_period),
-		cmocka_unit_test(test_a_scale_down_goes_to_the_highest_desire_of_its_window),
-		cmocka_unit_test(test_k8s_cpu_comes_in_the_two_published_speeds),
-		cmocka_unit_test(test_a_window_keeps_its_newest_values),
+		cmocka_unit_test(test_every_policy_but_the_learnt_has_a_rule),
+		cmocka_unit_test(test_every_parameter_is_named_and_its_default_in_range),
+		cmocka_unit_test(test_a_parameter_stays_in_its_range),
+		cmocka_unit_test(test_assignments_set_their_rules_parameters),
+		cmocka_unit_test(test_a_wrong_assignment_is_named),
+		cmocka_unit_test(test_a_team_decides_what_its_rules_decide),
+		cmocka_unit_test(test_a_team_remembers_until_it_is_another),
+		cmocka_unit_test(test_what_is_learnt_is_left_to_the_caller),
+		cmocka_unit_test(test_no_rule_touches_what_it_does_not_decide_whatever_it_sees),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

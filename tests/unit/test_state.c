@@ -257,7 +257,8 @@ static void test_the_largest_sample_that_a_report_can_carry_is_a_sound_state(voi
 				.containers = (uint32_t)word,
 				.cpu_limit_millicores = number,
 				.memory_limit_bytes = word,
-				.refills = (uint32_t)word};
+				.refills = (uint32_t)word,
+				.throttled_periods = (uint32_t)word};
 			struct sample usual = sample_make();
 			float features[STATE_SIZE], reward;
 

@@ -215,11 +215,11 @@ static void test_an_ipv6_peer_is_written_in_full(void **state)
 
 static void test_every_reason_is_named(void **state)
 {
-	static const char *const names[] = {"slow", "error", "sampled", "exemplar"};
+	static const char *const names[] = {"slow", "error", "sampled", "exemplar", "refill"};
 	struct request_event event = event_make(PROTOCOL_TCP, "", 0);
 
 	(void)state;
-	for (uint8_t reasons = 0; reasons < 16; reasons++) {
+	for (uint8_t reasons = 0; reasons < 32; reasons++) {
 		struct trace_source from = source;
 		const json_t *array;
 		size_t count = 0;
@@ -228,7 +228,7 @@ static void test_every_reason_is_named(void **state)
 		from.reasons = reasons;
 		line = line_of(&event, &from);
 		array = json_object_get(line, "reasons");
-		for (size_t i = 0; i < 4; i++)
+		for (size_t i = 0; i < 5; i++)
 			if (reasons & 1U << i)
 				assert_string_equal(
 					json_string_value(json_array_get(array, count++)),
@@ -299,6 +299,33 @@ static void test_an_oom_kill_names_its_victim(void **state)
 	json_decref(line);
 }
 
+static void test_a_refill_says_what_it_saw_and_gave(void **state)
+{
+	const struct reflex_event event = {.slot = 3,
+		.oldest_ns = 20500001,
+		.throttled_ns = 11000000,
+		.grant_ns = 30000000,
+		.reaction_ns = 45678,
+		.in_flight = 7,
+		.number = 2};
+	char text[TRACE_LINE_BYTES];
+	size_t size = trace_line_refill(&event, &source, text);
+	json_t *line = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+
+	(void)state;
+	assert_int_equal(size, strlen(text));
+	assert_non_null(line);
+	assert_string_equal(text_of(line, "kind"), "refill");
+	assert_string_equal(text_of(line, "pod"), "fibonacci-abc");
+	assert_true(number_of(line, "oldest_request_us") == 20500.001);
+	assert_true(number_of(line, "throttled_us") == 11000);
+	assert_true(number_of(line, "granted_us") == 30000);
+	assert_true(number_of(line, "reaction_us") == 45.678);
+	assert_true(number_of(line, "in_flight") == 7);
+	assert_true(number_of(line, "number") == 2);
+	json_decref(line);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -311,6 +338,7 @@ int main(void)
 		cmocka_unit_test(test_any_name_of_a_process_keeps_the_line_whole),
 		cmocka_unit_test(test_the_longest_line_fits),
 		cmocka_unit_test(test_an_oom_kill_names_its_victim),
+		cmocka_unit_test(test_a_refill_says_what_it_saw_and_gave),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -285,7 +285,13 @@ static void test_divergence_falls_back_to_the_last_good_weights(void **unused)
 	for (int step = 0; step < 5; step++)
 		assert_int_equal(trainer_step(&trainer, &replay, &stats), 0);
 	memcpy(good, trainer.online.parameters, bytes);
-	assert_int_equal(trainer_step(&trainer, &replay, &stats), 0);
+	/* They are good once they have trained on for a period. */
+	assert_memory_not_equal(good, trainer.good.parameters, bytes);
+	assert_int_equal(trainer.good_steps, 0);
+	for (int step = 0; step < 6; step++)
+		assert_int_equal(trainer_step(&trainer, &replay, &stats), 0);
+	assert_memory_equal(good, trainer.good.parameters, bytes);
+	assert_int_equal(trainer.good_steps, 5);
 	assert_memory_not_equal(good, trainer.online.parameters, bytes);
 
 	/* Not a number. */
@@ -308,6 +314,14 @@ static void test_divergence_falls_back_to_the_last_good_weights(void **unused)
 	assert_int_equal(trainer_step(&trainer, &replay, &stats), -ERANGE);
 	assert_memory_equal(good, trainer.online.parameters, bytes);
 	assert_true(network_is_finite(&trainer.target));
+
+	/* A reward that no tick has. */
+	for (uint32_t i = 0; i < replay.size; i++)
+		replay.returns[i] = 1e9F;
+	assert_int_equal(trainer_step(&trainer, &replay, &stats), -ERANGE);
+	assert_memory_equal(good, trainer.online.parameters, bytes);
+	for (uint32_t i = 0; i < replay.size; i++)
+		replay.returns[i] = 0;
 
 	/* And it goes on. */
 	assert_int_equal(trainer_step(&trainer, &replay, &stats), 0);

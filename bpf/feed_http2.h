@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* HTTP/2 by its frame headers: a request is a stream. */
+#ifndef EBBTIDE_FEED_HTTP2_H
+#define EBBTIDE_FEED_HTTP2_H
+
+#include "feed.h"
+
+static __always_inline struct exchange *stream_find(
+	struct exchanges *table, __u32 stream, bool make)
+{
+	struct exchange *exchange;
+
+	for (__u32 probe = 0; probe < EXCHANGE_PROBES; probe++) {
+		/* Streams are odd and count up: neighbours fall into neighbouring entries. */
+		exchange = &table->entries[((stream >> 1) + probe * 37) & (EXCHANGES - 1)];
+		if (exchange->flags & EXCHANGE_USED ? !make && exchange->id == stream : make)
+			return exchange;
+	}
+	return 0;
+}
+
+static __always_inline void stream_begin(
+	struct feed *feed, const struct http2_frame *frame, __u32 payload)
+{
+	struct connection *connection = feed->connection;
+	struct exchange *exchange;
+	__u32 skip = http2_block_offset(frame), bytes = frame->length;
+
+	/* A trailer, or a frame seen again. */
+	if (!(frame->stream & 1) || frame->stream <= connection->next_id)
+		return;
+	connection->next_id = frame->stream;
+	exchange = stream_find(feed->table, frame->stream, true);
+	if (!exchange) {
+		CONTROL_COUNT(requests_untracked);
+		return;
+	}
+	exchange->start_ns = feed->room->now_ns;
+	exchange->id = frame->stream;
+	exchange->age = age_bucket(feed->slot, feed->room->now_ns);
+	exchange->count = 0;
+	exchange->flags = EXCHANGE_USED;
+	connection->in_flight++;
+	if (connection->side == SIDE_SERVER)
+		flight_begin(feed->slot, connection->slot, 1, exchange->age);
+	if (bytes > feed->room->end - payload)
+		bytes = feed->room->end - payload;
+	if (bytes > skip)
+		detail_begin(feed, frame->stream, payload + skip, bytes - skip);
+}
+
+static __always_inline void stream_end(
+	struct feed *feed, struct exchange *exchange, struct ending *ending)
+{
+	struct connection *connection = feed->connection;
+
+	ending->start_ns = exchange->start_ns;
+	ending->id = exchange->id;
+	ending->now_ns = feed->room->now_ns;
+	ending->response_bytes = feed->room->payload_bytes;
+	if (connection->side == SIDE_SERVER)
+		flight_end(feed->slot, 1, exchange->age);
+	if (connection->in_flight)
+		connection->in_flight--;
+	if (ending->outcome == OUTCOME_FAILED) {
+		__sync_fetch_and_add(connection->side == SIDE_SERVER ? &feed->slot->requests_failed
+								     : &feed->slot->calls_failed,
+			1);
+		connection->flags &= (__u8)~CONNECTION_DETAIL;
+		return;
+	}
+	ending_report(feed->sk, connection, feed->slot, ending);
+}
+
+/* The first of a header block, in the room, zeros behind it; returns how many bytes there are. */
+static __always_inline __u32 block_load(
+	struct feed *feed, const struct http2_frame *frame, __u32 payload)
+{
+	__u32 skip = http2_block_offset(frame), left = frame->length;
+
+	__builtin_memset(feed->room->bytes, 0, 32);
+	if (left > feed->room->end - payload)
+		left = feed->room->end - payload;
+	if (left <= skip)
+		return 0;
+	return PAYLOAD_LOAD(feed->skb, payload + skip, left - skip, feed->room->bytes, 16);
+}
+
+static __always_inline void stream_answer(
+	struct feed *feed, const struct http2_frame *frame, __u32 payload)
+{
+	struct ending ending = {.grpc_status = GRPC_STATUS_NONE};
+	struct slot *slot = feed->slot;
+	struct exchange *exchange = stream_find(feed->table, frame->stream, false);
+	__u8 *block = feed->room->bytes, grpc;
+	__u32 bytes;
+
+	if (!exchange)
+		return;
+	if (frame->type == HTTP2_HEADERS) {
+		bytes = block_load(feed, frame, payload);
+		if (!(exchange->flags & EXCHANGE_ANSWERED)) {
+			ending.status = http2_status(block, bytes);
+			if (ending.status && ending.status < 200)
+				return;
+			exchange->flags |= EXCHANGE_ANSWERED;
+			stream_end(feed, exchange, &ending);
+		} else if (frame->flags & HTTP2_END_STREAM) {
+			grpc = http2_grpc_status(block, bytes);
+			if (grpc != 0 && grpc != HTTP2_GRPC_UNKNOWN)
+				__sync_fetch_and_add(feed->connection->side == SIDE_SERVER
+							     ? &slot->server_errors
+							     : &slot->calls_errors,
+					1);
+		}
+	} else if (frame->type == HTTP2_RST_STREAM && !(exchange->flags & EXCHANGE_ANSWERED)) {
+		ending.outcome = OUTCOME_FAILED;
+		stream_end(feed, exchange, &ending);
+	}
+	if (frame->type == HTTP2_RST_STREAM || frame->flags & HTTP2_END_STREAM) {
+		if (feed->connection->side == SIDE_SERVER && exchange->flags & EXCHANGE_ANSWERED &&
+			frame->type != HTTP2_RST_STREAM)
+			slot_coarse_add(
+				slot->service_time, feed->room->now_ns - exchange->start_ns);
+		exchange->flags = 0;
+	}
+}
+
+/* Loads the next frame header, which an earlier segment may have begun. False: not whole yet. */
+static __always_inline bool frame_next(
+	struct feed *feed, struct http2 *http2, struct http2_frame *frame)
+{
+	__u32 left = feed->room->end - feed->room->offset, need = HTTP2_HEADER_BYTES - http2->have,
+	      had;
+
+	if (http2->have == 0 && left >= HTTP2_HEADER_BYTES) {
+		if (bpf_skb_load_bytes(
+			    feed->skb, feed->room->offset, http2->header, HTTP2_HEADER_BYTES))
+			return false;
+		feed->room->offset += HTTP2_HEADER_BYTES;
+	} else {
+		/* Byte by byte: it is rare, and an address that varies is hard to prove. */
+		had = http2->have;
+		for (__u32 i = 0; i < HTTP2_HEADER_BYTES; i++) {
+			if (i < had || feed->room->offset >= feed->room->end)
+				continue;
+			if (bpf_skb_load_bytes(feed->skb, feed->room->offset, &http2->header[i], 1))
+				return false;
+			feed->room->offset++;
+			http2->have++;
+		}
+		if (need > left)
+			return false;
+	}
+	http2->have = 0;
+	http2_read(http2->header, frame);
+	return true;
+}
+
+static __always_inline long feed_frame(struct feed *feed, struct http2 *http2, bool is_response)
+{
+	struct http2_frame frame;
+	__u32 left, payload;
+
+	if (feed->room->offset >= feed->room->end)
+		return 1;
+	left = feed->room->end - feed->room->offset;
+	if (http2->skip) {
+		left = http2->skip < left ? http2->skip : left;
+		http2->skip -= left;
+		feed->room->offset += left;
+		return 0;
+	}
+	if (!frame_next(feed, http2, &frame))
+		return 1;
+	if (!http2_is_sound(&frame)) {
+		/* Not where frames begin: wait for a segment that looks like one. */
+		feed->connection->protocol = PROTOCOL_LOST;
+		return 1;
+	}
+	payload = feed->room->offset;
+	http2->skip = frame.length;
+	if (!is_response) {
+		if (frame.type == HTTP2_HEADERS)
+			stream_begin(feed, &frame, payload);
+		else if (frame.type == HTTP2_RST_STREAM)
+			stream_answer(feed, &frame, payload);
+	} else if (frame.type == HTTP2_HEADERS || frame.type == HTTP2_RST_STREAM ||
+		   (frame.type == HTTP2_DATA && frame.flags & HTTP2_END_STREAM)) {
+		stream_answer(feed, &frame, payload);
+	}
+	return 0;
+}
+
+FEED_STEP feed_request2(__u32 index, struct feed *feed)
+{
+	(void)index;
+	return feed_frame(feed, &feed->connection->request2, false);
+}
+
+FEED_STEP feed_response2(__u32 index, struct feed *feed)
+{
+	(void)index;
+	return feed_frame(feed, &feed->connection->response2, true);
+}
+
+#endif
