@@ -492,7 +492,7 @@ static int agent_open(struct agent *agent, const struct options *options)
 		log_err("error=\"%s\"", error);
 		return err;
 	}
-	agent->owners = calloc(agent->config.max_slots, sizeof(*agent->owners));
+	agent->owners = calloc(agent->config.max_slots, sizeof(struct container *));
 	if (!agent->owners)
 		return -ENOMEM;
 	probes_set_handler(agent->probes, trace_event, agent);

@@ -79,10 +79,10 @@ struct metrics {
 	X("ebbtide_agent_reflex_on", "gauge", "1 while quotas may be refilled between two ticks.", \
 		reflex.is_on)                                                                      \
 	X("ebbtide_agent_reflex_cpu_us_total", "counter", "CPU time of the reflex, microseconds.", \
-		reflex.cpu_ns / 1000)                                                              \
+		(double)reflex.cpu_ns / 1000)                                                      \
 	X("ebbtide_agent_refills_total", "counter", "Quotas written again.", reflex.refills)       \
 	X("ebbtide_agent_refill_budget_millicores", "gauge",                                       \
-		"CPU that all units' refills may take.", reflex.budget_ns / 1000000)               \
+		"CPU that all units' refills may take.", (double)reflex.budget_ns / 1e6)           \
 	X("ebbtide_agent_refill_spent_millicores", "gauge",                                        \
 		"CPU that all units' refills took in the last second.", reflex.spent_ns / 1000000) \
 	X("ebbtide_agent_allowances_withdrawn_total", "counter",                                   \

@@ -76,7 +76,11 @@ static void line_put(struct trace *trace, struct unit *unit, uint64_t latency_ns
 	if (!copy)
 		return;
 	free(line->text);
-	*line = (struct trace_line){unit, unit->trace_lines++, latency_ns, reasons, copy};
+	line->text = copy;
+	line->unit = unit;
+	line->number = unit->trace_lines++;
+	line->latency_ns = latency_ns;
+	line->reasons = reasons;
 	trace->next++;
 }
 
@@ -195,11 +199,12 @@ static void exemplar_keep(struct unit *unit, const struct container *container,
 }
 
 static void request_seen(struct agent *agent, struct container *container,
-	const struct request_event *event, struct trace_source *source)
+	const struct request_event *event, struct trace_source *source,
+	char command[PROCESS_COMMAND_BYTES])
 {
 	struct unit *unit = container->unit;
 	struct trace_choice wanted = trace_wanted(agent->trace, unit);
-	char command[PROCESS_COMMAND_BYTES], text[TRACE_LINE_BYTES];
+	char text[TRACE_LINE_BYTES];
 
 	/* The event's clock is the monotonic one; people want the wall's. */
 	source->time_us = unix_us() - monotonic_us() + event->start_ns / 1000;
@@ -222,10 +227,11 @@ static void request_seen(struct agent *agent, struct container *container,
 }
 
 static void oom_seen(struct agent *agent, struct container *container,
-	const struct oom_event *event, struct trace_source *source)
+	const struct oom_event *event, struct trace_source *source,
+	char command[PROCESS_COMMAND_BYTES])
 {
 	struct unit *unit = container->unit;
-	char command[PROCESS_COMMAND_BYTES], text[TRACE_LINE_BYTES];
+	char text[TRACE_LINE_BYTES];
 
 	source->time_us = unix_us();
 	/* The victim of several may be gone by now; it is never the one that is left. */
@@ -243,6 +249,7 @@ static void oom_seen(struct agent *agent, struct container *container,
 void trace_event(const union probes_event *event, void *context)
 {
 	struct agent *agent = context;
+	char command[PROCESS_COMMAND_BYTES];
 	struct trace_source source = {0};
 	struct container *container;
 	/* The slot stands at the same place in every kind. */
@@ -256,9 +263,9 @@ void trace_event(const union probes_event *event, void *context)
 		source.pod = container->pod;
 		source.container = container->name;
 		if (event->kind == EVENT_REQUEST)
-			request_seen(agent, container, &event->request, &source);
+			request_seen(agent, container, &event->request, &source, command);
 		else if (event->kind == EVENT_OOM)
-			oom_seen(agent, container, &event->oom, &source);
+			oom_seen(agent, container, &event->oom, &source, command);
 	}
 	pthread_mutex_unlock(&agent->lock);
 }
@@ -390,17 +397,19 @@ size_t trace_reader_read(struct trace *trace, struct trace_reader *reader, char 
 
 	while ((line = line_at(trace, reader->unit, &reader->cursor))) {
 		size_t length = strlen(line->text);
-		char missed[64] = "";
+		size_t missed_length = 0;
+		char missed[64];
 
 		if (line->number != reader->number)
-			snprintf(missed, sizeof(missed), "{\"missed\":%llu}\n",
-				(unsigned long long)(line->number - reader->number));
+			missed_length =
+				(size_t)snprintf(missed, sizeof(missed), "{\"missed\":%llu}\n",
+					(unsigned long long)(line->number - reader->number));
 		if (!line_is_chosen(line, &reader->choice))
 			length = 0;
-		if (used + strlen(missed) + length > size)
+		if (used + missed_length + length > size)
 			break;
-		memcpy(out + used, missed, strlen(missed));
-		used += strlen(missed);
+		memcpy(out + used, missed, missed_length);
+		used += missed_length;
 		memcpy(out + used, line->text, length);
 		used += length;
 		reader->number = line->number + 1;
