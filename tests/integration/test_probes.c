@@ -668,6 +668,8 @@ static void test_in_flight_returns_to_zero_when_the_server_is_killed(void **stat
 	assert_int_equal(write(fd, "PING\r\n", 6), 6);
 	WAIT_UNTIL(slot_of(f)->in_flight == 1);
 	assert_int_equal(slot_of(f)->in_flight, 1);
+	/* It is the server that is killed here, with the connection accepted. */
+	sleep_ms(300);
 	child_end(pid);
 	WAIT_UNTIL(slot_of(f)->in_flight == 0);
 	assert_int_equal(slot_of(f)->in_flight, 0);
