@@ -195,6 +195,22 @@ static inline __attribute__((always_inline)) void http1_chunk_byte(struct http1 
 		http1->remaining = http1->remaining << 4 | digit;
 }
 
+/* Bytes that can be leapt over without being looked at. */
+static inline __attribute__((always_inline)) ebb_u32 http1_leap(struct http1 *http1, ebb_u32 left)
+{
+	ebb_u32 taken;
+
+	if (http1->state == HTTP1_UNTIL_CLOSE || http1->state == HTTP1_LOST)
+		return left;
+	if (http1->state != HTTP1_BODY && http1->state != HTTP1_CHUNK_DATA)
+		return 0;
+	taken = http1->remaining < left ? (ebb_u32)http1->remaining : left;
+	http1->remaining -= taken;
+	if (!http1->remaining)
+		http1->state = http1->state == HTTP1_BODY ? HTTP1_START : HTTP1_CHUNK_SIZE;
+	return taken;
+}
+
 /*
  * Take some of @left bytes (at least one) at @bytes; returns how many, at least 1. What happened
  * goes to *@event.
@@ -289,10 +305,7 @@ static inline __attribute__((always_inline)) ebb_u32 http1_step(
 		return 1;
 	case HTTP1_BODY:
 	case HTTP1_CHUNK_DATA:
-		taken = http1->remaining < left ? (ebb_u32)http1->remaining : left;
-		http1->remaining -= taken;
-		if (!http1->remaining)
-			http1->state = state == HTTP1_BODY ? HTTP1_START : HTTP1_CHUNK_SIZE;
+		taken = http1_leap(http1, left);
 		return taken ? taken : 1;
 	case HTTP1_CHUNK_SIZE:
 		http1_chunk_byte(http1, byte);
@@ -309,22 +322,6 @@ static inline __attribute__((always_inline)) ebb_u32 http1_step(
 	default:
 		return left;
 	}
-}
-
-/* Bytes that can be leapt over without being looked at. */
-static inline __attribute__((always_inline)) ebb_u32 http1_leap(struct http1 *http1, ebb_u32 left)
-{
-	ebb_u32 taken;
-
-	if (http1->state == HTTP1_UNTIL_CLOSE || http1->state == HTTP1_LOST)
-		return left;
-	if (http1->state != HTTP1_BODY && http1->state != HTTP1_CHUNK_DATA)
-		return 0;
-	taken = http1->remaining < left ? (ebb_u32)http1->remaining : left;
-	http1->remaining -= taken;
-	if (!http1->remaining)
-		http1->state = http1->state == HTTP1_BODY ? HTTP1_START : HTTP1_CHUNK_SIZE;
-	return taken;
 }
 
 #endif

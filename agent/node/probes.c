@@ -220,7 +220,6 @@ static const char *const cpu_required[] = {
 	"cpu_switch", "cpu_settle", "cpu_snapshot", "cpu_look", NULL};
 static const char *const memory_required[] = {NULL};
 static const char *const request_required[] = {"request_ingress", "request_egress", NULL};
-
 static const char *const socket_required[] = {NULL};
 
 static int object_load(struct probes *probes, const struct btf *kernel,
