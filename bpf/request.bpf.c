@@ -66,44 +66,58 @@ static __always_inline bool is_method(const __u8 *head, __u32 bytes)
 	return false;
 }
 
-/* What the first bytes of a request say of the connection's protocol. */
+/*
+ * What the first @bytes (at most 16) of a request, in the room, say of the protocol of a connection
+ * that was @known to speak another. PROTOCOL_UNKNOWN: nothing.
+ */
+VERIFIED_ALONE __u32 protocol_of(struct room *room, __u32 bytes, __u32 known)
+{
+	const __u8 *head;
+
+	if (!room || !bytes)
+		return PROTOCOL_UNKNOWN;
+	head = room->bytes;
+	room->is_preface = bytes == 16 && head[0] == 'P' && head[1] == 'R' && head[2] == 'I' &&
+			   head[4] == '*' && head[6] == 'H';
+	if (room->is_preface)
+		return PROTOCOL_HTTP2;
+	if (known == PROTOCOL_OPAQUE)
+		return PROTOCOL_UNKNOWN;
+	if (is_method(head, bytes))
+		return PROTOCOL_HTTP1;
+	/* Somewhere in a message: wait for one that begins. */
+	if (known == PROTOCOL_HTTP1)
+		return PROTOCOL_UNKNOWN;
+	if (bytes >= 3 && head[0] >= 0x14 && head[0] <= 0x17 && head[1] == 3 && head[2] <= 4)
+		return PROTOCOL_TLS;
+	if (bytes >= HTTP2_HEADER_BYTES) {
+		http2_read(head, &room->frame);
+		/* Older than the agent, or after an upgrade. */
+		if (http2_is_likely(&room->frame, room->end - room->offset))
+			return PROTOCOL_HTTP2;
+	}
+	return PROTOCOL_TCP;
+}
+
 static __always_inline void protocol_find(struct feed *feed)
 {
 	struct connection *connection = feed->connection;
-	struct http2_frame frame;
-	__u8 head[16] = {};
-	__u32 bytes = PAYLOAD_LOAD(
-		feed->skb, feed->room->offset, feed->room->end - feed->room->offset, head, 16);
+	struct room *room = feed->room;
+	__u32 known = SHAPE_PROTOCOL(connection->shape), found, bytes;
 
-	if (!bytes)
+	bytes = PAYLOAD_LOAD(feed->skb, room->offset, room->end - room->offset, room->bytes, 16);
+	found = protocol_of(room, bytes, known);
+	if (found == PROTOCOL_UNKNOWN)
 		return;
-	if (connection->protocol == PROTOCOL_OPAQUE && (head[0] != 'P' || head[1] != 'R'))
+	/* Streams and a queue do not go into one table. */
+	if (found == PROTOCOL_HTTP2 && connection->request_flags & REQUEST_MANY)
 		return;
 	__builtin_memset(&connection->request1, 0, sizeof(connection->request1));
-	__builtin_memset(&connection->response1, 0, sizeof(connection->response1));
-	if (bytes == 16 && head[0] == 'P' && head[1] == 'R' && head[2] == 'I' && head[4] == '*' &&
-		head[6] == 'H') {
-		connection->protocol = PROTOCOL_HTTP2;
+	if (room->is_preface)
 		connection->request2.skip = HTTP2_PREFACE_BYTES;
-		connection->next_id = 0;
-	} else if (is_method(head, bytes)) {
-		connection->protocol = PROTOCOL_HTTP1;
-	} else if (bytes >= 3 && head[0] >= 0x14 && head[0] <= 0x17 && head[1] == 3 &&
-		   head[2] <= 4) {
-		connection->protocol = PROTOCOL_TLS;
-	} else {
-		connection->protocol = PROTOCOL_TCP;
-		if (bytes >= HTTP2_HEADER_BYTES) {
-			http2_read(head, &frame);
-			if (http2_is_likely(&frame, feed->room->end - feed->room->offset)) {
-				/* Older than the agent, or after an upgrade. */
-				connection->protocol = PROTOCOL_HTTP2;
-				connection->next_id = 0;
-			}
-		}
-	}
-	if (connection->protocol == PROTOCOL_HTTP2)
-		connection->flags |= CONNECTION_MANY;
+	connection->last_stream = 0;
+	if (found != known)
+		protocol_set(connection, found);
 }
 
 /* TLS: whether the segment carries application data that is a request's. */
@@ -118,13 +132,13 @@ static __always_inline bool tls_has_request(struct feed *feed)
 			bpf_skb_load_bytes(feed->skb, at, record, sizeof(record)))
 			return false;
 		if (record[0] == 0x14)
-			connection->flags |= CONNECTION_SKIP_RECORD;
+			connection->request_flags |= REQUEST_SKIP_RECORD;
 		else if (record[0] == 0x16)
-			connection->flags &= (__u8)~CONNECTION_SKIP_RECORD;
-		else if (record[0] == 0x17 && !(connection->flags & CONNECTION_SKIP_RECORD))
+			connection->request_flags &= ~(__u32)REQUEST_SKIP_RECORD;
+		else if (record[0] == 0x17 && !(connection->request_flags & REQUEST_SKIP_RECORD))
 			return true;
 		else if (record[0] == 0x17)
-			connection->flags &= (__u8)~CONNECTION_SKIP_RECORD;
+			connection->request_flags &= ~(__u32)REQUEST_SKIP_RECORD;
 		else
 			return false;
 		at += sizeof(record) + ((__u32)record[3] << 8 | record[4]);
@@ -135,26 +149,34 @@ static __always_inline bool tls_has_request(struct feed *feed)
 static __always_inline void feed_request(struct feed *feed)
 {
 	struct connection *connection = feed->connection;
+	__u32 protocol = SHAPE_PROTOCOL(connection->shape);
 
+	if (protocol == PROTOCOL_HTTP1) {
+		if (READ_ONCE(connection->upgraded_shape) == connection->shape)
+			protocol_set(connection, PROTOCOL_OPAQUE);
+		else if (feed->room->has_gap)
+			http1_requests_lost(connection);
+	}
 	/* An upgraded connection may turn out to speak HTTP/2; any other is left alone. */
-	if (connection->protocol == PROTOCOL_UNKNOWN || connection->protocol == PROTOCOL_OPAQUE ||
-		(connection->protocol == PROTOCOL_HTTP1 &&
-			connection->request1.state == HTTP1_LOST))
+	protocol = SHAPE_PROTOCOL(connection->shape);
+	if (protocol == PROTOCOL_UNKNOWN || protocol == PROTOCOL_OPAQUE ||
+		(protocol == PROTOCOL_HTTP1 && connection->request1.state == HTTP1_LOST)) {
 		protocol_find(feed);
-	switch (connection->protocol) {
+		protocol = SHAPE_PROTOCOL(connection->shape);
+	}
+	switch (protocol) {
 	case PROTOCOL_HTTP1:
 		http1_requests(feed);
 		return;
 	case PROTOCOL_HTTP2:
-		if (table_get(feed))
-			FEED_RUN(feed_request2, feed);
+		http2_requests(feed);
 		return;
 	case PROTOCOL_TLS:
-		if (!connection->in_flight && tls_has_request(feed))
+		if (!connection_in_flight(connection) && tls_has_request(feed))
 			single_begin(feed);
 		return;
 	case PROTOCOL_TCP:
-		if (!connection->in_flight)
+		if (!connection_in_flight(connection))
 			single_begin(feed);
 		return;
 	default:
@@ -165,26 +187,34 @@ static __always_inline void feed_request(struct feed *feed)
 static __always_inline void feed_response(struct feed *feed)
 {
 	struct connection *connection = feed->connection;
+	__u32 shape = LOAD_ACQUIRE(connection->shape);
 	__u8 type;
 
-	switch (connection->protocol) {
+	if (connection->response_shape != shape) {
+		connection->response_shape = shape;
+		connection->response_flags &= ~(__u32)(RESPONSE_SYNCED | RESPONSE_SKIPPED);
+	}
+	switch (SHAPE_PROTOCOL(shape)) {
 	case PROTOCOL_HTTP1:
 	case PROTOCOL_UNKNOWN: /* its request came before its socket */
+		if (shape && connection->upgraded_shape == shape)
+			return;
 		http1_responses(feed);
 		return;
 	case PROTOCOL_HTTP2:
-		if (table_get(feed))
-			FEED_RUN(feed_response2, feed);
+		http2_responses(feed);
 		return;
 	case PROTOCOL_TLS:
-		if (connection->in_flight &&
+		if (connection_in_flight(connection) &&
 			!bpf_skb_load_bytes(feed->skb, feed->room->offset, &type, 1) &&
 			type == 0x17)
 			single_answer(feed, 0);
 		return;
-	default:
-		if (connection->in_flight && !(connection->flags & CONNECTION_MANY))
+	case PROTOCOL_TCP:
+		if (connection_in_flight(connection))
 			single_answer(feed, 0);
+		return;
+	default:
 		return;
 	}
 }
@@ -219,6 +249,7 @@ static __always_inline __u8 side_of(struct __sk_buff *skb, struct bpf_sock *sk)
 	return side;
 }
 
+/* Whose the connection is. */
 static __noinline int connection_open(
 	struct __sk_buff *skb, struct bpf_sock *sk, struct connection *connection)
 {
@@ -227,7 +258,6 @@ static __noinline int connection_open(
 	__u64 key;
 
 	connection->side = side_of(skb, sk);
-	connection->slot = SLOT_NONE;
 	/* The socket's cgroup or the nearest one above it that is a unit's. */
 	key = SLOT_KEY(HIERARCHY_UNIFIED, bpf_skb_cgroup_id(skb));
 	index = bpf_map_lookup_elem(&slot_index, &key);
@@ -236,12 +266,7 @@ static __noinline int connection_open(
 		index = bpf_map_lookup_elem(&slot_index, &key);
 	}
 	slot = index ? slot_at(*index) : 0;
-	if (!slot) {
-		connection->side = SIDE_NONE;
-		return 0;
-	}
-	connection->slot = *index;
-	connection->epoch = slot->epoch;
+	STORE_RELEASE(connection->owner, slot ? OWNER(*index, slot->epoch) : OWNER_NONE);
 	return 0;
 }
 
@@ -306,61 +331,66 @@ static __always_inline void early_take(struct bpf_sock *sk, struct connection *c
 		return;
 	if (slot) {
 		connection->request_end = request->sequence + request->payload_bytes;
-		connection->flags |= CONNECTION_REQUEST_SEEN;
+		connection->request_flags |= REQUEST_SEEN;
 		/* A handshake of TLS or the preface of HTTP/2 is no request. */
 		if (request->head[0] != 0x16 &&
 			(request->head[0] != 'P' || request->head[1] != 'R')) {
 			connection->start_ns = request->start_ns;
 			connection->age = age_bucket(slot, request->start_ns);
-			connection->in_flight = 1;
-			flight_begin(slot, connection->slot, 1, connection->age);
+			flight_begin(slot, 1, connection->age);
+			STORE_RELEASE(connection->begun, connection->begun + 1);
 		}
 	}
 	bpf_map_delete_elem(&early, &key);
 }
 
-/* @segment as far as it is new, in @feed. False: all of it has been seen before. */
+/*
+ * @segment as far as it is new, in @feed. False: all of it has been seen before. @newest_end and
+ * @flags are those of the segment's way; 1 is the flag of either for an end that is valid.
+ */
 static __always_inline bool feed_begin(
-	struct feed *feed, struct segment *segment, __u32 *newest_end, __u8 seen_flag)
+	struct feed *feed, struct segment *segment, __u32 *newest_end, __u32 *flags)
 {
-	struct connection *connection = feed->connection;
+	struct room *room = feed->room;
 	__u32 end = segment->sequence + segment->payload_bytes;
 	__s32 old;
 
-	feed->room->offset = segment->payload_offset;
-	feed->room->end = segment->payload_offset + segment->payload_bytes;
-	feed->room->payload_bytes = segment->payload_bytes;
-	if (connection->flags & seen_flag) {
+	room->offset = segment->payload_offset;
+	room->end = segment->payload_offset + segment->payload_bytes;
+	room->payload_bytes = segment->payload_bytes;
+	room->begun = room->head_mask = room->has_gap = room->left = room->is_lost = 0;
+	if (!(*flags & 1)) {
+		*flags |= 1;
+	} else {
 		if ((__s32)(end - *newest_end) <= 0)
 			return false;
 		old = (__s32)(*newest_end - segment->sequence);
 		if (old > 0) {
-			feed->room->offset += (__u32)old;
-			feed->room->payload_bytes -= (__u32)old;
+			room->offset += (__u32)old;
+			room->payload_bytes -= (__u32)old;
 		} else if (old < 0) {
-			feed->room->has_gap = true;
+			room->has_gap = true;
 		}
 	}
-	connection->flags |= seen_flag;
 	*newest_end = end;
 	return true;
 }
 
-/*
- * Bytes were missed (lost, or out of order), or a frame could not be one: where messages begin has
- * to be found anew, and what was in flight is no longer known.
- */
-static __always_inline void framing_lost(struct feed *feed)
+/* TCP stamps what it sends by the same clock, so on the way out it costs nothing. */
+static __always_inline __u64 time_of(struct __sk_buff *skb)
 {
-	struct connection *connection = feed->connection;
+	__u64 now_ns = skb->tstamp;
 
-	if (connection->protocol == PROTOCOL_HTTP1)
-		connection->request1.state = HTTP1_LOST;
-	else if (connection->protocol >= PROTOCOL_HTTP2)
-		connection->protocol = PROTOCOL_UNKNOWN;
-	CONTROL_COUNT(connections_lost);
-	if (connection->flags & CONNECTION_MANY)
-		flights_drop(connection, table_get(feed), feed->slot);
+	return now_ns ? now_ns : bpf_ktime_get_ns();
+}
+
+/* Most of what a server sends is the rest of a response. */
+static __always_inline bool is_of_interest(struct connection *connection)
+{
+	return connection_in_flight(connection) ||
+	       READ_ONCE(connection->request_flags) & REQUEST_MANY ||
+	       connection->response_flags & RESPONSE_SYNCED ||
+	       connection_protocol(connection) == PROTOCOL_HTTP2;
 }
 
 /* The payload of @segment, on a connection that is a unit's. */
@@ -368,52 +398,72 @@ static __always_inline void segment_feed(
 	struct feed *feed, struct segment *segment, bool is_ingress)
 {
 	struct connection *connection = feed->connection;
-	bool is_request = is_ingress == (connection->side == SIDE_SERVER);
 
-	feed->room->begun = feed->room->head_mask = feed->room->has_gap = feed->room->left = 0;
-	if (!feed_begin(feed, segment,
-		    is_request ? &connection->request_end : &connection->response_end,
-		    is_request ? CONNECTION_REQUEST_SEEN : CONNECTION_RESPONSE_SEEN))
-		return;
-	/* Most of what leaves is the rest of a response. */
-	if (!is_request && !connection->in_flight && !(connection->flags & CONNECTION_MANY))
-		return;
-	/* TCP stamps what it sends by the same clock, so on the way out it costs nothing. */
-	feed->room->now_ns = is_ingress ? 0 : feed->skb->tstamp;
-	if (!feed->room->now_ns)
-		feed->room->now_ns = bpf_ktime_get_ns();
-	if (connection->protocol == PROTOCOL_LOST ||
-		(feed->room->has_gap && (connection->protocol == PROTOCOL_HTTP1 ||
-						connection->protocol == PROTOCOL_HTTP2)))
-		framing_lost(feed);
-	if (is_request)
+	if (is_ingress == (connection->side == SIDE_SERVER)) {
+		if (!feed_begin(
+			    feed, segment, &connection->request_end, &connection->request_flags))
+			return;
+		feed->room->now_ns = is_ingress ? bpf_ktime_get_ns() : time_of(feed->skb);
 		feed_request(feed);
-	else
-		feed_response(feed);
+		return;
+	}
+	if (!feed_begin(feed, segment, &connection->response_end, &connection->response_flags) ||
+		!is_of_interest(connection))
+		return;
+	feed->room->now_ns = is_ingress ? bpf_ktime_get_ns() : time_of(feed->skb);
+	feed_response(feed);
+}
+
+/* As new, but for the socket being over. */
+static __always_inline void connection_clear(struct connection *connection)
+{
+	connection->begun = connection->over = 0;
+	connection->request_flags = connection->response_flags = 0;
+	connection->last_stream = 0;
+	connection->upgraded_shape = 0;
+	connection->detail.claim = 0;
+	STORE_RELEASE(connection->shape,
+		SHAPE(SHAPE_GENERATION(connection->shape) + 1, PROTOCOL_UNKNOWN));
+}
+
+/* Nothing of what the table holds is in flight any more; the counts are not touched. */
+static __noinline int table_clear(struct exchanges *table)
+{
+	if (!table)
+		return 0;
+	table->first = table->next = 0;
+	table->statuses.is_followed = 0;
+	for (__u32 i = 0; i < EXCHANGES; i++)
+		table->entries[i].claim = 0;
+	return 0;
 }
 
 /*
  * First segment of a socket, or first one since its slot was given to another container: whose it
- * is. NULL: no unit's. Functions of their own keep the ways through them from being followed again
- * and again behind them.
+ * is. NULL: no unit's, or another CPU is looking. Functions of their own keep the ways through them
+ * from being followed again and again behind them.
  */
 static __noinline struct connection *connection_find(
 	struct __sk_buff *skb, struct bpf_sock *sk, struct connection *connection)
 {
-	if (connection) {
-		table_clear(bpf_sk_storage_get(&multiplexed, sk, 0, 0));
-		connection->in_flight = 0;
-		connection->flags = 0;
-		connection->protocol = PROTOCOL_UNKNOWN;
-		connection_open(skb, sk, connection);
-		return connection;
-	}
-	connection = bpf_sk_storage_get(&connections, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	__u64 owner;
+
+	if (!connection)
+		connection = bpf_sk_storage_get(&connections, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!connection)
 		return 0;
-	if (!connection->side)
-		connection_open(skb, sk, connection);
-	if (connection->side == SIDE_SERVER)
+	owner = READ_ONCE(connection->owner);
+	if (owner == OWNER_NONE || owner == OWNER_BUSY ||
+		COMPARE_AND_SWAP(&connection->owner, owner, OWNER_BUSY) != owner)
+		return 0;
+	if (owner) {
+		table_clear(bpf_sk_storage_get(&multiplexed, sk, 0, 0));
+		connection_clear(connection);
+	}
+	connection_open(skb, sk, connection);
+	if (connection->owner == OWNER_NONE)
+		return 0;
+	if (!owner && connection->side == SIDE_SERVER)
 		early_take(sk, connection);
 	return connection;
 }
@@ -433,8 +483,8 @@ static __always_inline int segment_seen(struct __sk_buff *skb, bool is_ingress)
 		return 1;
 	feed.sk = sk;
 	feed.connection = bpf_sk_storage_get(&connections, sk, 0, 0);
-	if (!feed.connection ||
-		(feed.connection->side != SIDE_NONE && !connection_slot(feed.connection))) {
+	feed.slot = feed.connection ? connection_slot(feed.connection) : 0;
+	if (!feed.slot) {
 		if (sk->state == TCP_LISTEN) {
 			early_store(skb, &segment);
 			return 1;
@@ -442,16 +492,21 @@ static __always_inline int segment_seen(struct __sk_buff *skb, bool is_ingress)
 		feed.connection = connection_find(skb, sk, feed.connection);
 		if (!feed.connection)
 			return 1;
+		feed.slot = connection_slot(feed.connection);
 	}
-	if (feed.connection->side == SIDE_NONE)
-		return 1;
-	feed.slot = slot_at(feed.connection->slot);
 	all = bpf_map_lookup_elem(&rooms, &zero);
 	if (!feed.slot || !all)
+		return 1;
+	/* What leaves is seen under the socket's lock; its end comes behind it. */
+	if (is_ingress ? !gate_enter(feed.connection)
+		       : READ_ONCE(feed.connection->gate) & GATE_OVER)
 		return 1;
 	feed.room = &all->rooms[all->depth++ & (ROOMS - 1)];
 	segment_feed(&feed, &segment, is_ingress);
 	all->depth--;
+	if (is_ingress && gate_leave(feed.connection))
+		connection_end(
+			feed.connection, bpf_sk_storage_get(&multiplexed, sk, 0, 0), feed.slot);
 	return 1;
 }
 
@@ -463,9 +518,10 @@ SEC("cgroup/sock_release")
 int request_release(struct bpf_sock *sk)
 {
 	struct connection *connection = bpf_sk_storage_get(&connections, sk, 0, 0);
+	struct slot *slot = connection ? connection_slot(connection) : 0;
 
-	if (connection)
-		connection_closed(connection, bpf_sk_storage_get(&multiplexed, sk, 0, 0));
+	if (slot && gate_close(connection))
+		connection_end(connection, bpf_sk_storage_get(&multiplexed, sk, 0, 0), slot);
 	return 1;
 }
 
