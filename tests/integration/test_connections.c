@@ -4,7 +4,9 @@
  * connections break: counts are the client's, and nothing sticks.
  */
 #include "common/histogram.h"
+#include "node/probes_load.h"
 
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -13,7 +15,8 @@
 #include "integration/probes_fixture.h"
 
 #define CLIENTS	      4
-#define ROUNDS	      12
+#define ROUNDS	      60
+#define ROUNDS_S      3	  /* no new one after this long, on an emulated machine */
 #define REQUESTS      400 /* of a client and round */
 #define DEPTH_HTTP1   16
 #define DEPTH_HTTP2   100
@@ -52,6 +55,15 @@ static uint32_t random_below(struct random *random, uint32_t bound)
 	random->state ^= random->state << 25;
 	random->state ^= random->state >> 27;
 	return (uint32_t)((random->state * 0x2545f4914f6cdd1dULL) >> 40) % bound;
+}
+
+/* Never waits, and what it sends leaves at once. */
+static void socket_hurry(int fd)
+{
+	int on = 1;
+
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
 struct buffer {
@@ -239,7 +251,7 @@ static void listen_and_serve(void *argument)
 
 		served->fd = accept(server->listener, NULL, NULL);
 		served->random.state = ++number * 0x9e3779b97f4a7c15ULL;
-		fcntl(served->fd, F_SETFL, O_NONBLOCK);
+		socket_hurry(served->fd);
 		if (pthread_create(&thread, NULL, serve, served))
 			_exit(1);
 		pthread_detach(thread);
@@ -360,7 +372,7 @@ static void round_run(const struct server *server, struct asking *asking)
 	bool is_open = true, is_broken = false;
 
 	asking->fd = client_connect(server);
-	fcntl(asking->fd, F_SETFL, O_NONBLOCK);
+	socket_hurry(asking->fd);
 	if (asking->is_http2) {
 		buffer_add(&asking->out, PREFACE, PREFACE_BYTES);
 		frame_add(&asking->out, FRAME_SETTINGS, 0, 0, "", 0);
@@ -400,6 +412,7 @@ struct client {
 	const struct server *server;
 	uint64_t seed;
 	bool is_http2;
+	time_t end;
 };
 
 static void *client_run(void *argument)
@@ -407,7 +420,7 @@ static void *client_run(void *argument)
 	const struct client *client = argument;
 	struct asking *asking = malloc(sizeof(*asking));
 
-	for (int round = 0; round < ROUNDS; round++) {
+	for (int round = 0; round < ROUNDS && time(NULL) < client->end; round++) {
 		memset(asking, 0, sizeof(*asking));
 		asking->is_http2 = client->is_http2;
 		asking->random.state =
@@ -426,7 +439,7 @@ static void clients_run(const struct server *server, bool is_http2)
 	pthread_t threads[CLIENTS];
 
 	for (int i = 0; i < CLIENTS; i++) {
-		clients[i] = (struct client){server, (uint64_t)i, is_http2};
+		clients[i] = (struct client){server, (uint64_t)i, is_http2, time(NULL) + ROUNDS_S};
 		assert_int_equal(pthread_create(&threads[i], NULL, client_run, &clients[i]), 0);
 	}
 	for (int i = 0; i < CLIENTS; i++)
@@ -456,9 +469,13 @@ static void assert_counts_are_the_clients(struct fixture *f, bool is_http2)
 	const struct slot *slot = slot_of(f);
 
 	clients_run(&server, is_http2);
-	assert_int_equal(tally->answered, CLIENTS * ROUNDS * REQUESTS);
+	assert_true(tally->answered >= CLIENTS * REQUESTS);
 	WAIT_UNTIL(slot->requests == tally->answered);
-	print_message("# connections lost %llu, requests untracked %llu\n",
+	print_message(
+		"# answered %llu: seen %llu, failed %llu, in flight %lld, connections lost %llu, "
+		"requests untracked %llu\n",
+		(unsigned long long)tally->answered, (unsigned long long)slot->requests,
+		(unsigned long long)slot->requests_failed, (long long)slot->in_flight,
 		(unsigned long long)probes_connections_lost(f->probes),
 		(unsigned long long)probes_requests_untracked(f->probes));
 	assert_int_equal(slot->requests, tally->answered);
@@ -747,6 +764,13 @@ int main(void)
 		TEST(test_a_server_that_goes_fails_its_requests_at_once),
 	};
 
+	struct btf *kernel = btf__load_vmlinux_btf();
+
+	if (kernel && !probes_kernel_has(kernel, PROBES_LOOP)) {
+		puts("1..0 # SKIP this kernel takes HTTP/1 by turns and six frames of a segment");
+		return 0;
+	}
+	btf__free(kernel);
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	signal(SIGPIPE, SIG_IGN);
 	return cmocka_run_group_tests(tests, NULL, close_loaded);
