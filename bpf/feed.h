@@ -39,6 +39,8 @@ struct room {
 	__u32 left;
 	__u32 is_lost;	  /* what should be a frame cannot be one */
 	__u32 is_preface; /* of HTTP/2 */
+	__u32 is_early;	  /* its bytes were seen before its socket and are gone */
+	__u32 first_stream;
 	__u32 reserved;
 	struct http2_frame frame;
 	struct http2_fields fields;
@@ -49,6 +51,7 @@ struct rooms {
 	__u32 depth;
 	__u32 reserved;
 	struct room rooms[ROOMS];
+	struct connection early; /* stands for one whose socket is not there yet */
 };
 
 struct {
@@ -104,7 +107,7 @@ static __always_inline void detail_begin(struct feed *feed, __u32 id, __u32 offs
 	struct detail *detail = &feed->connection->detail;
 	struct slot *slot = feed->slot;
 
-	if (slot->requests & slot->detail_mask || READ_ONCE(detail->claim))
+	if (slot->requests & slot->detail_mask || READ_ONCE(detail->claim) || feed->room->is_early)
 		return;
 	detail->process = 0;
 	detail->command[0] = 0;

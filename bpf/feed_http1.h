@@ -15,6 +15,16 @@ static __always_inline void http1_requests_lost(struct connection *connection)
 {
 }
 
+static __always_inline void http1_count(struct feed *feed)
+{
+	feed->room->begun = 1;
+}
+
+static __always_inline void http1_begun(struct feed *feed)
+{
+	single_begin(feed);
+}
+
 static __always_inline void http1_requests(struct feed *feed)
 {
 	if (!connection_in_flight(feed->connection))
@@ -244,9 +254,15 @@ static __always_inline void http1_requests_lost(struct connection *connection)
 	CONTROL_COUNT(connections_lost);
 }
 
-static __always_inline void http1_requests(struct feed *feed)
+/* Follow the segment; feed->room->begun is how many requests began in it. */
+static __always_inline void http1_count(struct feed *feed)
 {
 	FEED_RUN(feed_request1, feed);
+}
+
+static __always_inline void http1_requests(struct feed *feed)
+{
+	http1_count(feed);
 	if (feed->room->begun)
 		http1_begun(feed);
 }

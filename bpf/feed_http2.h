@@ -35,33 +35,40 @@ static __always_inline struct exchange *stream_find(
 	return queue_at(table, at);
 }
 
-static __always_inline void stream_begin(struct feed *feed)
+/* False: a trailer or a frame seen again, or it cannot be followed. */
+static __always_inline bool stream_open(struct feed *feed, __u32 stream)
 {
 	struct connection *connection = feed->connection;
-	const struct http2_frame *frame = &feed->room->frame;
-	__u32 skip = http2_block_offset(frame), bytes = frame->length, at = feed->room->offset;
-	__u32 stream = frame->stream;
 	struct exchange *exchange;
 	__u8 age;
 
-	/* A trailer, or a frame seen again. */
 	if (!(stream & 1) || stream <= connection->last_stream)
-		return;
+		return false;
 	connection->last_stream = stream;
 	exchange = responses_are_lost(connection) ? 0 : stream_find(feed->table, stream, true);
 	if (!exchange) {
 		CONTROL_COUNT(requests_untracked);
-		return;
+		return false;
 	}
 	age = age_bucket(feed->slot, feed->room->now_ns);
 	exchange->start_ns = feed->room->now_ns;
 	if (connection->side == SIDE_SERVER)
 		flight_begin(feed->slot, 1, age);
+	STORE_RELEASE(exchange->claim, EXCHANGE_CLAIM(stream, 0, age, EXCHANGE_OPEN));
+	return true;
+}
+
+static __always_inline void stream_begin(struct feed *feed)
+{
+	const struct http2_frame *frame = &feed->room->frame;
+	__u32 skip = http2_block_offset(frame), bytes = frame->length, at = feed->room->offset;
+
+	if (!stream_open(feed, frame->stream))
+		return;
 	if (bytes > feed->room->end - at)
 		bytes = feed->room->end - at;
 	if (bytes > skip)
-		detail_begin(feed, stream, at + skip, bytes - skip);
-	STORE_RELEASE(exchange->claim, EXCHANGE_CLAIM(stream, 0, age, EXCHANGE_OPEN));
+		detail_begin(feed, frame->stream, at + skip, bytes - skip);
 }
 
 /*
@@ -308,54 +315,89 @@ static __always_inline bool frame_next(struct feed *feed, struct http2 *http2)
 	return true;
 }
 
-/* 1 when the segment is done with, or makes no sense. */
-static __always_inline long feed_frame(struct feed *feed, struct http2 *http2, bool is_response)
+/* The next frame's header, in the room. 1: the segment is done with or makes no sense; 0: leapt. */
+static __always_inline long frame_load(struct feed *feed, struct http2 *http2)
 {
-	struct http2_frame *frame = &feed->room->frame;
+	struct room *room = feed->room;
 	__u32 left;
 
-	if (feed->room->offset >= feed->room->end)
+	room->frame.type = HTTP2_UNKNOWN;
+	if (room->offset >= room->end)
 		return 1;
-	left = feed->room->end - feed->room->offset;
+	left = room->end - room->offset;
 	if (http2->skip) {
 		left = http2->skip < left ? http2->skip : left;
 		http2->skip -= left;
-		feed->room->offset += left;
+		room->offset += left;
 		return 0;
 	}
 	if (!frame_next(feed, http2))
 		return 1;
-	if (!http2_is_sound(frame)) {
+	if (!http2_is_sound(&room->frame)) {
 		/* Not where frames begin: wait for a segment that looks like one. */
-		feed->room->is_lost = 1;
+		room->is_lost = 1;
+		room->frame.type = HTTP2_UNKNOWN;
 		return 1;
 	}
-	http2->skip = frame->length;
-	if (frame->type == HTTP2_RST_STREAM)
-		stream_reset(feed);
-	else if (!is_response && frame->type == HTTP2_HEADERS)
-		stream_begin(feed);
-	else if (is_response &&
-		 (frame->type == HTTP2_HEADERS ||
-			 (frame->type == HTTP2_DATA && frame->flags & HTTP2_END_STREAM)))
-		stream_response(feed);
-	else if (is_response &&
-		 (frame->type == HTTP2_PUSH_PROMISE || frame->type == HTTP2_CONTINUATION))
-		/* Fields that are not walked change the header table. */
-		feed->table->statuses.is_followed = 0;
+	http2->skip = room->frame.length;
 	return 0;
 }
 
 FEED_STEP feed_request2(__u32 index, struct feed *feed)
 {
+	long is_done = frame_load(feed, &feed->connection->request2);
+
 	(void)index;
-	return feed_frame(feed, &feed->connection->request2, false);
+	if (feed->room->frame.type == HTTP2_RST_STREAM)
+		stream_reset(feed);
+	else if (feed->room->frame.type == HTTP2_HEADERS)
+		stream_begin(feed);
+	return is_done;
 }
 
 FEED_STEP feed_response2(__u32 index, struct feed *feed)
 {
+	const struct http2_frame *frame = &feed->room->frame;
+	long is_done = frame_load(feed, &feed->connection->response2);
+
 	(void)index;
-	return feed_frame(feed, &feed->connection->response2, true);
+	if (frame->type == HTTP2_RST_STREAM)
+		stream_reset(feed);
+	else if (frame->type == HTTP2_HEADERS ||
+		 (frame->type == HTTP2_DATA && frame->flags & HTTP2_END_STREAM))
+		stream_response(feed);
+	else if (frame->type == HTTP2_PUSH_PROMISE || frame->type == HTTP2_CONTINUATION)
+		/* Fields that are not walked change the header table. */
+		feed->table->statuses.is_followed = 0;
+	return is_done;
+}
+
+/* Before its socket is known: only how many streams begin, and with which. */
+FEED_STEP feed_early2(__u32 index, struct feed *feed)
+{
+	struct connection *connection = feed->connection;
+	struct room *room = feed->room;
+	long is_done = frame_load(feed, &connection->request2);
+	__u32 stream = room->frame.stream;
+
+	(void)index;
+	if (room->frame.type != HTTP2_HEADERS || !(stream & 1) || stream <= connection->last_stream)
+		return is_done;
+	if (!room->begun)
+		room->first_stream = stream;
+	connection->last_stream = stream;
+	room->begun++;
+	return is_done;
+}
+
+/* Open the streams that feed_early2() counted: clients number them without gaps. */
+FEED_STEP feed_opened2(__u32 index, struct feed *feed)
+{
+	if (!feed->room->begun)
+		return 1;
+	feed->room->begun--;
+	stream_open(feed, feed->room->first_stream + 2 * index);
+	return 0;
 }
 
 VERIFIED_ALONE int room_is_likely(struct room *room)

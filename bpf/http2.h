@@ -29,6 +29,7 @@ enum http2_type {
 	HTTP2_GOAWAY = 7,
 	HTTP2_WINDOW_UPDATE = 8,
 	HTTP2_CONTINUATION = 9,
+	HTTP2_UNKNOWN = 255,
 };
 
 enum http2_flag {

@@ -249,8 +249,8 @@ static __always_inline __u8 side_of(struct __sk_buff *skb, struct bpf_sock *sk)
 	return side;
 }
 
-/* Whose the connection is. */
-static __noinline int connection_open(
+/* Whose the connection is: its owner. */
+static __noinline __u64 connection_open(
 	struct __sk_buff *skb, struct bpf_sock *sk, struct connection *connection)
 {
 	struct slot *slot;
@@ -266,82 +266,7 @@ static __noinline int connection_open(
 		index = bpf_map_lookup_elem(&slot_index, &key);
 	}
 	slot = index ? slot_at(*index) : 0;
-	STORE_RELEASE(connection->owner, slot ? OWNER(*index, slot->epoch) : OWNER_NONE);
-	return 0;
-}
-
-/*
- * A first request that overtakes the handshake's last ACK, or waits for it (TCP_DEFER_ACCEPT), is
- * shown to us with the listener's socket, not yet its own. It waits here, by remote address (IPv6:
- * its last word) and ports, until the connection's own socket shows itself.
- */
-struct early_key {
-	__u32 remote_ip;
-	__u16 remote_port; /* both in network byte order */
-	__u16 local_port;
-};
-
-struct early_request {
-	__u64 start_ns;
-	__u32 sequence;
-	__u32 payload_bytes;
-	__u8 head[8];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct early_key);
-	__type(value, struct early_request);
-} early SEC(".maps");
-
-static __noinline int early_store(struct __sk_buff *skb, struct segment *segment)
-{
-	struct early_request request = {.start_ns = bpf_ktime_get_ns(),
-		.sequence = segment->sequence,
-		.payload_bytes = segment->payload_bytes};
-	struct early_key key = {};
-
-	if (segment->payload_bytes >= sizeof(request.head))
-		bpf_skb_load_bytes(
-			skb, segment->payload_offset, request.head, sizeof(request.head));
-	/* Source address: the last word before the destination's. */
-	if (bpf_skb_load_bytes(skb, segment->header_bytes == 40 ? 20 : 12, &key.remote_ip, 4) ||
-		bpf_skb_load_bytes(skb, segment->header_bytes, &key.remote_port, 4))
-		return 0;
-	bpf_map_update_elem(&early, &key, &request, BPF_NOEXIST);
-	return 0;
-}
-
-/* The request that came before its socket; its bytes are gone, so it is taken as one request. */
-static __always_inline void early_take(struct bpf_sock *sk, struct connection *connection)
-{
-	struct early_key key = {
-		.remote_port = sk->dst_port, .local_port = bpf_htons((__u16)sk->src_port)};
-	__u32 ip4 = sk->dst_ip4, ip6 = sk->dst_ip6[3];
-	struct early_request *request;
-	struct slot *slot;
-
-	/* Both are loaded first: a choice of fields becomes a computed address. */
-	asm volatile("" : "+r"(ip4), "+r"(ip6));
-	key.remote_ip = sk->family == AF_INET ? ip4 : ip6;
-	request = bpf_map_lookup_elem(&early, &key);
-	slot = connection_slot(connection);
-	if (!request)
-		return;
-	if (slot) {
-		connection->request_end = request->sequence + request->payload_bytes;
-		connection->request_flags |= REQUEST_SEEN;
-		/* A handshake of TLS or the preface of HTTP/2 is no request. */
-		if (request->head[0] != 0x16 &&
-			(request->head[0] != 'P' || request->head[1] != 'R')) {
-			connection->start_ns = request->start_ns;
-			connection->age = age_bucket(slot, request->start_ns);
-			flight_begin(slot, 1, connection->age);
-			STORE_RELEASE(connection->begun, connection->begun + 1);
-		}
-	}
-	bpf_map_delete_elem(&early, &key);
+	return slot ? OWNER(*index, slot->epoch) : OWNER_NONE;
 }
 
 /*
@@ -374,6 +299,152 @@ static __always_inline bool feed_begin(
 	}
 	*newest_end = end;
 	return true;
+}
+
+/*
+ * First requests that overtake the handshake's last ACK, or wait for it (TCP_DEFER_ACCEPT), are
+ * shown to us with the listener's socket, not yet their own. What they say waits here, by remote
+ * address (IPv6: its last word) and ports, until the connection's own socket shows itself.
+ */
+/* What is older was of another connection with the same addresses, which never came to be. */
+#define EARLY_MOST_NS 60000000000ULL
+
+struct early_key {
+	__u32 remote_ip;
+	__u16 remote_port; /* both in network byte order */
+	__u16 local_port;
+};
+
+struct early_request {
+	__u64 start_ns;
+	__u32 request_end;
+	__u32 protocol;
+	__u32 begun; /* requests, or streams from first_stream on */
+	__u32 head_mask;
+	__u32 first_stream, last_stream;
+	__u32 request_flags;
+	__u32 reserved;
+	struct http1 request1; /* or HTTP/2's */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct early_key);
+	__type(value, struct early_request);
+} early SEC(".maps");
+
+/* Parse the segment in @feed on a connection that is none yet. */
+static __always_inline void early_parse(struct feed *feed)
+{
+	struct connection *connection = feed->connection;
+	struct room *room = feed->room;
+
+	if (!connection->shape)
+		protocol_find(feed);
+	switch (SHAPE_PROTOCOL(connection->shape)) {
+	case PROTOCOL_HTTP1:
+		http1_count(feed);
+		return;
+	case PROTOCOL_HTTP2:
+		FEED_RUN(feed_early2, feed);
+		return;
+	case PROTOCOL_TLS:
+		room->begun |= tls_has_request(feed);
+		return;
+	default:
+		room->begun = 1;
+		return;
+	}
+}
+
+static __noinline int early_store(struct __sk_buff *skb, struct segment *segment, struct room *room,
+	struct connection *connection)
+{
+	struct feed feed = {.skb = skb, .connection = connection, .room = room};
+	struct early_request request = {}, *earlier;
+	struct early_key key = {};
+
+	/* Source address: the last word before the destination's. */
+	if (!segment || !room || !connection ||
+		bpf_skb_load_bytes(skb, segment->header_bytes == 40 ? 20 : 12, &key.remote_ip, 4) ||
+		bpf_skb_load_bytes(skb, segment->header_bytes, &key.remote_port, 4))
+		return 0;
+	connection->shape = connection->request_flags = connection->last_stream = 0;
+	request.start_ns = bpf_ktime_get_ns();
+	earlier = bpf_map_lookup_elem(&early, &key);
+	if (earlier && request.start_ns - earlier->start_ns > EARLY_MOST_NS)
+		earlier = 0;
+	if (earlier) {
+		request.start_ns = earlier->start_ns;
+		connection->request_end = earlier->request_end;
+		connection->request_flags = earlier->request_flags;
+		connection->request1 = earlier->request1;
+		connection->shape = SHAPE(0, earlier->protocol);
+		connection->last_stream = earlier->last_stream;
+	}
+	if (!feed_begin(&feed, segment, &connection->request_end, &connection->request_flags) ||
+		room->has_gap)
+		return 0;
+	if (earlier) {
+		room->begun = earlier->begun;
+		room->head_mask = earlier->head_mask;
+		room->first_stream = earlier->first_stream;
+	}
+	early_parse(&feed);
+	request.request_end = connection->request_end;
+	request.protocol = SHAPE_PROTOCOL(connection->shape);
+	request.begun = room->begun;
+	request.head_mask = room->head_mask;
+	request.first_stream = room->first_stream;
+	request.last_stream = connection->last_stream;
+	request.request_flags = connection->request_flags;
+	request.request1 = connection->request1;
+	bpf_map_update_elem(&early, &key, &request, BPF_ANY);
+	return 0;
+}
+
+/* What came before the socket of the connection in @feed. */
+static __always_inline void early_take(struct feed *feed)
+{
+	struct bpf_sock *sk = feed->sk;
+	struct connection *connection = feed->connection;
+	struct room *room = feed->room;
+	struct early_key key = {
+		.remote_port = sk->dst_port, .local_port = bpf_htons((__u16)sk->src_port)};
+	__u32 ip4 = sk->dst_ip4, ip6 = sk->dst_ip6[3];
+	struct early_request *request;
+
+	/* Both are loaded first: a choice of fields becomes a computed address. */
+	asm volatile("" : "+r"(ip4), "+r"(ip6));
+	key.remote_ip = sk->family == AF_INET ? ip4 : ip6;
+	request = bpf_map_lookup_elem(&early, &key);
+	if (!request)
+		return;
+	if (bpf_ktime_get_ns() - request->start_ns > EARLY_MOST_NS) {
+		bpf_map_delete_elem(&early, &key);
+		return;
+	}
+	connection->request_end = request->request_end;
+	connection->request_flags = request->request_flags;
+	connection->request1 = request->request1;
+	room->now_ns = request->start_ns;
+	room->begun = request->begun;
+	room->head_mask = request->head_mask;
+	room->first_stream = request->first_stream;
+	protocol_set(connection, request->protocol);
+	bpf_map_delete_elem(&early, &key);
+	if (!room->begun)
+		return;
+	room->is_early = 1;
+	if (connection_protocol(connection) == PROTOCOL_HTTP1) {
+		http1_begun(feed);
+	} else if (connection_protocol(connection) != PROTOCOL_HTTP2) {
+		single_begin(feed);
+	} else if (table_get(feed)) {
+		FEED_RUN(feed_opened2, feed);
+	}
+	room->is_early = 0;
 }
 
 /* TCP stamps what it sends by the same clock, so on the way out it costs nothing. */
@@ -440,73 +511,76 @@ static __noinline int table_clear(struct exchanges *table)
 
 /*
  * First segment of a socket, or first one since its slot was given to another container: whose it
- * is. NULL: no unit's, or another CPU is looking. Functions of their own keep the ways through them
+ * is. False: no unit's, or another CPU is looking. Functions of their own keep the ways through them
  * from being followed again and again behind them.
  */
-static __noinline struct connection *connection_find(
-	struct __sk_buff *skb, struct bpf_sock *sk, struct connection *connection)
+static __noinline bool connection_find(struct feed *feed)
 {
-	__u64 owner;
+	struct connection *connection = feed->connection;
+	__u64 owner, found;
 
 	if (!connection)
-		connection = bpf_sk_storage_get(&connections, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		connection =
+			bpf_sk_storage_get(&connections, feed->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!connection)
-		return 0;
+		return false;
 	owner = READ_ONCE(connection->owner);
 	if (owner == OWNER_NONE || owner == OWNER_BUSY ||
 		COMPARE_AND_SWAP(&connection->owner, owner, OWNER_BUSY) != owner)
-		return 0;
+		return false;
 	if (owner) {
-		table_clear(bpf_sk_storage_get(&multiplexed, sk, 0, 0));
+		table_clear(bpf_sk_storage_get(&multiplexed, feed->sk, 0, 0));
 		connection_clear(connection);
 	}
-	connection_open(skb, sk, connection);
-	if (connection->owner == OWNER_NONE)
-		return 0;
-	if (!owner && connection->side == SIDE_SERVER)
-		early_take(sk, connection);
-	return connection;
+	found = connection_open(feed->skb, feed->sk, connection);
+	feed->connection = connection;
+	feed->slot = slot_at(OWNER_SLOT(found));
+	if (feed->slot && !owner && connection->side == SIDE_SERVER)
+		early_take(feed);
+	STORE_RELEASE(connection->owner, found);
+	return feed->slot;
+}
+
+static __always_inline void segment_pass(
+	struct feed *feed, struct segment *segment, struct rooms *all, bool is_ingress)
+{
+	feed->connection = bpf_sk_storage_get(&connections, feed->sk, 0, 0);
+	feed->slot = feed->connection ? connection_slot(feed->connection) : 0;
+	if (!feed->slot) {
+		if (feed->sk->state == TCP_LISTEN) {
+			early_store(feed->skb, segment, feed->room, &all->early);
+			return;
+		}
+		if (!connection_find(feed))
+			return;
+	}
+	/* What leaves is seen under the socket's lock; its end comes behind it. */
+	if (is_ingress ? !gate_enter(feed->connection)
+		       : READ_ONCE(feed->connection->gate) & GATE_OVER)
+		return;
+	segment_feed(feed, segment, is_ingress);
+	if (is_ingress && gate_leave(feed->connection))
+		connection_end(feed->connection, bpf_sk_storage_get(&multiplexed, feed->sk, 0, 0),
+			feed->slot);
 }
 
 static __always_inline int segment_seen(struct __sk_buff *skb, bool is_ingress)
 {
 	struct bpf_sock *sk = skb->sk;
-	struct segment segment;
 	struct feed feed = {.skb = skb};
+	struct segment segment;
 	struct rooms *all;
 	__u32 zero = 0;
 
 	if (!sk || segment_parse(skb, &segment))
 		return 1;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk)
-		return 1;
-	feed.sk = sk;
-	feed.connection = bpf_sk_storage_get(&connections, sk, 0, 0);
-	feed.slot = feed.connection ? connection_slot(feed.connection) : 0;
-	if (!feed.slot) {
-		if (sk->state == TCP_LISTEN) {
-			early_store(skb, &segment);
-			return 1;
-		}
-		feed.connection = connection_find(skb, sk, feed.connection);
-		if (!feed.connection)
-			return 1;
-		feed.slot = connection_slot(feed.connection);
-	}
+	feed.sk = bpf_sk_fullsock(sk);
 	all = bpf_map_lookup_elem(&rooms, &zero);
-	if (!feed.slot || !all)
-		return 1;
-	/* What leaves is seen under the socket's lock; its end comes behind it. */
-	if (is_ingress ? !gate_enter(feed.connection)
-		       : READ_ONCE(feed.connection->gate) & GATE_OVER)
+	if (!feed.sk || !all)
 		return 1;
 	feed.room = &all->rooms[all->depth++ & (ROOMS - 1)];
-	segment_feed(&feed, &segment, is_ingress);
+	segment_pass(&feed, &segment, all, is_ingress);
 	all->depth--;
-	if (is_ingress && gate_leave(feed.connection))
-		connection_end(
-			feed.connection, bpf_sk_storage_get(&multiplexed, sk, 0, 0), feed.slot);
 	return 1;
 }
 
