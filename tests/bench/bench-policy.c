@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The simulated comparison of all policies: every setting of every policy on every row, by seeds.
+ * Each run is its own simulation of its own seed, so the results do not depend on the threads.
+ */
+#include "bench/policy/policy.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+struct options {
+	bool quick;
+	uint32_t seeds;
+	uint32_t every;	  /* n-th second of the hour */
+	uint32_t seconds; /* that a seed plays; the next one goes on where it ended */
+	uint32_t threads;
+	const char *csv;
+	const char *only; /* part of a row's name */
+};
+
+struct comparison {
+	struct options options;
+	struct bench_field *fields; /* [field_count] */
+	uint32_t field_count;
+	uint32_t run_count;
+	atomic_uint next_run;
+	atomic_int error;
+};
+
+static void field_free(struct bench_field *field)
+{
+	for (uint32_t i = 0; i < BENCH_SEEDS_MAX; i++)
+		free(field->rates[i]);
+	free(field->settings);
+	free(field->of_seeds);
+	free(field->outcomes);
+}
+
+static int field_make(
+	struct bench_field *field, const struct bench_row *row, const struct options *options)
+{
+	int err = grid_make(row, options->quick, &field->settings, &field->setting_count);
+	uint32_t seconds;
+
+	field->row = row;
+	for (uint32_t i = 0; !err && i < options->seeds; i++) {
+		err = row_rates(row, options->every, i + 1, &field->rates[i], &seconds);
+		if (!err)
+			field->trace[i] = (struct simulate_trace){.rate_per_s = field->rates[i],
+				.seconds = seconds,
+				.first = i * options->seconds % seconds,
+				.scale = row_scale(row, field->rates[i], seconds)};
+	}
+	if (err)
+		return err;
+	field->of_seeds =
+		calloc((size_t)field->setting_count * options->seeds, sizeof(*field->of_seeds));
+	field->outcomes = calloc(field->setting_count, sizeof(*field->outcomes));
+	return field->of_seeds && field->outcomes ? 0 : -ENOMEM;
+}
+
+static int run_play(struct comparison *comparison, uint32_t run, struct simulation **simulation)
+{
+	const uint32_t seeds = comparison->options.seeds;
+	struct bench_field *field = comparison->fields;
+	uint32_t setting, seed;
+
+	while (run >= field->setting_count * seeds) {
+		run -= field->setting_count * seeds;
+		field++;
+	}
+	setting = run / seeds;
+	seed = run % seeds;
+	return bench_play(simulation, field->row, &field->trace[seed], comparison->options.seconds,
+		seed + 1, &field->settings[setting], &field->of_seeds[run]);
+}
+
+static void *worker(void *argument)
+{
+	struct comparison *comparison = argument;
+	struct simulation *simulation = NULL;
+	uint32_t run;
+
+	while (!atomic_load(&comparison->error) &&
+		(run = atomic_fetch_add(&comparison->next_run, 1)) < comparison->run_count) {
+		int err = run_play(comparison, run, &simulation);
+
+		if (err)
+			atomic_store(&comparison->error, err);
+	}
+	simulate_destroy(simulation);
+	return NULL;
+}
+
+static int play_all(struct comparison *comparison)
+{
+	pthread_t threads[64];
+	uint32_t started = 0;
+
+	for (uint32_t i = 0; i < comparison->field_count; i++)
+		comparison->run_count +=
+			comparison->fields[i].setting_count * comparison->options.seeds;
+	while (started < comparison->options.threads &&
+		!pthread_create(&threads[started], NULL, worker, comparison))
+		started++;
+	if (started == 0)
+		worker(comparison);
+	for (uint32_t i = 0; i < started; i++)
+		pthread_join(threads[i], NULL);
+	for (uint32_t i = 0; i < comparison->field_count; i++) {
+		struct bench_field *field = &comparison->fields[i];
+		const uint32_t seeds = comparison->options.seeds;
+
+		for (uint32_t j = 0; j < field->setting_count; j++)
+			bench_outcome_mean(&field->of_seeds[j * seeds], seeds, &field->outcomes[j]);
+	}
+	return atomic_load(&comparison->error);
+}
+
+static int options_parse(struct options *options, int argc, char **argv)
+{
+	static const struct option longs[] = {{"quick", no_argument, NULL, 'q'},
+		{"seeds", required_argument, NULL, 's'}, {"every", required_argument, NULL, 'e'},
+		{"seconds", required_argument, NULL, 'S'},
+		{"threads", required_argument, NULL, 't'}, {"csv", required_argument, NULL, 'c'},
+		{"only", required_argument, NULL, 'o'}, {0}};
+	int id;
+
+	while ((id = getopt_long(argc, argv, "", longs, NULL)) != -1)
+		switch (id) {
+		case 'q':
+			options->quick = true;
+			options->seeds = 1;
+			options->every = 6;
+			options->seconds = ROW_TRACE_S / 6;
+			break;
+		case 's':
+			options->seeds = (uint32_t)strtoul(optarg, NULL, 10);
+			break;
+		case 'e':
+			options->every = (uint32_t)strtoul(optarg, NULL, 10);
+			break;
+		case 'S':
+			options->seconds = (uint32_t)strtoul(optarg, NULL, 10);
+			break;
+		case 't':
+			options->threads = (uint32_t)strtoul(optarg, NULL, 10);
+			break;
+		case 'c':
+			options->csv = optarg;
+			break;
+		case 'o':
+			options->only = optarg;
+			break;
+		default:
+			return -EINVAL;
+		}
+	if (options->seeds < 1 || options->seeds > BENCH_SEEDS_MAX || options->every < 1 ||
+		options->every > 60 || options->seconds < 1 || options->seconds > ROW_TRACE_S ||
+		options->threads < 1 || options->threads > 64)
+		return -EINVAL;
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct comparison comparison = {
+		.options = {.seeds = 2,
+			.every = 1,
+			.seconds = ROW_TRACE_S / 2,
+			.threads = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN)}};
+	const struct options *options = &comparison.options;
+	int err = options_parse(&comparison.options, argc, argv), status = EXIT_FAILURE;
+
+	if (err) {
+		fputs("Usage: bench-policy [--quick] [--seeds N] [--seconds N] [--every N] [--threads N] "
+		      "[--csv FILE] [--only ROW]\n",
+			stderr);
+		return 2;
+	}
+	comparison.fields = calloc(bench_row_count, sizeof(*comparison.fields));
+	if (!comparison.fields)
+		return EXIT_FAILURE;
+	for (uint32_t i = 0; !err && i < bench_row_count; i++) {
+		if (options->only && !strstr(bench_rows[i].name, options->only))
+			continue;
+		err = field_make(
+			&comparison.fields[comparison.field_count++], &bench_rows[i], options);
+	}
+	if (!err)
+		err = play_all(&comparison);
+	if (err) {
+		fprintf(stderr, "bench-policy: %s\n", strerror(-err));
+	} else {
+		FILE *file = options->csv ? fopen(options->csv, "we") : NULL;
+
+		if (file) {
+			table_csv(file, comparison.fields, comparison.field_count);
+			fclose(file);
+		}
+		for (uint32_t i = 0; i < comparison.field_count; i++)
+			table_print(stdout, &comparison.fields[i]);
+		status = EXIT_SUCCESS;
+	}
+	for (uint32_t i = 0; i < comparison.field_count; i++)
+		field_free(&comparison.fields[i]);
+	free(comparison.fields);
+	return status;
+}

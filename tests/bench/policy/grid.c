@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Which parameters of each policy are tried: what the best-tuned one is taken from, and the front.
+ *
+ * The axes are those that an operator would turn; the rest stays as published. VPA and Autopilot
+ * think in days: an hour of ours stands for a day of theirs (compression 24).
+ */
+#include "bench/policy/policy.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AXES_MAX 4
+
+struct axis {
+	const char *parameter; /* NULL: no more axes */
+	bool of_mean_use;      /* values are times the row's mean use, the parameter is a share of
+				* the upper bound */
+	uint32_t count;
+	const double *values; /* [count] */
+};
+
+struct grid {
+	const char *family;
+	const char *fixed; /* assignments that all of its settings have */
+	struct axis axes[AXES_MAX];
+};
+
+#define VALUES(...)                                                                                \
+	sizeof((const double[]){__VA_ARGS__}) / sizeof(double), (const double[])                   \
+	{                                                                                          \
+		__VA_ARGS__                                                                        \
+	}
+#define TARGETS VALUES(0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 1)
+#define MARGINS VALUES(1.6, 1, 0.6, 0.3, 0.15, 0)
+
+/* The first axis of each goes from the loosest value to the tightest. */
+static const struct grid grids[] = {
+	{"static", "",
+		{{"static.cpu_share", true, VALUES(5, 4, 3, 2.5, 2, 1.75, 1.5, 1.3, 1.1, 1, 0.9)}}},
+	{"k8s-cpu", "", {{"k8s-cpu.target", false, TARGETS}}},
+	{"k8s-cpu-fast", "",
+		{{"k8s-cpu-fast.target", false, TARGETS},
+			{"k8s-cpu-fast.window_s", false, VALUES(5, 20)}}},
+	{"captain", "",
+		{{"captain.target", false,
+			 VALUES(0, 0.005, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3)},
+			{"captain.usage_window_s", false, VALUES(5, 20)}}},
+	{"koordinator", "",
+		{{"koordinator.base_share", true,
+			 VALUES(4, 3, 2.5, 2, 1.75, 1.5, 1.3, 1.1, 1, 0.9, 0.7)},
+			{"koordinator.calm_s", false, VALUES(1, 5)}}},
+	{"vpa", "vpa.compression=24",
+		{{"vpa.margin", false, MARGINS},
+			{"vpa.cpu_percentile", false, VALUES(98, 90, 50)}}},
+	{"autopilot", "autopilot.compression=24",
+		{{"autopilot.margin", false, MARGINS},
+			{"autopilot.cpu_percentile", false, VALUES(98, 95, 50)}}},
+	{"reflex-fixed", "",
+		{{"reflex-fixed.factor", false, VALUES(1.45, 1.25, 1.1, 1, 0.9, 0.8)},
+			{"reflex-fixed.trigger_age_share", false, VALUES(0.1, 0.2, 0.4, 0.6)},
+			{"reflex-fixed.window_s", false, VALUES(2, 6)},
+			{"reflex-fixed.burst_share", false, VALUES(0, 1)}}},
+};
+
+/* Trigger ages tried for each rule with a reflex on top. */
+static const double trigger_ages[] = {0.2, 0.4};
+
+struct list {
+	struct bench_setting *settings;
+	uint32_t count;
+	uint32_t room;
+};
+
+static struct bench_setting *list_add(struct list *list)
+{
+	if (list->count == list->room) {
+		uint32_t room = list->room ? 2 * list->room : 64;
+		void *grown = realloc(list->settings, room * sizeof(*list->settings));
+
+		if (!grown)
+			return NULL;
+		list->settings = grown;
+		list->room = room;
+	}
+	memset(&list->settings[list->count], 0, sizeof(*list->settings));
+	return &list->settings[list->count++];
+}
+
+static const struct bench_policy *rule_named(const char *family)
+{
+	for (uint32_t i = 0; i < policy_rule_count; i++)
+		if (strcmp(policy_rules[i].family, family) == 0)
+			return &policy_rules[i];
+	return NULL;
+}
+
+static int add_setting(struct list *list, const struct bench_policy *policy,
+	enum bench_variant variant, const char *parameters, double trigger_age)
+{
+	struct bench_setting *setting = list_add(list);
+	/* Koordinator sets a burst of its own and keeps it. */
+	bool own_burst = strcmp(policy->family, "koordinator") == 0;
+
+	if (!setting)
+		return -ENOMEM;
+	setting->policy = policy;
+	setting->variant = variant;
+	snprintf(setting->name, sizeof(setting->name), "%s%s", policy->family,
+		own_burst && variant == VARIANT_REFLEX ? "+reflex" : variant_names[variant]);
+	if (variant == VARIANT_REFLEX)
+		snprintf(setting->parameters, sizeof(setting->parameters),
+			"%s%sreflex.trigger_age_share=%g", parameters, *parameters ? ", " : "",
+			trigger_age);
+	else
+		snprintf(setting->parameters, sizeof(setting->parameters), "%s", parameters);
+	return 0;
+}
+
+/*
+ * A point of the grid, as published and as its variants. With the reflex loose limits are of no
+ * interest: nothing but cost is left of them.
+ */
+static int add_point(struct list *list, const struct grid *grid, const char *parameters, bool tight)
+{
+	const struct bench_policy *policy = rule_named(grid->family);
+	int err = add_setting(list, policy, VARIANT_PLAIN, parameters, 0);
+
+	if (strcmp(grid->family, "reflex-fixed") == 0)
+		return err;
+	if (!err && strcmp(grid->family, "koordinator") != 0)
+		err = add_setting(list, policy, VARIANT_BURST, parameters, 0);
+	for (size_t i = 0; tight && !err && i < sizeof(trigger_ages) / sizeof(trigger_ages[0]); i++)
+		err = add_setting(list, policy, VARIANT_REFLEX, parameters, trigger_ages[i]);
+	return err;
+}
+
+static int add_axes(struct list *list, const struct grid *grid, const struct bench_row *row,
+	uint32_t axis, bool quick, bool tight, const char *before)
+{
+	const struct axis *a = &grid->axes[axis];
+	const double share = row->cores / row->replicas / ROW_CORES_MAX;
+	int err = 0;
+
+	if (axis == AXES_MAX || !a->parameter)
+		return add_point(list, grid, before, tight);
+	for (uint32_t i = 0; !err && i < a->count; i += quick ? 2 : 1) {
+		char parameters[OBJECTIVE_PARAMETERS_MAX];
+
+		snprintf(parameters, sizeof(parameters), "%s%s%s=%.6g", before, *before ? ", " : "",
+			a->parameter, a->values[i] * (a->of_mean_use ? share : 1));
+		if (axis == 0)
+			tight = i >= a->count / 2;
+		err = add_axes(list, grid, row, axis + 1, quick, tight, parameters);
+	}
+	return err;
+}
+
+int grid_make(
+	const struct bench_row *row, bool quick, struct bench_setting **settings, uint32_t *count)
+{
+	struct list list = {0};
+	int err = 0;
+
+	for (size_t i = 0; !err && i < sizeof(grids) / sizeof(grids[0]); i++)
+		err = add_axes(&list, &grids[i], row, 0, quick, false, grids[i].fixed);
+	if (err) {
+		free(list.settings);
+		return err;
+	}
+	*settings = list.settings;
+	*count = list.count;
+	return 0;
+}
