@@ -22,6 +22,8 @@ struct options {
 	uint32_t seconds; /* that a seed plays; the next one goes on where it ended */
 	uint32_t threads;
 	const char *csv;
+	const char *folder; /* of pictures and tables */
+	const struct bench_policy *learnt;
 	const char *only; /* part of a row's name */
 };
 
@@ -46,7 +48,8 @@ static void field_free(struct bench_field *field)
 static int field_make(
 	struct bench_field *field, const struct bench_row *row, const struct options *options)
 {
-	int err = grid_make(row, options->quick, &field->settings, &field->setting_count);
+	int err = grid_make(
+		row, options->learnt, options->quick, &field->settings, &field->setting_count);
 	uint32_t seconds;
 
 	field->row = row;
@@ -130,7 +133,8 @@ static int options_parse(struct options *options, int argc, char **argv)
 		{"seeds", required_argument, NULL, 's'}, {"every", required_argument, NULL, 'e'},
 		{"seconds", required_argument, NULL, 'S'},
 		{"threads", required_argument, NULL, 't'}, {"csv", required_argument, NULL, 'c'},
-		{"only", required_argument, NULL, 'o'}, {0}};
+		{"write", required_argument, NULL, 'w'}, {"only", required_argument, NULL, 'o'},
+		{0}};
 	int id;
 
 	while ((id = getopt_long(argc, argv, "", longs, NULL)) != -1)
@@ -156,6 +160,9 @@ static int options_parse(struct options *options, int argc, char **argv)
 		case 'c':
 			options->csv = optarg;
 			break;
+		case 'w':
+			options->folder = optarg;
+			break;
 		case 'o':
 			options->only = optarg;
 			break;
@@ -167,6 +174,88 @@ static int options_parse(struct options *options, int argc, char **argv)
 		options->threads < 1 || options->threads > 64)
 		return -EINVAL;
 	return 0;
+}
+
+static FILE *open_written(const char *folder, const char *name)
+{
+	char path[512];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s%s%s", folder ? folder : "", folder ? "/" : "", name);
+	file = fopen(path, "we");
+	if (!file)
+		fprintf(stderr, "bench-policy: cannot open %s: %s\n", path, strerror(errno));
+	return file;
+}
+
+static int close_written(FILE *file, const char *name)
+{
+	bool failed = ferror(file) != 0;
+
+	failed |= fclose(file) != 0;
+	if (failed)
+		fprintf(stderr, "bench-policy: cannot write %s\n", name);
+	return failed ? -EIO : 0;
+}
+
+static int write_pictures(const struct comparison *comparison)
+{
+	int err = 0;
+
+	for (uint32_t i = 0; !err && i < comparison->field_count; i++) {
+		const struct bench_field *field = &comparison->fields[i];
+		char name[128];
+		FILE *file;
+
+		if (field->row->memory)
+			continue;
+		snprintf(name, sizeof(name), "policies-%s.svg", field->row->name);
+		file = open_written(comparison->options.folder, name);
+		if (!file)
+			return -EIO;
+		(void)picture_draw(file, field);
+		err = close_written(file, name);
+	}
+	return err;
+}
+
+static int write_tables(const struct comparison *comparison)
+{
+	FILE *file = open_written(comparison->options.folder, "policies.md");
+
+	if (!file)
+		return -EIO;
+	fputs("# Policies in the simulator, row by row\n\n"
+	      "Made by `make bench-policy`; what it means is in [results.md](results.md). Each line "
+	      "is the best-tuned setting of a policy: the least cores (in the last rows: memory) "
+	      "with at most 1 % of windows over, else the fewest windows over.\n",
+		file);
+	for (uint32_t i = 0; i < comparison->field_count; i++)
+		table_print(file, &comparison->fields[i]);
+	return close_written(file, "policies.md");
+}
+
+static int show(const struct comparison *comparison)
+{
+	int err = 0;
+
+	table_summary(stdout, comparison->fields, comparison->field_count);
+	putchar('\n');
+	figures_print(stdout, comparison->fields, comparison->field_count);
+	if (comparison->options.csv) {
+		FILE *file = open_written(NULL, comparison->options.csv);
+
+		if (!file)
+			return -EIO;
+		table_csv(file, comparison->fields, comparison->field_count);
+		err = close_written(file, comparison->options.csv);
+	}
+	if (!err && comparison->options.folder) {
+		err = write_pictures(comparison);
+		if (!err)
+			err = write_tables(comparison);
+	}
+	return err;
 }
 
 int main(int argc, char **argv)
@@ -181,7 +270,7 @@ int main(int argc, char **argv)
 
 	if (err) {
 		fputs("Usage: bench-policy [--quick] [--seeds N] [--seconds N] [--every N] [--threads N] "
-		      "[--csv FILE] [--only ROW]\n",
+		      "[--csv FILE] [--write FOLDER] [--only ROW]\n",
 			stderr);
 		return 2;
 	}
@@ -199,15 +288,9 @@ int main(int argc, char **argv)
 	if (err) {
 		fprintf(stderr, "bench-policy: %s\n", strerror(-err));
 	} else {
-		FILE *file = options->csv ? fopen(options->csv, "we") : NULL;
-
-		if (file) {
-			table_csv(file, comparison.fields, comparison.field_count);
-			fclose(file);
-		}
-		for (uint32_t i = 0; i < comparison.field_count; i++)
-			table_print(stdout, &comparison.fields[i]);
-		status = EXIT_SUCCESS;
+		err = show(&comparison);
+		if (!err)
+			status = EXIT_SUCCESS;
 	}
 	for (uint32_t i = 0; i < comparison.field_count; i++)
 		field_free(&comparison.fields[i]);

@@ -8,6 +8,7 @@
 #include "bench/policy/policy.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,8 @@ struct grid {
 
 /* The first axis of each goes from the loosest value to the tightest. */
 static const struct grid grids[] = {
+	/* No limit that matters: what no CPU can avoid. */
+	{"static", "static.cpu_share=1", {{0}}},
 	{"static", "",
 		{{"static.cpu_share", true, VALUES(5, 4, 3, 2.5, 2, 1.75, 1.5, 1.3, 1.1, 1, 0.9)}}},
 	{"k8s-cpu", "", {{"k8s-cpu.target", false, TARGETS}}},
@@ -64,6 +67,28 @@ static const struct grid grids[] = {
 			{"reflex-fixed.window_s", false, VALUES(2, 6)},
 			{"reflex-fixed.burst_share", false, VALUES(0, 1)}}},
 };
+
+/*
+ * Rows about memory: CPU is plenty, so that it is no matter. The lowest limits are lowered: with the
+ * published ones (VPA 250 MiB, Senpai 100 MiB) services of this size would not show the rules.
+ */
+static const struct grid memory_grids[] = {
+	{"k8s-cpu-fast", "k8s-cpu-fast.target=0.3", {{0}}},
+	{"vpa", "vpa.compression=24, vpa.cpu_least_millicores=8000, vpa.memory_least_mib=16",
+		{{"vpa.margin", false, VALUES(0.15, 0.05, 0, 0.1, 0.3, 0.6)},
+			{"vpa.memory_percentile", false, VALUES(90, 99)},
+			{"vpa.memory_interval_s", false, VALUES(86400, 7200)}}},
+	{"autopilot", "autopilot.compression=24",
+		{{"autopilot.margin", false, VALUES(0, 0.1, 0.15, 0.3, 0.6, 1)},
+			{"autopilot.memory_percentile", false, VALUES(98, 100)}}},
+	{"k8s-cpu-fast+senpai", "k8s-cpu-fast.target=0.3, senpai.least_mib=16",
+		{{"senpai.pressure_us", false, VALUES(1000, 10000, 50000)},
+			{"senpai.interval_s", false, VALUES(1, 6)},
+			{"senpai.max_probe", false, VALUES(0.002, 0.01, 0.05)}}},
+};
+
+/* Shares of violations asked of what is learnt. */
+static const double asked_shares[] = {0.001, 0.01, 0.05};
 
 /* Trigger ages tried for each rule with a reflex on top. */
 static const double trigger_ages[] = {0.2, 0.4};
@@ -97,6 +122,17 @@ static const struct bench_policy *rule_named(const char *family)
 	return NULL;
 }
 
+/* Whether a value is the one that was published. */
+static bool is_standard(const char *assignment)
+{
+	struct rule_assignment parsed;
+	char error[256];
+
+	if (rule_assignment_parse(assignment, &parsed, error, sizeof(error)))
+		return false;
+	return fabs(parsed.value - rule_parameters[parsed.id].list[parsed.index].standard) < 1e-9;
+}
+
 static int add_setting(struct list *list, const struct bench_policy *policy,
 	enum bench_variant variant, const char *parameters, double trigger_age)
 {
@@ -119,53 +155,92 @@ static int add_setting(struct list *list, const struct bench_policy *policy,
 	return 0;
 }
 
+/* A point of a grid while its axes are gone through. */
+struct point {
+	char parameters[OBJECTIVE_PARAMETERS_MAX];
+	bool tight;    /* in the tighter half of the first axis */
+	bool standard; /* all values are the published ones */
+};
+
 /*
- * A point of the grid, as published and as its variants. With the reflex loose limits are of no
- * interest: nothing but cost is left of them.
+ * A point as published and as its variants. With the reflex loose limits are of no interest: nothing but
+ * cost is left of them.
  */
-static int add_point(struct list *list, const struct grid *grid, const char *parameters, bool tight)
+static int add_point(
+	struct list *list, const struct grid *grid, const struct point *point, bool memory)
 {
 	const struct bench_policy *policy = rule_named(grid->family);
-	int err = add_setting(list, policy, VARIANT_PLAIN, parameters, 0);
+	int err = add_setting(list, policy, VARIANT_PLAIN, point->parameters, 0);
 
-	if (strcmp(grid->family, "reflex-fixed") == 0)
+	if (!err)
+		list->settings[list->count - 1].standard = point->standard;
+	if (memory || strcmp(grid->family, "reflex-fixed") == 0)
 		return err;
 	if (!err && strcmp(grid->family, "koordinator") != 0)
-		err = add_setting(list, policy, VARIANT_BURST, parameters, 0);
-	for (size_t i = 0; tight && !err && i < sizeof(trigger_ages) / sizeof(trigger_ages[0]); i++)
-		err = add_setting(list, policy, VARIANT_REFLEX, parameters, trigger_ages[i]);
+		err = add_setting(list, policy, VARIANT_BURST, point->parameters, 0);
+	for (size_t i = 0;
+		point->tight && !err && i < sizeof(trigger_ages) / sizeof(trigger_ages[0]); i++)
+		err = add_setting(list, policy, VARIANT_REFLEX, point->parameters, trigger_ages[i]);
 	return err;
 }
 
 static int add_axes(struct list *list, const struct grid *grid, const struct bench_row *row,
-	uint32_t axis, bool quick, bool tight, const char *before)
+	uint32_t axis, bool quick, const struct point *before)
 {
 	const struct axis *a = &grid->axes[axis];
 	const double share = row->cores / row->replicas / ROW_CORES_MAX;
 	int err = 0;
 
 	if (axis == AXES_MAX || !a->parameter)
-		return add_point(list, grid, before, tight);
+		return add_point(list, grid, before, row->memory);
 	for (uint32_t i = 0; !err && i < a->count; i += quick ? 2 : 1) {
-		char parameters[OBJECTIVE_PARAMETERS_MAX];
+		struct point point = *before;
+		char assignment[64];
 
-		snprintf(parameters, sizeof(parameters), "%s%s%s=%.6g", before, *before ? ", " : "",
-			a->parameter, a->values[i] * (a->of_mean_use ? share : 1));
+		snprintf(assignment, sizeof(assignment), "%s=%.6g", a->parameter,
+			a->values[i] * (a->of_mean_use ? share : 1));
+		snprintf(point.parameters, sizeof(point.parameters), "%s%s%s", before->parameters,
+			*before->parameters ? ", " : "", assignment);
+		point.standard &= is_standard(assignment);
 		if (axis == 0)
-			tight = i >= a->count / 2;
-		err = add_axes(list, grid, row, axis + 1, quick, tight, parameters);
+			point.tight = i >= a->count / 2;
+		err = add_axes(list, grid, row, axis + 1, quick, &point);
 	}
 	return err;
 }
 
-int grid_make(
-	const struct bench_row *row, bool quick, struct bench_setting **settings, uint32_t *count)
+static int add_learnt(struct list *list, const struct bench_policy *learnt)
 {
+	int err = 0;
+
+	for (size_t i = 0; !err && i < sizeof(asked_shares) / sizeof(asked_shares[0]); i++) {
+		char parameters[OBJECTIVE_PARAMETERS_MAX];
+
+		snprintf(parameters, sizeof(parameters), "%g %% asked for", 100 * asked_shares[i]);
+		err = add_setting(list, learnt, VARIANT_PLAIN, parameters, 0);
+		if (!err)
+			list->settings[list->count - 1].asked = asked_shares[i];
+	}
+	return err;
+}
+
+int grid_make(const struct bench_row *row, const struct bench_policy *learnt, bool quick,
+	struct bench_setting **settings, uint32_t *count)
+{
+	const struct grid *table = row->memory ? memory_grids : grids;
+	const size_t rules = row->memory ? sizeof(memory_grids) / sizeof(memory_grids[0])
+					 : sizeof(grids) / sizeof(grids[0]);
 	struct list list = {0};
 	int err = 0;
 
-	for (size_t i = 0; !err && i < sizeof(grids) / sizeof(grids[0]); i++)
-		err = add_axes(&list, &grids[i], row, 0, quick, false, grids[i].fixed);
+	for (size_t i = 0; !err && i < rules; i++) {
+		struct point point = {.standard = true};
+
+		snprintf(point.parameters, sizeof(point.parameters), "%s", table[i].fixed);
+		err = add_axes(&list, &table[i], row, 0, quick, &point);
+	}
+	if (!err && learnt)
+		err = add_learnt(&list, learnt);
 	if (err) {
 		free(list.settings);
 		return err;

@@ -28,6 +28,15 @@ enum load_shape {
 	LOAD_WANDER, /* a random walk that is drawn back to its mean */
 };
 
+/* What a replica needs of it, where a row is about memory. Its CPU is plenty then. */
+struct row_memory {
+	double base_mib;    /* what it cannot do without at its start */
+	double growth_mib;  /* more of that in an hour */
+	double hot_mib;	    /* pages that can be taken at a cost */
+	double cold_mib;    /* pages that can be taken for nothing */
+	double request_mib; /* of a request in flight */
+};
+
 struct bench_row {
 	const char *name; /* of its files, too */
 	double work_ms;
@@ -39,7 +48,7 @@ struct bench_row {
 	double cores;	  /* mean use that the load is scaled to, of all replicas */
 	bool bursts;	  /* within the second */
 	uint32_t replicas;
-	bool pilot; /* one of the five that the figures' targets were set by */
+	const struct row_memory *memory; /* NULL: it is about CPU */
 };
 extern const struct bench_row bench_rows[];
 extern const uint32_t bench_row_count;
@@ -79,6 +88,7 @@ struct bench_setting {
 	enum bench_variant variant;
 	char name[POLICY_NAME_MAX];		   /* "k8s-cpu+reflex+burst" */
 	char parameters[OBJECTIVE_PARAMETERS_MAX]; /* assignments */
+	bool standard;				   /* its values are the published ones */
 	double asked; /* share of violations asked for; 0: it takes no such wish */
 };
 
@@ -99,9 +109,12 @@ struct bench_policy {
 extern const struct bench_policy policy_rules[]; /* in the order of the tables */
 extern const uint32_t policy_rule_count;
 
-/* Every setting that is tried on @row. Caller frees. */
-int grid_make(
-	const struct bench_row *row, bool quick, struct bench_setting **settings, uint32_t *count);
+/*
+ * Every setting that is tried on @row; @learnt (NULL: none) for each share of violations that is asked
+ * of it. Caller frees.
+ */
+int grid_make(const struct bench_row *row, const struct bench_policy *learnt, bool quick,
+	struct bench_setting **settings, uint32_t *count);
 
 /* What came of a setting on a row, of one seed or of all. */
 struct bench_outcome {
@@ -139,7 +152,10 @@ struct bench_field {
 	struct bench_outcome *outcomes; /* [setting_count] */
 };
 
-/* Policies are told apart by a setting's name; its points are those settings. */
+/*
+ * Policies are told apart by a setting's name; its points are those settings. In a row about
+ * memory a point's cores are MiB of memory, and a kill breaks more than anything else.
+ */
 #define BENCH_POINTS_MAX 512
 /*
  * The points of @name (NULL: of all that @keep, if given, says yes to) into @points; returns how many.
@@ -157,5 +173,13 @@ uint32_t field_names(const struct bench_field *field, const char **names, uint32
 /* table.c: the best-tuned settings of each policy, a Markdown table a row; and every outcome. */
 void table_print(FILE *file, const struct bench_field *field);
 void table_csv(FILE *file, const struct bench_field *fields, uint32_t count);
+/* The best-tuned of each policy in each row in one table: cores (windows over). */
+void table_summary(FILE *file, const struct bench_field *fields, uint32_t count);
+
+/* figures.c: lines 'figure NAME VALUE UNIT' and what they come from. */
+void figures_print(FILE *file, const struct bench_field *fields, uint32_t count);
+
+/* picture.c: the fronts of a row as SVG. -EIO. */
+int picture_draw(FILE *file, const struct bench_field *field);
 
 #endif

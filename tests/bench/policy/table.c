@@ -14,11 +14,15 @@ uint32_t field_points(const struct bench_field *field, const char *name,
 
 	for (uint32_t i = 0; i < field->setting_count && count < BENCH_POINTS_MAX; i++) {
 		const struct bench_setting *setting = &field->settings[i];
+		const struct bench_outcome *outcome = &field->outcomes[i];
 
 		if (name ? strcmp(setting->name, name) != 0 : keep && !keep(setting))
 			continue;
-		points[count++] = (struct front_point){.violations = field->outcomes[i].violations,
-			.cores = field->outcomes[i].allocated_cores,
+		points[count++] = (struct front_point){
+			.violations =
+				outcome->violations + (field->row->memory && outcome->oom_kills),
+			.cores = field->row->memory ? outcome->memory_bytes / MIB
+						    : outcome->allocated_cores,
 			.index = i};
 	}
 	return count;
@@ -76,6 +80,40 @@ void table_print(FILE *file, const struct bench_field *field)
 
 		print_outcome(file, &field->settings[best], &field->outcomes[best]);
 	}
+}
+
+/* A policy is a line: the first row's names are those of all rows but the ones about memory. */
+void table_summary(FILE *file, const struct bench_field *fields, uint32_t count)
+{
+	const char *names[BENCH_NAMES_MAX];
+	uint32_t name_count = 0;
+
+	fputs("\n| policy |", file);
+	for (uint32_t i = 0; i < count; i++) {
+		if (fields[i].row->memory)
+			continue;
+		fprintf(file, " %s |", fields[i].row->name);
+		if (!name_count)
+			name_count = field_names(&fields[i], names, BENCH_NAMES_MAX);
+	}
+	fputs("\n| --- |", file);
+	for (uint32_t i = 0; i < count; i++)
+		if (!fields[i].row->memory)
+			fputs(" --- |", file);
+	for (uint32_t j = 0; j < name_count; j++) {
+		fprintf(file, "\n| %s |", names[j]);
+		for (uint32_t i = 0; i < count; i++) {
+			struct front_point points[BENCH_POINTS_MAX];
+			const struct front_point *best;
+			uint32_t found = field_points(&fields[i], names[j], NULL, points);
+
+			if (fields[i].row->memory || !found)
+				continue;
+			best = front_best(points, found, BENCH_VIOLATIONS_MOST);
+			fprintf(file, " %.2f (%.2f %%) |", best->cores, 100 * best->violations);
+		}
+	}
+	fputs("\n", file);
 }
 
 void table_csv(FILE *file, const struct bench_field *fields, uint32_t count)
