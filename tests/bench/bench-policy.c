@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 struct options {
+	bool help;
 	bool quick;
 	uint32_t seeds;
 	uint32_t every;	  /* n-th second of the hour */
@@ -25,6 +26,7 @@ struct options {
 	const char *folder; /* of pictures and tables */
 	const struct bench_policy *learnt;
 	const char *only; /* part of a row's name */
+	const char *rows; /* file of rows */
 };
 
 struct comparison {
@@ -129,16 +131,19 @@ static int play_all(struct comparison *comparison)
 
 static int options_parse(struct options *options, int argc, char **argv)
 {
-	static const struct option longs[] = {{"quick", no_argument, NULL, 'q'},
-		{"seeds", required_argument, NULL, 's'}, {"every", required_argument, NULL, 'e'},
-		{"seconds", required_argument, NULL, 'S'},
+	static const struct option longs[] = {{"help", no_argument, NULL, 'h'},
+		{"quick", no_argument, NULL, 'q'}, {"seeds", required_argument, NULL, 's'},
+		{"every", required_argument, NULL, 'e'}, {"seconds", required_argument, NULL, 'S'},
 		{"threads", required_argument, NULL, 't'}, {"csv", required_argument, NULL, 'c'},
-		{"write", required_argument, NULL, 'w'}, {"only", required_argument, NULL, 'o'},
-		{0}};
+		{"rows", required_argument, NULL, 'r'}, {"write", required_argument, NULL, 'w'},
+		{"only", required_argument, NULL, 'o'}, {0}};
 	int id;
 
 	while ((id = getopt_long(argc, argv, "", longs, NULL)) != -1)
 		switch (id) {
+		case 'h':
+			options->help = true;
+			break;
 		case 'q':
 			options->quick = true;
 			options->seeds = 1;
@@ -159,6 +164,9 @@ static int options_parse(struct options *options, int argc, char **argv)
 			break;
 		case 'c':
 			options->csv = optarg;
+			break;
+		case 'r':
+			options->rows = optarg;
 			break;
 		case 'w':
 			options->folder = optarg;
@@ -258,6 +266,44 @@ static int show(const struct comparison *comparison)
 	return err;
 }
 
+static const char usage[] =
+	"Usage: bench-policy [OPTION]...\n"
+	"Every policy over a grid of its parameters, on every row, in the simulator.\n\n"
+	"  --quick         every sixth second of the hour, one seed, every other value of the grid\n"
+	"  --seeds N       runs of each setting (2); each goes on in the load where the last one ended\n"
+	"  --seconds N     that each of them counts (1800)\n"
+	"  --every N       only every N-th second of the hour of load (1)\n"
+	"  --threads N     as many as there are processors; the results do not depend on it\n"
+	"  --only TEXT     rows with TEXT in their names\n"
+	"  --rows FILE     rows of FILE in place of the built-in ones, a line each: NAME WORK_MS CV\n"
+	"                  WAIT_MS OBJECTIVE_MS TRACE CORES BURSTS(0|1) REPLICAS\n"
+	"  --csv FILE      every outcome\n"
+	"  --write FOLDER  pictures of the fronts and policies.md, the tables\n";
+
+static int fields_make(struct comparison *comparison)
+{
+	static struct bench_row own[BENCH_ROWS_MAX];
+	const struct options *options = &comparison->options;
+	const struct bench_row *rows = bench_rows;
+	uint32_t count = bench_row_count;
+	int err = 0;
+
+	if (options->rows) {
+		err = rows_read(options->rows, own, &count);
+		if (err)
+			return err;
+		rows = own;
+	}
+	comparison->fields = calloc(count, sizeof(*comparison->fields));
+	if (!comparison->fields)
+		return -ENOMEM;
+	for (uint32_t i = 0; !err && i < count; i++)
+		if (!options->only || strstr(rows[i].name, options->only))
+			err = field_make(
+				&comparison->fields[comparison->field_count++], &rows[i], options);
+	return err;
+}
+
 int main(int argc, char **argv)
 {
 	struct comparison comparison = {
@@ -265,35 +311,25 @@ int main(int argc, char **argv)
 			.every = 1,
 			.seconds = ROW_TRACE_S / 2,
 			.threads = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN)}};
-	const struct options *options = &comparison.options;
-	int err = options_parse(&comparison.options, argc, argv), status = EXIT_FAILURE;
+	int err = options_parse(&comparison.options, argc, argv);
 
 	if (err) {
-		fputs("Usage: bench-policy [--quick] [--seeds N] [--seconds N] [--every N] [--threads N] "
-		      "[--csv FILE] [--write FOLDER] [--only ROW]\n",
-			stderr);
+		fputs(usage, stderr);
 		return 2;
 	}
-	comparison.fields = calloc(bench_row_count, sizeof(*comparison.fields));
-	if (!comparison.fields)
-		return EXIT_FAILURE;
-	for (uint32_t i = 0; !err && i < bench_row_count; i++) {
-		if (options->only && !strstr(bench_rows[i].name, options->only))
-			continue;
-		err = field_make(
-			&comparison.fields[comparison.field_count++], &bench_rows[i], options);
+	if (comparison.options.help) {
+		fputs(usage, stdout);
+		return EXIT_SUCCESS;
 	}
+	err = fields_make(&comparison);
 	if (!err)
 		err = play_all(&comparison);
-	if (err) {
+	if (err)
 		fprintf(stderr, "bench-policy: %s\n", strerror(-err));
-	} else {
+	else
 		err = show(&comparison);
-		if (!err)
-			status = EXIT_SUCCESS;
-	}
 	for (uint32_t i = 0; i < comparison.field_count; i++)
 		field_free(&comparison.fields[i]);
 	free(comparison.fields);
-	return status;
+	return err ? EXIT_FAILURE : EXIT_SUCCESS;
 }

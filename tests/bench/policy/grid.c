@@ -87,8 +87,8 @@ static const struct grid memory_grids[] = {
 			{"senpai.max_probe", false, VALUES(0.002, 0.01, 0.05)}}},
 };
 
-/* Shares of violations asked of what is learnt. */
-static const double asked_shares[] = {0.001, 0.01, 0.05};
+const double asked_shares[] = {0.001, 0.01, 0.05};
+const uint32_t asked_share_count = sizeof(asked_shares) / sizeof(asked_shares[0]);
 
 /* Trigger ages tried for each rule with a reflex on top. */
 static const double trigger_ages[] = {0.2, 0.4};
@@ -213,7 +213,7 @@ static int add_learnt(struct list *list, const struct bench_policy *learnt)
 {
 	int err = 0;
 
-	for (size_t i = 0; !err && i < sizeof(asked_shares) / sizeof(asked_shares[0]); i++) {
+	for (uint32_t i = 0; !err && i < asked_share_count; i++) {
 		char parameters[OBJECTIVE_PARAMETERS_MAX];
 
 		snprintf(parameters, sizeof(parameters), "%g %% asked for", 100 * asked_shares[i]);

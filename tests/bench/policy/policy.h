@@ -44,7 +44,7 @@ struct bench_row {
 	double wait_ms; /* for other than the CPU */
 	double objective_ms;
 	enum load_shape shape;
-	const char *file; /* of LOAD_FILE, in tests/workloads */
+	const char *file; /* of LOAD_FILE */
 	double cores;	  /* mean use that the load is scaled to, of all replicas */
 	bool bursts;	  /* within the second */
 	uint32_t replicas;
@@ -52,6 +52,15 @@ struct bench_row {
 };
 extern const struct bench_row bench_rows[];
 extern const uint32_t bench_row_count;
+#define BENCH_ROWS_MAX 64
+/*
+ * Rows of one's own in the place of those: a file of lines
+ *	NAME WORK_MS CV WAIT_MS OBJECTIVE_MS TRACE CORES BURSTS REPLICAS
+ * where TRACE is a file of rates (a line a second), CORES the mean use that it is scaled to and BURSTS 0
+ * or 1; '#' begins a comment. @rows has room for BENCH_ROWS_MAX; what they point to stays until the
+ * program ends. Errors are printed: -errno.
+ */
+int rows_read(const char *path, struct bench_row *rows, uint32_t *count);
 
 #define ROW_CORES_MAX	16.0 /* the declared limit: what sixteen workers can use at most */
 #define ROW_WARM_UP_S	60   /* played first and not counted: no policy starts at home */
@@ -115,6 +124,10 @@ extern const uint32_t policy_rule_count;
  */
 int grid_make(const struct bench_row *row, const struct bench_policy *learnt, bool quick,
 	struct bench_setting **settings, uint32_t *count);
+
+/* Shares of violations that are asked of what is learnt. */
+extern const double asked_shares[];
+extern const uint32_t asked_share_count;
 
 /* What came of a setting on a row, of one seed or of all. */
 struct bench_outcome {

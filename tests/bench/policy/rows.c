@@ -9,9 +9,11 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-#define WORKLOADS "tests/workloads/"
-#define MIB	  1048576.0
+#define MIB	1048576.0
+#define BURSTY	"tests/workloads/bursty.txt"
+#define DIURNAL "tests/workloads/diurnal-2.txt"
 
 /*
  * Name, CPU ms a request, cv, ms of waiting, objective ms, load, file, mean cores, bursts, replicas.
@@ -20,11 +22,11 @@
  * formula and a seed, so that nothing can be tuned to the two traces that are shipped.
  */
 const struct bench_row bench_rows[] = {
-	{"10ms-diurnal", 10, 0.5, 0, 100, LOAD_FILE, "diurnal-2.txt", 2.28, false, 1, NULL},
-	{"10ms-bursty-bursts", 10, 1, 0, 100, LOAD_FILE, "bursty.txt", 2.28, true, 1, NULL},
-	{"2ms-bursty", 2, 1, 0, 20, LOAD_FILE, "bursty.txt", 1.00, false, 1, NULL},
-	{"50ms-diurnal-bursts", 50, 0.5, 0, 250, LOAD_FILE, "diurnal-2.txt", 2.99, true, 1, NULL},
-	{"1ms-diurnal-bursts", 1, 1, 0, 10, LOAD_FILE, "diurnal-2.txt", 1.01, true, 1, NULL},
+	{"10ms-diurnal", 10, 0.5, 0, 100, LOAD_FILE, DIURNAL, 2.28, false, 1, NULL},
+	{"10ms-bursty-bursts", 10, 1, 0, 100, LOAD_FILE, BURSTY, 2.28, true, 1, NULL},
+	{"2ms-bursty", 2, 1, 0, 20, LOAD_FILE, BURSTY, 1.00, false, 1, NULL},
+	{"50ms-diurnal-bursts", 50, 0.5, 0, 250, LOAD_FILE, DIURNAL, 2.99, true, 1, NULL},
+	{"1ms-diurnal-bursts", 1, 1, 0, 10, LOAD_FILE, DIURNAL, 1.01, true, 1, NULL},
 	{"5ms-steps", 5, 0.5, 0, 50, LOAD_STEPS, NULL, 1.20, false, 1, NULL},
 	{"3ms-spikes", 3, 1.5, 0, 80, LOAD_SPIKES, NULL, 0.60, false, 1, NULL},
 	{"20ms-on-off-bursts", 20, 0.5, 0, 200, LOAD_ON_OFF, NULL, 1.60, true, 1, NULL},
@@ -165,12 +167,12 @@ int row_rates(const struct bench_row *row, uint32_t every, uint64_t seed, double
 	uint32_t *seconds)
 {
 	struct random_state random;
-	char path[128], error[256];
+	char error[256];
 	double *rates;
 
 	if (row->shape == LOAD_FILE) {
-		snprintf(path, sizeof(path), WORKLOADS "%s", row->file);
-		if (simulate_trace_read(path, every, rates_per_s, seconds, error, sizeof(error))) {
+		if (simulate_trace_read(
+			    row->file, every, rates_per_s, seconds, error, sizeof(error))) {
 			fprintf(stderr, "bench-policy: %s (run from the project's folder)\n",
 				error);
 			return -EINVAL;
@@ -204,5 +206,59 @@ const char *row_load_name(const struct bench_row *row)
 		[LOAD_SINE] = "a wave with noise",
 		[LOAD_WANDER] = "a random walk"};
 
-	return row->shape == LOAD_FILE ? row->file : names[row->shape];
+	return row->shape == LOAD_FILE ? basename(row->file) : names[row->shape];
+}
+
+/* A line that is a row; its strings are copies. */
+static int row_parse(const char *line, struct bench_row *row)
+{
+	struct bench_row parsed = {.shape = LOAD_FILE};
+	char *name = NULL, *file = NULL;
+	int bursts, fields = sscanf(line, "%ms %lf %lf %lf %lf %ms %lf %d %u", &name,
+			    &parsed.work_ms, &parsed.work_cv, &parsed.wait_ms, &parsed.objective_ms,
+			    &file, &parsed.cores, &bursts, &parsed.replicas);
+
+	if (fields != 9 || !(parsed.work_ms > 0) || !(parsed.work_cv >= 0) ||
+		!(parsed.wait_ms >= 0) || !(parsed.objective_ms > 0) ||
+		!(parsed.cores > 0 && parsed.cores < ROW_CORES_MAX) || bursts < 0 || bursts > 1 ||
+		parsed.replicas < 1 || parsed.replicas > SIMULATE_REPLICAS_MAX) {
+		free(name);
+		free(file);
+		return -EINVAL;
+	}
+	parsed.name = name;
+	parsed.file = file;
+	parsed.bursts = bursts;
+	*row = parsed;
+	return 0;
+}
+
+int rows_read(const char *path, struct bench_row *rows, uint32_t *count)
+{
+	FILE *file = fopen(path, "re");
+	char line[512];
+	int err = 0;
+
+	*count = 0;
+	if (!file) {
+		err = -errno;
+		fprintf(stderr, "bench-policy: cannot open %s: %s\n", path, strerror(errno));
+		return err;
+	}
+	for (uint32_t number = 1; !err && fgets(line, sizeof(line), file); number++) {
+		line[strcspn(line, "#\n")] = '\0';
+		if (line[strspn(line, " \t")] == '\0')
+			continue;
+		err = *count < BENCH_ROWS_MAX ? row_parse(line, &rows[(*count)++]) : -E2BIG;
+		if (err)
+			fprintf(stderr,
+				"bench-policy: %s:%u: \"%s\" is not a row, or one too many\n", path,
+				number, line);
+	}
+	fclose(file);
+	if (!err && *count == 0) {
+		fprintf(stderr, "bench-policy: %s has no rows\n", path);
+		err = -EINVAL;
+	}
+	return err;
 }
