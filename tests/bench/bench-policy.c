@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define TABLES "results-rows.md"
+
 struct options {
 	bool help;
 	bool quick;
@@ -217,7 +219,7 @@ static int write_pictures(const struct comparison *comparison)
 
 		if (field->row->memory)
 			continue;
-		snprintf(name, sizeof(name), "policies-%s.svg", field->row->name);
+		snprintf(name, sizeof(name), "results-%s.svg", field->row->name);
 		file = open_written(comparison->options.folder, name);
 		if (!file)
 			return -EIO;
@@ -229,7 +231,7 @@ static int write_pictures(const struct comparison *comparison)
 
 static int write_tables(const struct comparison *comparison)
 {
-	FILE *file = open_written(comparison->options.folder, "policies.md");
+	FILE *file = open_written(comparison->options.folder, TABLES);
 
 	if (!file)
 		return -EIO;
@@ -240,7 +242,7 @@ static int write_tables(const struct comparison *comparison)
 		file);
 	for (uint32_t i = 0; i < comparison->field_count; i++)
 		table_print(file, &comparison->fields[i]);
-	return close_written(file, "policies.md");
+	return close_written(file, TABLES);
 }
 
 static int show(const struct comparison *comparison)
@@ -278,7 +280,7 @@ static const char usage[] =
 	"  --rows FILE     rows of FILE in place of the built-in ones, a line each: NAME WORK_MS CV\n"
 	"                  WAIT_MS OBJECTIVE_MS TRACE CORES BURSTS(0|1) REPLICAS\n"
 	"  --csv FILE      every outcome\n"
-	"  --write FOLDER  pictures of the fronts and policies.md, the tables\n";
+	"  --write FOLDER  pictures of the fronts, and the tables as results-rows.md\n";
 
 static int fields_make(struct comparison *comparison)
 {
