@@ -91,6 +91,9 @@ static void draw_front(FILE *file, const struct bench_field *field, const char *
 		"<g clip-path=\"url(#plot)\"><title>%s</title><polyline fill=\"none\" "
 		"stroke=\"%s\" stroke-width=\"%g\" stroke-dasharray=\"%s\" points=\"",
 		name, look->colour, look->width, dashes[variant]);
+	/* One point beyond the edge, so that the line leaves there. */
+	while (count > 1 && front[count - 2].violations > SHARE_MOST)
+		count--;
 	for (uint32_t i = 0; i < count; i++)
 		fprintf(file, "%.1f,%.1f ", x_of(front[i].violations), y_of(front[i].cores / used));
 	fputs("\"/>", file);
@@ -99,7 +102,7 @@ static void draw_front(FILE *file, const struct bench_field *field, const char *
 			"<circle cx=\"%.1f\" cy=\"%.1f\" r=\"%g\" fill=\"%s\"><title>%s: %.3f "
 			"cores, %.2f %%, %s</title></circle>",
 			x_of(front[i].violations), y_of(front[i].cores / used),
-			look->width > 2 ? 3 : 1.8, look->colour, name, front[i].cores,
+			count == 1 || look->width > 2 ? 3 : 1.8, look->colour, name, front[i].cores,
 			100 * front[i].violations, field->settings[front[i].index].parameters);
 	fputs("</g>\n", file);
 }

@@ -101,6 +101,7 @@ struct bench_setting {
 	double asked; /* share of violations asked for; 0: it takes no such wish */
 };
 
+/* May be the first member of something larger: what all of its runs share. Runs are in parallel. */
 struct bench_policy {
 	const char *family; /* whose front it is a point of, with its variant */
 	double tick_s;	    /* 0.1 or 1 */
