@@ -217,7 +217,7 @@ static int write_pictures(const struct comparison *comparison)
 		char name[128];
 		FILE *file;
 
-		if (field->row->memory)
+		if (!row_is_about_cpu(field->row))
 			continue;
 		snprintf(name, sizeof(name), "results-%s.svg", field->row->name);
 		file = open_written(comparison->options.folder, name);
@@ -237,7 +237,7 @@ static int write_tables(const struct comparison *comparison)
 		return -EIO;
 	fputs("# Policies in the simulator, row by row\n\n"
 	      "Made by `make bench-policy`; what it means is in [results.md](results.md). Each line "
-	      "is the best-tuned setting of a policy: the least cores (in the last rows: memory) "
+	      "is the best-tuned setting of a policy: the least cores (in rows about memory: MiB) "
 	      "with at most 1 % of windows over, else the fewest windows over.\n",
 		file);
 	for (uint32_t i = 0; i < comparison->field_count; i++)
@@ -250,7 +250,6 @@ static int show(const struct comparison *comparison)
 	int err = 0;
 
 	table_summary(stdout, comparison->fields, comparison->field_count);
-	putchar('\n');
 	figures_print(stdout, comparison->fields, comparison->field_count);
 	if (comparison->options.csv) {
 		FILE *file = open_written(NULL, comparison->options.csv);

@@ -131,7 +131,7 @@ static struct ratios cores_over_rows(const struct bench_field *fields, uint32_t 
 	struct front_point best;
 
 	for (uint32_t i = 0; i < count; i++)
-		if (!fields[i].row->memory && best_of(&fields[i], than, keep, &best))
+		if (row_is_about_cpu(fields[i].row) && best_of(&fields[i], than, keep, &best))
 			ratios_add(&ratios, cores_against(&fields[i], name, &best), fields[i].row);
 	return ratios;
 }
@@ -143,7 +143,7 @@ static void print_rows(
 		const struct bench_field *field = &fields[i];
 		struct front_point rule, own;
 
-		if (field->row->memory || !best_of(field, NULL, is_rule, &rule) ||
+		if (!row_is_about_cpu(field->row) || !best_of(field, NULL, is_rule, &rule) ||
 			!best_of(field, name, NULL, &own))
 			continue;
 		fprintf(file,
@@ -168,7 +168,7 @@ static void print_against_rules(
 	struct front_point best;
 
 	for (uint32_t i = 0; i < count; i++)
-		if (!fields[i].row->memory && best_of(&fields[i], NULL, is_rule, &best))
+		if (row_is_about_cpu(fields[i].row) && best_of(&fields[i], NULL, is_rule, &best))
 			ratios_add(&violations, violations_against(&fields[i], name, &best),
 				fields[i].row);
 	print_rows(file, fields, count, name);
@@ -191,7 +191,7 @@ static void print_against_floor(
 	for (uint32_t i = 0; i < count; i++) {
 		const struct bench_row *row = fields[i].row;
 
-		if (row->memory || !best_of(&fields[i], name, NULL, &best))
+		if (!row_is_about_cpu(row) || !best_of(&fields[i], name, NULL, &best))
 			continue;
 		ratios_add(&over[row->bursts],
 			best.violations <= BENCH_VIOLATIONS_MOST
@@ -229,7 +229,7 @@ static const struct bench_setting *fixed_choose(
 		for (uint32_t j = 0; j < count; j++) {
 			const struct bench_outcome *outcome = NULL;
 
-			if (!fields[j].row->memory)
+			if (row_is_about_cpu(fields[j].row))
 				outcome = outcome_of(&fields[j], &first->settings[points[i].index]);
 			if (!outcome)
 				continue;
@@ -248,11 +248,11 @@ static void print_against_fixed(
 	struct ratios one = {0}, tuned = cores_over_rows(fields, count, name, FIXED, NULL);
 
 	for (uint32_t i = 0; i < count && !fixed; i++)
-		if (!fields[i].row->memory)
+		if (row_is_about_cpu(fields[i].row))
 			fixed = fixed_choose(fields, count, &fields[i]);
 	for (uint32_t i = 0; fixed && i < count; i++) {
 		const struct bench_outcome *outcome =
-			fields[i].row->memory ? NULL : outcome_of(&fields[i], fixed);
+			!row_is_about_cpu(fields[i].row) ? NULL : outcome_of(&fields[i], fixed);
 		struct front_point than;
 
 		if (!outcome)
@@ -280,7 +280,7 @@ static struct ratios asked_over_rows(
 			const struct bench_setting *setting = &fields[i].settings[j];
 			double factor;
 
-			if (fabs(setting->asked - asked) > 1e-9 || fields[i].row->memory)
+			if (fabs(setting->asked - asked) > 1e-9 || !row_is_about_cpu(fields[i].row))
 				continue;
 			factor = fields[i].outcomes[j].violations / asked;
 			*least = fmin(*least, factor);

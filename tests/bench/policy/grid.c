@@ -42,7 +42,8 @@ static const struct grid grids[] = {
 	/* No limit that matters: what no CPU can avoid. */
 	{"static", "static.cpu_share=1", {{0}}},
 	{"static", "",
-		{{"static.cpu_share", true, VALUES(5, 4, 3, 2.5, 2, 1.75, 1.5, 1.3, 1.1, 1, 0.9)}}},
+		{{"static.cpu_share", true,
+			VALUES(5, 4, 3, 2.5, 2, 1.75, 1.5, 1.3, 1.1, 1, 0.9, 0.7, 0.5)}}},
 	{"k8s-cpu", "", {{"k8s-cpu.target", false, TARGETS}}},
 	{"k8s-cpu-fast", "",
 		{{"k8s-cpu-fast.target", false, TARGETS},
@@ -62,7 +63,7 @@ static const struct grid grids[] = {
 		{{"autopilot.margin", false, MARGINS},
 			{"autopilot.cpu_percentile", false, VALUES(98, 95, 50)}}},
 	{"reflex-fixed", "",
-		{{"reflex-fixed.factor", false, VALUES(1.45, 1.25, 1.1, 1, 0.9, 0.8)},
+		{{"reflex-fixed.factor", false, VALUES(1.45, 1.25, 1.1, 1, 0.9, 0.8, 0.65)},
 			{"reflex-fixed.trigger_age_share", false, VALUES(0.1, 0.2, 0.4, 0.6)},
 			{"reflex-fixed.window_s", false, VALUES(2, 6)},
 			{"reflex-fixed.burst_share", false, VALUES(0, 1)}}},
@@ -85,6 +86,25 @@ static const struct grid memory_grids[] = {
 		{{"senpai.pressure_us", false, VALUES(1000, 10000, 50000)},
 			{"senpai.interval_s", false, VALUES(1, 6)},
 			{"senpai.max_probe", false, VALUES(0.002, 0.01, 0.05)}}},
+};
+
+/* Rows about replicas; with reflex-fixed each of them is only as large as it needs to be. */
+#define HPA                                                                                        \
+	{"hpa.target", false, VALUES(0.4, 0.5, 0.6, 0.7, 0.8, 0.9)},                               \
+	{                                                                                          \
+		"hpa.down_stabilisation_s", false, VALUES(300, 60)                                 \
+	}
+#define KPA                                                                                        \
+	{                                                                                          \
+		"kpa.target", false, VALUES(1, 1.5, 2, 3, 4, 6, 9, 14)                             \
+	}
+static const struct grid scaling_grids[] = {
+	{"static", "", {{0}}},
+	{"static+hpa", "", {HPA}},
+	{"static+kpa", "", {KPA}},
+	{"k8s-cpu-fast+hpa", "k8s-cpu-fast.target=0.6", {HPA}},
+	{"reflex-fixed+hpa", "reflex-fixed.factor=1.1", {HPA}},
+	{"reflex-fixed+kpa", "reflex-fixed.factor=1.1", {KPA}},
 };
 
 const double asked_shares[] = {0.001, 0.01, 0.05};
@@ -167,14 +187,14 @@ struct point {
  * cost is left of them.
  */
 static int add_point(
-	struct list *list, const struct grid *grid, const struct point *point, bool memory)
+	struct list *list, const struct grid *grid, const struct point *point, bool variants)
 {
 	const struct bench_policy *policy = rule_named(grid->family);
 	int err = add_setting(list, policy, VARIANT_PLAIN, point->parameters, 0);
 
 	if (!err)
 		list->settings[list->count - 1].standard = point->standard;
-	if (memory || strcmp(grid->family, "reflex-fixed") == 0)
+	if (!variants || strcmp(grid->family, "reflex-fixed") == 0)
 		return err;
 	if (!err && strcmp(grid->family, "koordinator") != 0)
 		err = add_setting(list, policy, VARIANT_BURST, point->parameters, 0);
@@ -192,7 +212,7 @@ static int add_axes(struct list *list, const struct grid *grid, const struct ben
 	int err = 0;
 
 	if (axis == AXES_MAX || !a->parameter)
-		return add_point(list, grid, before, row->memory);
+		return add_point(list, grid, before, row_is_about_cpu(row));
 	for (uint32_t i = 0; !err && i < a->count; i += quick ? 2 : 1) {
 		struct point point = *before;
 		char assignment[64];
@@ -227,12 +247,18 @@ static int add_learnt(struct list *list, const struct bench_policy *learnt)
 int grid_make(const struct bench_row *row, const struct bench_policy *learnt, bool quick,
 	struct bench_setting **settings, uint32_t *count)
 {
-	const struct grid *table = row->memory ? memory_grids : grids;
-	const size_t rules = row->memory ? sizeof(memory_grids) / sizeof(memory_grids[0])
-					 : sizeof(grids) / sizeof(grids[0]);
+	const struct grid *table = grids;
+	size_t rules = sizeof(grids) / sizeof(grids[0]);
 	struct list list = {0};
 	int err = 0;
 
+	if (row->memory) {
+		table = memory_grids;
+		rules = sizeof(memory_grids) / sizeof(memory_grids[0]);
+	} else if (row->scaling) {
+		table = scaling_grids;
+		rules = sizeof(scaling_grids) / sizeof(scaling_grids[0]);
+	}
 	for (size_t i = 0; !err && i < rules; i++) {
 		struct point point = {.standard = true};
 

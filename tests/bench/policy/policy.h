@@ -37,6 +37,13 @@ struct row_memory {
 	double request_mib; /* of a request in flight */
 };
 
+/* Where a row is about replicas: between 1 and so many, each declared to need so much. */
+struct row_scaling {
+	uint32_t most;
+	double replica_millicores;
+	double startup_ms;
+};
+
 struct bench_row {
 	const char *name; /* of its files, too */
 	double work_ms;
@@ -44,11 +51,12 @@ struct bench_row {
 	double wait_ms; /* for other than the CPU */
 	double objective_ms;
 	enum load_shape shape;
-	const char *file; /* of LOAD_FILE */
-	double cores;	  /* mean use that the load is scaled to, of all replicas */
-	bool bursts;	  /* within the second */
-	uint32_t replicas;
-	const struct row_memory *memory; /* NULL: it is about CPU */
+	const char *file;		 /* of LOAD_FILE */
+	double cores;			 /* mean use that the load is scaled to, of all replicas */
+	bool bursts;			 /* within the second */
+	uint32_t replicas;		 /* at the start */
+	const struct row_memory *memory; /* NULL: it is not about memory */
+	const struct row_scaling *scaling; /* NULL: its replicas stay as many */
 };
 extern const struct bench_row bench_rows[];
 extern const uint32_t bench_row_count;
@@ -67,6 +75,10 @@ int rows_read(const char *path, struct bench_row *rows, uint32_t *count);
 #define ROW_TRACE_S	3600
 #define BENCH_SEEDS_MAX 8
 
+static inline bool row_is_about_cpu(const struct bench_row *row)
+{
+	return !row->memory && !row->scaling;
+}
 /* The objective of a row and its service; the trace is the caller's. */
 void row_objective(const struct bench_row *row, struct objective *objective);
 void row_service(const struct bench_row *row, struct simulate_config *config);

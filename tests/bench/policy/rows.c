@@ -22,22 +22,26 @@
  * formula and a seed, so that nothing can be tuned to the two traces that are shipped.
  */
 const struct bench_row bench_rows[] = {
-	{"10ms-diurnal", 10, 0.5, 0, 100, LOAD_FILE, DIURNAL, 2.28, false, 1, NULL},
-	{"10ms-bursty-bursts", 10, 1, 0, 100, LOAD_FILE, BURSTY, 2.28, true, 1, NULL},
-	{"2ms-bursty", 2, 1, 0, 20, LOAD_FILE, BURSTY, 1.00, false, 1, NULL},
-	{"50ms-diurnal-bursts", 50, 0.5, 0, 250, LOAD_FILE, DIURNAL, 2.99, true, 1, NULL},
-	{"1ms-diurnal-bursts", 1, 1, 0, 10, LOAD_FILE, DIURNAL, 1.01, true, 1, NULL},
-	{"5ms-steps", 5, 0.5, 0, 50, LOAD_STEPS, NULL, 1.20, false, 1, NULL},
-	{"3ms-spikes", 3, 1.5, 0, 80, LOAD_SPIKES, NULL, 0.60, false, 1, NULL},
-	{"20ms-on-off-bursts", 20, 0.5, 0, 200, LOAD_ON_OFF, NULL, 1.60, true, 1, NULL},
-	{"8ms-sine", 8, 0.7, 0, 60, LOAD_SINE, NULL, 1.80, false, 2, NULL},
-	{"4ms-waits-wander-bursts", 4, 1, 10, 80, LOAD_WANDER, NULL, 0.80, true, 1, NULL},
+	{"10ms-diurnal", 10, 0.5, 0, 100, LOAD_FILE, DIURNAL, 2.28, false, 1, NULL, NULL},
+	{"10ms-bursty-bursts", 10, 1, 0, 100, LOAD_FILE, BURSTY, 2.28, true, 1, NULL, NULL},
+	{"2ms-bursty", 2, 1, 0, 20, LOAD_FILE, BURSTY, 1.00, false, 1, NULL, NULL},
+	{"50ms-diurnal-bursts", 50, 0.5, 0, 250, LOAD_FILE, DIURNAL, 2.99, true, 1, NULL, NULL},
+	{"1ms-diurnal-bursts", 1, 1, 0, 10, LOAD_FILE, DIURNAL, 1.01, true, 1, NULL, NULL},
+	{"5ms-steps", 5, 0.5, 0, 50, LOAD_STEPS, NULL, 1.20, false, 1, NULL, NULL},
+	{"3ms-spikes", 3, 1.5, 0, 80, LOAD_SPIKES, NULL, 0.60, false, 1, NULL, NULL},
+	{"20ms-on-off-bursts", 20, 0.5, 0, 200, LOAD_ON_OFF, NULL, 1.60, true, 1, NULL, NULL},
+	{"8ms-sine", 8, 0.7, 0, 60, LOAD_SINE, NULL, 1.80, false, 2, NULL, NULL},
+	{"4ms-waits-wander-bursts", 4, 1, 10, 80, LOAD_WANDER, NULL, 0.80, true, 1, NULL, NULL},
 	{"memory-steady", 5, 0.5, 0, 50, LOAD_SINE, NULL, 1.00, false, 1,
-		&(const struct row_memory){120, 0, 48, 40, 0.25}},
+		&(const struct row_memory){120, 0, 48, 40, 0.25}, NULL},
 	{"memory-grows", 5, 0.5, 0, 50, LOAD_WANDER, NULL, 1.00, false, 1,
-		&(const struct row_memory){80, 160, 40, 30, 0.25}},
+		&(const struct row_memory){80, 160, 40, 30, 0.25}, NULL},
 	{"memory-in-flight", 10, 1, 0, 150, LOAD_SPIKES, NULL, 0.80, true, 1,
-		&(const struct row_memory){60, 0, 30, 60, 4}},
+		&(const struct row_memory){60, 0, 30, 60, 4}, NULL},
+	{"replicas-diurnal", 20, 0.5, 0, 200, LOAD_FILE, DIURNAL, 3.00, false, 12, NULL,
+		&(const struct row_scaling){12, 1000, 2000}},
+	{"replicas-steps", 8, 1, 0, 120, LOAD_STEPS, NULL, 2.00, false, 12, NULL,
+		&(const struct row_scaling){12, 1000, 2000}},
 };
 const uint32_t bench_row_count = sizeof(bench_rows) / sizeof(bench_rows[0]);
 
@@ -55,6 +59,11 @@ void row_objective(const struct bench_row *row, struct objective *objective)
 	objective->memory_min_bytes = (uint64_t)(32 * MIB);
 	objective->memory_max_bytes = (uint64_t)(512 * MIB);
 	objective->replicas_min = objective->replicas_max = row->replicas;
+	if (row->scaling) {
+		objective->cpu_max_millicores = row->scaling->replica_millicores;
+		objective->replicas_min = 1;
+		objective->replicas_max = row->scaling->most;
+	}
 }
 
 void row_service(const struct bench_row *row, struct simulate_config *config)
@@ -72,6 +81,10 @@ void row_service(const struct bench_row *row, struct simulate_config *config)
 	service->cores = ROW_CORES_MAX;
 	service->latency_target_us = row->objective_ms * 1e3;
 	service->latency_percentile = 99;
+	if (row->scaling) {
+		config->replicas_max = row->scaling->most;
+		service->startup_us = row->scaling->startup_ms * 1e3;
+	}
 	if (!row->memory)
 		return;
 	service->memory_base_bytes = row->memory->base_mib * MIB;

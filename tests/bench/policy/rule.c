@@ -68,6 +68,11 @@ const struct bench_policy policy_rules[] = {
 	{"vpa", 1, rule_start, rule_decide, rule_end},
 	{"autopilot", 1, rule_start, rule_decide, rule_end},
 	{"k8s-cpu-fast+senpai", 1, rule_start, rule_decide, rule_end},
+	{"static+hpa", 1, rule_start, rule_decide, rule_end},
+	{"static+kpa", 1, rule_start, rule_decide, rule_end},
+	{"k8s-cpu-fast+hpa", 1, rule_start, rule_decide, rule_end},
+	{"reflex-fixed+hpa", 1, rule_start, rule_decide, rule_end},
+	{"reflex-fixed+kpa", 1, rule_start, rule_decide, rule_end},
 	{"reflex-fixed", 1, rule_start, rule_decide, rule_end},
 };
 const uint32_t policy_rule_count = sizeof(policy_rules) / sizeof(policy_rules[0]);

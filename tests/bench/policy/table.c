@@ -82,38 +82,39 @@ void table_print(FILE *file, const struct bench_field *field)
 	}
 }
 
-/* A policy is a line: the first row's names are those of all rows but the ones about memory. */
+/* A policy is a line: the first row's names are those of all rows about CPU. */
 void table_summary(FILE *file, const struct bench_field *fields, uint32_t count)
 {
 	const char *names[BENCH_NAMES_MAX];
-	uint32_t name_count = 0;
+	uint32_t first = 0, name_count;
 
+	while (first < count && !row_is_about_cpu(fields[first].row))
+		first++;
+	if (first == count)
+		return;
+	name_count = field_names(&fields[first], names, BENCH_NAMES_MAX);
 	fputs("\n| policy |", file);
-	for (uint32_t i = 0; i < count; i++) {
-		if (fields[i].row->memory)
-			continue;
-		fprintf(file, " %s |", fields[i].row->name);
-		if (!name_count)
-			name_count = field_names(&fields[i], names, BENCH_NAMES_MAX);
-	}
+	for (uint32_t i = first; i < count; i++)
+		if (row_is_about_cpu(fields[i].row))
+			fprintf(file, " %s |", fields[i].row->name);
 	fputs("\n| --- |", file);
-	for (uint32_t i = 0; i < count; i++)
-		if (!fields[i].row->memory)
+	for (uint32_t i = first; i < count; i++)
+		if (row_is_about_cpu(fields[i].row))
 			fputs(" --- |", file);
 	for (uint32_t j = 0; j < name_count; j++) {
 		fprintf(file, "\n| %s |", names[j]);
-		for (uint32_t i = 0; i < count; i++) {
+		for (uint32_t i = first; i < count; i++) {
 			struct front_point points[BENCH_POINTS_MAX];
 			const struct front_point *best;
 			uint32_t found = field_points(&fields[i], names[j], NULL, points);
 
-			if (fields[i].row->memory || !found)
+			if (!row_is_about_cpu(fields[i].row) || !found)
 				continue;
 			best = front_best(points, found, BENCH_VIOLATIONS_MOST);
 			fprintf(file, " %.2f (%.2f %%) |", best->cores, 100 * best->violations);
 		}
 	}
-	fputs("\n", file);
+	fputs("\n\n", file);
 }
 
 void table_csv(FILE *file, const struct bench_field *fields, uint32_t count)
