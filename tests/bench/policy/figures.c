@@ -147,13 +147,13 @@ static void print_rows(
 			!best_of(field, name, NULL, &own))
 			continue;
 		fprintf(file,
-			"# %-24s best rule %s %.3f cores (%.2f %%), %s %.3f (%.2f %%), at its "
-			"violations %.3f of its cores, at its cores %.3f of its violations; with no "
+			"# %-24s best rule %s %.3f cores (%.2f %%), %s %.3f (%.2f %%, %.1f refills "
+			"a second), at its violations %.3f of its cores, at its cores %.3f of its violations; with no "
 			"limit %.2f %%\n",
 			field->row->name, field->settings[rule.index].name, rule.cores,
 			100 * rule.violations, name, own.cores, 100 * own.violations,
-			cores_against(field, name, &rule), violations_against(field, name, &rule),
-			100 * floor_of(field));
+			field->outcomes[own.index].refills_per_s, cores_against(field, name, &rule),
+			violations_against(field, name, &rule), 100 * floor_of(field));
 	}
 }
 
@@ -245,24 +245,33 @@ static void print_against_fixed(
 	FILE *file, const struct bench_field *fields, uint32_t count, const char *name)
 {
 	const struct bench_setting *fixed = NULL;
-	struct ratios one = {0}, tuned = cores_over_rows(fields, count, name, FIXED, NULL);
+	struct ratios one = {0}, used = {0};
+	struct ratios tuned = cores_over_rows(fields, count, name, FIXED, NULL);
 
 	for (uint32_t i = 0; i < count && !fixed; i++)
 		if (row_is_about_cpu(fields[i].row))
 			fixed = fixed_choose(fields, count, &fields[i]);
 	for (uint32_t i = 0; fixed && i < count; i++) {
-		const struct bench_outcome *outcome =
-			!row_is_about_cpu(fields[i].row) ? NULL : outcome_of(&fields[i], fixed);
+		const struct bench_outcome *outcome = NULL;
 		struct front_point than;
 
+		if (row_is_about_cpu(fields[i].row))
+			outcome = outcome_of(&fields[i], fixed);
 		if (!outcome)
 			continue;
 		than = (struct front_point){
 			.violations = outcome->violations, .cores = outcome->allocated_cores};
 		ratios_add(&one, cores_against(&fields[i], name, &than), fields[i].row);
+		ratios_add(&used, outcome->used_cores / outcome->allocated_cores, fields[i].row);
+		fprintf(file, "# %-24s one " FIXED " %.3f cores (%.2f %%), %.1f refills a second\n",
+			fields[i].row->name, outcome->allocated_cores, 100 * outcome->violations,
+			outcome->refills_per_s);
 	}
 	if (fixed)
-		fprintf(file, "# the best single setting of " FIXED ": %s\n", fixed->parameters);
+		fprintf(file,
+			"# the best single setting of " FIXED ": %s; its use is %.3f of what it "
+			"sets aside: less than that no policy can\n",
+			fixed->parameters, used.sum / used.count);
 	print_mean(file, "dqn_vs_fixed_reflex", &one);
 	print_worst(file, "dqn_vs_fixed_reflex_worst", &one);
 	print_mean(file, "dqn_vs_tuned_reflex", &tuned);
