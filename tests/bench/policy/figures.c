@@ -12,6 +12,7 @@
 #define SHARE_LEAST 0.001
 #define LEARNT	    "dqn"
 #define FIXED	    "reflex-fixed"
+#define LADDER	    "rung"
 #define SENPAI	    "k8s-cpu-fast+senpai"
 
 struct ratios {
@@ -44,17 +45,23 @@ static void print_mean(FILE *file, const char *name, const struct ratios *ratios
 		fprintf(file, "figure %s %.3f ratio\n", name, ratios->sum / ratios->count);
 }
 
+/* Of this project: they have the reflex in them. */
+static bool is_own(const struct bench_setting *setting)
+{
+	const char *family = setting->policy->family;
+
+	return !strcmp(family, FIXED) || !strcmp(family, LADDER) || !strcmp(family, LEARNT);
+}
+
 /* As published: no reflex, no burst but Koordinator's own. */
 static bool is_rule(const struct bench_setting *setting)
 {
-	return setting->variant == VARIANT_PLAIN && strcmp(setting->policy->family, FIXED) != 0 &&
-	       strcmp(setting->policy->family, LEARNT) != 0;
+	return setting->variant == VARIANT_PLAIN && !is_own(setting);
 }
 
 static bool is_rule_or_burst(const struct bench_setting *setting)
 {
-	return setting->variant != VARIANT_REFLEX && strcmp(setting->policy->family, FIXED) != 0 &&
-	       strcmp(setting->policy->family, LEARNT) != 0;
+	return setting->variant != VARIANT_REFLEX && !is_own(setting);
 }
 
 static bool is_rule_with_reflex(const struct bench_setting *setting)
@@ -247,6 +254,7 @@ static void print_against_fixed(
 	const struct bench_setting *fixed = NULL;
 	struct ratios one = {0}, used = {0};
 	struct ratios tuned = cores_over_rows(fields, count, name, FIXED, NULL);
+	struct ratios rung = cores_over_rows(fields, count, name, LADDER, NULL);
 
 	for (uint32_t i = 0; i < count && !fixed; i++)
 		if (row_is_about_cpu(fields[i].row))
@@ -276,6 +284,7 @@ static void print_against_fixed(
 	print_worst(file, "dqn_vs_fixed_reflex_worst", &one);
 	print_mean(file, "dqn_vs_tuned_reflex", &tuned);
 	print_worst(file, "dqn_vs_tuned_reflex_worst", &tuned);
+	print_mean(file, "dqn_vs_tuned_rung", &rung);
 }
 
 /* One share of violations that was asked for against what came of it in each row. */

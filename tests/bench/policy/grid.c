@@ -229,6 +229,19 @@ static int add_axes(struct list *list, const struct grid *grid, const struct ben
 	return err;
 }
 
+static int add_ladder(struct list *list)
+{
+	int err = 0;
+
+	for (uint32_t rung = 0; !err && rung < RUNG_COUNT; rung++) {
+		char parameters[OBJECTIVE_PARAMETERS_MAX];
+
+		snprintf(parameters, sizeof(parameters), "rung=%u", rung);
+		err = add_setting(list, &policy_ladder, VARIANT_PLAIN, parameters, 0);
+	}
+	return err;
+}
+
 static int add_learnt(struct list *list, const struct bench_policy *learnt)
 {
 	int err = 0;
@@ -265,6 +278,8 @@ int grid_make(const struct bench_row *row, const struct bench_policy *learnt, bo
 		snprintf(point.parameters, sizeof(point.parameters), "%s", table[i].fixed);
 		err = add_axes(&list, &table[i], row, 0, quick, &point);
 	}
+	if (!err && row_is_about_cpu(row))
+		err = add_ladder(&list);
 	if (!err && learnt)
 		err = add_learnt(&list, learnt);
 	if (err) {

@@ -31,6 +31,7 @@ static const struct look looks[] = {
 	{"vpa", "#e69f00", 1.2},
 	{"autopilot", "#b3a100", 1.2},
 	{"reflex-fixed", "#000000", 2.4},
+	{"rung", "#7a4fa3", 1.6},
 	{"dqn", "#d55e00", 3},
 };
 #define LOOKS (sizeof(looks) / sizeof(looks[0]))

@@ -130,6 +130,8 @@ struct bench_policy {
 };
 extern const struct bench_policy policy_rules[]; /* in the order of the tables */
 extern const uint32_t policy_rule_count;
+/* ladder.c: one operating point of common/rung.h; its parameter is "rung=N". */
+extern const struct bench_policy policy_ladder;
 
 /*
  * Every setting that is tried on @row; @learnt (NULL: none) for each share of violations that is asked
