@@ -47,6 +47,8 @@ static const char usage[] =
 	"  --state DIR              checkpoints and the experience log (default\n"
 	"                           /var/lib/ebbtide-learner)\n"
 	"  --decisions FILE         append every decision, one JSON object a line\n"
+	"  --decisions-mib N        memory for the newest decisions of each unit and service, for\n"
+	"                           ebbctl explain; 0: none (default 160)\n"
 	"  --lease NAMESPACE/NAME   lead through this Lease (default: none, always leading)\n"
 	"  --identity NAME          in that Lease (default: hostname and pid)\n"
 	"  --scale-period-s N       seconds between two decisions on replicas (default 10)\n"
@@ -91,6 +93,7 @@ enum option_id {
 	OPTION_KUBECONFIG,
 	OPTION_STATE,
 	OPTION_DECISIONS,
+	OPTION_DECISIONS_MIB,
 	OPTION_LEASE,
 	OPTION_IDENTITY,
 	OPTION_SCALE_PERIOD,
@@ -124,6 +127,7 @@ static const struct option long_options[] = {
 	{"kubeconfig", required_argument, NULL, OPTION_KUBECONFIG},
 	{"state", required_argument, NULL, OPTION_STATE},
 	{"decisions", required_argument, NULL, OPTION_DECISIONS},
+	{"decisions-mib", required_argument, NULL, OPTION_DECISIONS_MIB},
 	{"lease", required_argument, NULL, OPTION_LEASE},
 	{"identity", required_argument, NULL, OPTION_IDENTITY},
 	{"scale-period-s", required_argument, NULL, OPTION_SCALE_PERIOD},
@@ -161,6 +165,7 @@ struct number_option {
 enum number_index {
 	NUMBER_HTTP_THREADS,
 	NUMBER_BODIES,
+	NUMBER_DECISIONS_MIB,
 	NUMBER_SCALE_PERIOD,
 	NUMBER_COOLDOWN,
 	NUMBER_CHECKPOINT,
@@ -183,6 +188,7 @@ struct numbers {
 static const struct number_option number_options[] = {
 	{OPTION_HTTP_THREADS, 1, 64, NUMBER_HTTP_THREADS},
 	{OPTION_BODIES, 1, 1 << 20, NUMBER_BODIES},
+	{OPTION_DECISIONS_MIB, 0, 1 << 20, NUMBER_DECISIONS_MIB},
 	{OPTION_SCALE_PERIOD, 0.1, 3600, NUMBER_SCALE_PERIOD},
 	{OPTION_COOLDOWN, 0, 86400, NUMBER_COOLDOWN},
 	{OPTION_CHECKPOINT, 1, 86400, NUMBER_CHECKPOINT},
@@ -385,6 +391,7 @@ static void options_default(struct options *options, struct numbers *numbers)
 	policy_config_init(&options->config.policy);
 	train_config_init(&options->config.train);
 	numbers->values[NUMBER_BODIES] = 256;
+	numbers->values[NUMBER_DECISIONS_MIB] = 160;
 	numbers->values[NUMBER_SCALE_PERIOD] = 10;
 	numbers->values[NUMBER_COOLDOWN] = options->config.policy.cooldown_s;
 	numbers->values[NUMBER_CHECKPOINT] = 60;
@@ -424,6 +431,7 @@ static int options_parse(struct options *options, int argc, char **argv)
 		numbers.values[NUMBER_HTTP_THREADS] = http_threads_default(config->durability);
 	config->http_threads = (uint32_t)numbers.values[NUMBER_HTTP_THREADS];
 	config->bodies_bytes = (size_t)numbers.values[NUMBER_BODIES] << 20;
+	config->decisions_bytes = (size_t)numbers.values[NUMBER_DECISIONS_MIB] << 20;
 	config->scale_period_s = numbers.values[NUMBER_SCALE_PERIOD];
 	config->checkpoint_period_s = (uint32_t)numbers.values[NUMBER_CHECKPOINT];
 	config->checkpoints = (uint32_t)numbers.values[NUMBER_CHECKPOINTS];
@@ -502,6 +510,7 @@ static int learner_open(struct learner *learner, const struct options *options)
 	}
 	random_seed(&learner->random, learner->config.seed + 2);
 	learner->bodies.most = learner->config.bodies_bytes;
+	learner->services.decisions.bytes = learner->config.decisions_bytes;
 	push_init(&learner->push, (uint64_t)(learner_unix_s() * 1e6));
 	err = experience_log_create(&learner->log);
 	if (!err)

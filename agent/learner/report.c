@@ -247,6 +247,18 @@ static const struct answer_allowance *allowance_of(
 	return allowance;
 }
 
+/* Of the tick that ended: the agent's own, or by its bounds when nothing was learnt from it. */
+static float tick_reward(const struct report_unit *wire, const struct envelope_unit *bounds)
+{
+	struct objective objective = *bounds->objective;
+
+	if (wire->has_experience)
+		return wire->experience.reward;
+	objective.cpu_max_millicores = envelope_cpu_max(bounds);
+	objective.memory_max_bytes = envelope_memory_max(bounds);
+	return reward_compute(&wire->sample, &objective, wire->sample.containers, &reward_defaults);
+}
+
 /* Decide on a unit and add the action to the answer. */
 static void unit_decide(struct work *work, struct service_unit *unit,
 	const struct report_unit *wire, const float *q)
@@ -263,10 +275,13 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 	bool apply = service->objective.mode == OBJECTIVE_AUTO;
 	struct answer_allowance allowance;
 	struct vertical_decision decision;
+	struct decision_record record;
 	struct answer_action action;
 
 	policy_decide_vertical(&context, service, unit, &bounds, &decision);
-	journal_vertical(learner->journal, work->unix_s, service, unit, &decision, apply);
+	decision_record_vertical(
+		&record, work->unix_s, unit, &decision, tick_reward(wire, &bounds), apply);
+	decisions_keep(learner, service, unit, &record);
 	action_note(work, service, &decision);
 	action = (struct answer_action){.namespace = wire->namespace,
 		.service = wire->service,
