@@ -30,9 +30,9 @@ def floats(field, values):
     return text(field, struct.pack(f"<{len(values)}f", *values))
 
 
-def sample(millicores=500, over=0, memory=100 << 20):
-    return (double(1, 1) + number(2, 100) + number(3, over) + double(8, 9000) +
-            number(10, 100000) + number(17, 30 << 20) + number(21, 1) + double(22, millicores) +
+def sample(millicores=500, over=0, memory=100 << 20, latency_us=9000, throttled_us=0):
+    return (double(1, 1) + number(2, 100) + number(3, over) + double(8, latency_us) +
+            number(10, 100000) + number(12, throttled_us) + number(17, 30 << 20) + number(21, 1) + double(22, millicores) +
             number(23, memory))
 
 
