@@ -19,6 +19,7 @@
 	X(REVERT, "revert", "latency went over its target right after a cut: it is taken back")    \
 	X(FROZEN, "frozen", "the operator froze this service")                                     \
 	X(UNLIMITED, "no-limit-set", "the owner set no such limit, and none is added")             \
+	X(NO_REFLEX, "no-reflex", "where no reflex helps the limit stays above what is asked for") \
 	X(DIVERGED, "diverged", "the network is not to be trusted now: a rule decides for it")
 
 enum envelope_rule {

@@ -332,6 +332,26 @@ static void show_decider(FILE *out, const json_t *decision)
 		fprintf(out, "  not done    the mode is %s\n", text(decision, "mode"));
 }
 
+/* How near to its demand the unit is to live: what a network's actions on CPU move. */
+static void show_rung(FILE *out, const json_t *decision)
+{
+	double from = number(decision, "from_rung"), to = number(decision, "cpu_rung");
+
+	if (!json_object_get(decision, "rung_factor") || !json_object_get(decision, "q"))
+		return;
+	fprintf(out, "  operates    at point ");
+	if (fabs(to - from) > 0.5)
+		fprintf(out, "%.0f -> ", from);
+	fprintf(out,
+		"%.0f of %d (0 is the cheapest): the limit is %.4g times the demand, %.4gm (peak "
+		"%.4gm)\n",
+		to, RUNG_COUNT - 1, number(decision, "rung_factor"),
+		number(decision, "demand_millicores"), number(decision, "demand_peak_millicores"));
+	fprintf(out,
+		"              a tick over the objective weighs %.3g times a tick's usual CPU\n",
+		number(decision, "violation_price"));
+}
+
 static void show_allowance(FILE *out, const json_t *decision)
 {
 	double share = number(decision, "trigger_age_share");
@@ -446,6 +466,7 @@ void explain_text(FILE *out, const json_t *decision, bool state)
 	show_gap(out, decision);
 	show_measured(out, decision);
 	show_decider(out, decision);
+	show_rung(out, decision);
 	show_allowance(out, decision);
 	show_after(out, decision);
 	show_actions(out, decision);

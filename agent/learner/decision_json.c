@@ -141,6 +141,12 @@ static void add_vertical(struct line *line, const struct decision_record *record
 	add_count(line, "from_bytes", record->from_bytes);
 	add_count(line, "to_bytes", record->plan.memory_bytes);
 	add_count(line, "burst_us", record->plan.burst_us);
+	add_count(line, "from_rung", record->from_rung);
+	add_count(line, "cpu_rung", record->plan.cpu_rung);
+	add_number(line, "rung_factor", rungs[record->plan.cpu_rung % RUNG_COUNT].factor);
+	add_number(line, "demand_millicores", record->demand.usual);
+	add_number(line, "demand_peak_millicores", record->demand.peak);
+	add_number(line, "violation_price", record->plan.violation_price);
 	add_number(line, "latency_us", sample->latency_objective_us);
 	add_count(line, "requests", sample->requests);
 	add_count(line, "requests_over", sample->requests_over);

@@ -38,14 +38,16 @@ static void record_begin(struct decision_record *record, enum decision_kind kind
 }
 
 void decision_record_vertical(struct decision_record *record, double unix_s,
-	const struct service_unit *unit, const struct vertical_decision *decision, float reward,
-	bool apply)
+	const struct service_unit *unit, const struct envelope_unit *bounds,
+	const struct vertical_decision *decision, float reward, bool apply)
 {
 	record_begin(record, DECISION_VERTICAL, unix_s, unit->service, reward, apply);
 	COPY_DECISION(record, decision);
-	record->sample = unit->sample;
-	record->from_millicores = unit->sample.cpu_limit_millicores;
-	record->from_bytes = unit->sample.memory_limit_bytes;
+	record->sample = *bounds->sample;
+	record->from_millicores = bounds->sample->cpu_limit_millicores;
+	record->from_bytes = bounds->sample->memory_limit_bytes;
+	record->from_rung = bounds->cpu_rung;
+	record->demand = bounds->demand;
 	record->plan = decision->plan;
 	memcpy(record->state, unit->state, sizeof(record->state));
 }

@@ -34,9 +34,11 @@ struct decision_record {
 	double percentile;
 	double target_us;
 	struct sample sample; /* of the unit's tick, or of all units over the scale period */
-	/* DECISION_VERTICAL: limits of one container before, and what is to be. */
+	/* DECISION_VERTICAL: limits of one container and operating point before, and what is to be. */
 	double from_millicores;
 	uint64_t from_bytes;
+	uint32_t from_rung;
+	struct demand demand;
 	struct plan plan;
 	/* DECISION_HORIZONTAL. */
 	uint32_t from_replicas;
@@ -48,14 +50,15 @@ struct decision_record {
 	char why[192];
 };
 
+struct envelope_unit;
 struct service;
 struct service_unit;
 struct vertical_decision;
 struct horizontal_decision;
 
 void decision_record_vertical(struct decision_record *record, double unix_s,
-	const struct service_unit *unit, const struct vertical_decision *decision, float reward,
-	bool apply);
+	const struct service_unit *unit, const struct envelope_unit *bounds,
+	const struct vertical_decision *decision, float reward, bool apply);
 void decision_record_horizontal(struct decision_record *record, double unix_s,
 	const struct service *service, const struct horizontal_decision *decision, float reward,
 	bool apply);

@@ -57,9 +57,12 @@ static void send(struct learner *learner, struct service_unit *unit, const struc
 		.policy = service->objective.policy,
 		.rule = envelope_rule_name(decision->rule),
 		.why = decision->why,
+		.cpu_rung = decision->plan.cpu_rung,
+		.violation_price = decision->plan.violation_price,
 		.allowance = apply && (allowance.trigger_age_share > 0 || allowance.burst_us)
 				     ? &allowance
 				     : NULL};
+	struct envelope_unit bounds = bounds_of(unit);
 	struct decision_record record;
 
 	decision->action = POLICY_NO_ACTION;
@@ -69,7 +72,8 @@ static void send(struct learner *learner, struct service_unit *unit, const struc
 	unit->cut_remaining = 0;
 	service->counts.interventions[decision->rule]++;
 	/* The tick's reward is that of the decision before. */
-	decision_record_vertical(&record, learner_unix_s(), unit, decision, NAN, apply);
+	bounds.cpu_rung = now->cpu_rung;
+	decision_record_vertical(&record, learner_unix_s(), unit, &bounds, decision, NAN, apply);
 	record.pushed = true;
 	record.from_millicores = now->cpu_millicores;
 	record.from_bytes = now->memory_bytes;

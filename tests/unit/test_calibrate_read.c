@@ -65,6 +65,7 @@ static void test_the_journals_samples_are_read_back(void **state)
 		.service = &service, .agent = "node-1", .sample = sample_make()};
 	const struct decision_subject limits = {service.namespace, service.name, unit.agent};
 	const struct decision_subject replicas = {service.namespace, service.name, NULL};
+	const struct envelope_unit bounds = {.sample = &unit.sample};
 	struct decision_record record;
 	struct journal *journal;
 	struct sample *samples;
@@ -78,7 +79,7 @@ static void test_the_journals_samples_are_read_back(void **state)
 	decision_record_horizontal(&record, 1, &service, &horizontal, 0, false);
 	journal_decision(journal, &replicas, &record);
 	unit.sample.requests = 42;
-	decision_record_vertical(&record, 2, &unit, &decision, 0, false);
+	decision_record_vertical(&record, 2, &unit, &bounds, &decision, 0, false);
 	journal_decision(journal, &limits, &record);
 	/* It repeats a sample that is there. */
 	record.pushed = true;

@@ -220,6 +220,28 @@ static void test_exploring_is_told_from_deciding(void **state)
 	assert_says_not(decision, "first choice");
 }
 
+static void test_the_operating_point_is_said_of_a_networks_decision(void **state)
+{
+	json_t *decision = cut();
+
+	(void)state;
+	json_object_set_new(decision, "from_rung", json_integer(5));
+	json_object_set_new(decision, "cpu_rung", json_integer(4));
+	json_object_set_new(decision, "rung_factor", json_real(1.1));
+	json_object_set_new(decision, "demand_millicores", json_real(309.09));
+	json_object_set_new(decision, "demand_peak_millicores", json_real(400));
+	json_object_set_new(decision, "violation_price", json_real(10));
+	assert_says(json_incref(decision),
+		"of 13 (0 is the cheapest): the limit is 1.1 times the demand, 309.1m (peak 400m)\n"
+		"              a tick over the objective weighs 10 times a tick's usual CPU\n");
+	assert_says(json_incref(decision), "  operates    at point 5 -> 4 of ");
+	json_object_set_new(decision, "from_rung", json_integer(4));
+	assert_says(json_incref(decision), "  operates    at point 4 of ");
+	/* A rule's limit only comes to one. */
+	json_object_del(decision, "q");
+	assert_says_not(decision, "operates");
+}
+
 static void test_a_rule_says_from_what_it_decided(void **state)
 {
 	json_t *decision = cut();
@@ -414,6 +436,7 @@ int main(void)
 		cmocka_unit_test(test_the_table_has_the_best_first_and_what_forbids),
 		cmocka_unit_test(test_every_rule_of_the_envelope_is_put_into_words),
 		cmocka_unit_test(test_exploring_is_told_from_deciding),
+		cmocka_unit_test(test_the_operating_point_is_said_of_a_networks_decision),
 		cmocka_unit_test(test_a_rule_says_from_what_it_decided),
 		cmocka_unit_test(test_what_is_sent_between_reports_and_what_is_not_done_is_said),
 		cmocka_unit_test(test_replicas_have_their_own_words),

@@ -66,9 +66,12 @@ static void write_vertical_to(struct fixture *f, struct journal *journal)
 {
 	const struct decision_subject subject = {
 		f->service.namespace, f->service.name, f->unit.agent};
+	const struct envelope_unit bounds = {
+		.sample = &f->unit.sample, .cpu_rung = 5, .demand = {350, 400}};
 	struct decision_record record;
 
-	decision_record_vertical(&record, 1700000000.25, &f->unit, &f->decision, -0.25F, true);
+	decision_record_vertical(
+		&record, 1700000000.25, &f->unit, &bounds, &f->decision, -0.25F, true);
 	journal_decision(journal, &subject, &record);
 }
 
@@ -128,6 +131,7 @@ static void test_a_line_says_what_was_decided_and_from_what(void **state)
 	for (int i = 0; i < STATE_SIZE; i++)
 		f->unit.state[i] = 1.5F / (float)(i + 1);
 	f->decision.plan.allowance.trigger_age_share = 0.5;
+	f->decision.plan.cpu_rung = 4;
 	write_vertical(f);
 	all = lines(f);
 	assert_int_equal(json_array_size(all), 1);
@@ -145,6 +149,10 @@ static void test_a_line_says_what_was_decided_and_from_what(void **state)
 	assert_true(real(line, "from_bytes") == (double)(1ULL << 40));
 	assert_true(json_integer_value(json_object_get(line, "requests")) == INT64_MAX);
 	assert_true(real(line, "trigger_age_share") == 0.5);
+	assert_true(real(line, "from_rung") == 5 && real(line, "cpu_rung") == 4);
+	assert_true(real(line, "rung_factor") == rungs[4].factor);
+	assert_true(real(line, "demand_millicores") == 350);
+	assert_true(real(line, "demand_peak_millicores") == 400);
 	assert_true(real(line, "percentile") == 99.9 && real(line, "reward") == -0.25);
 	assert_string_equal(string(line, "mode"), "observe");
 	q = json_object_get(line, "q");
