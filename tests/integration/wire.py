@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """As much of protobuf and of agent/common/wire.proto as tests need: reports out, answers in."""
+import os
+import re
 import struct
 
-STATE_SIZE, STATE_SCHEMA = 32, 1
+with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../agent/common/state.h"),
+          encoding="utf-8") as _table:
+    _table = _table.read()
+STATE_SCHEMA = int(re.search(r"^#define STATE_SCHEMA (\d+)", _table, re.M)[1])
+FEATURES = re.findall(r"^\tX\((\w+), -?[\d.]+, ", _table, re.M)
+STATE_SIZE = len(FEATURES)
 
 
 def varint(value):
