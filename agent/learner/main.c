@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ebbtide-learner: one a cluster. Takes experiences, trains, decides. */
 #include "common/log.h"
+#include "common/options.h"
 #include "learner/blas.h"
 #include "learner/command.h"
 #include "learner/dump.h"
@@ -21,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define PROGRAM	     "ebbtide-learner"
 #define EXIT_USAGE   2
 #define FILES_WANTED 65536
 #define TRAIN_NICE   10
@@ -226,21 +228,12 @@ static int number_apply(struct numbers *numbers, int id, const char *value)
 {
 	for (size_t i = 0; i < sizeof(number_options) / sizeof(number_options[0]); i++) {
 		const struct number_option *option = &number_options[i];
-		char *end;
-		double number;
 
-		if (option->id != id)
-			continue;
-		number = strtod(value, &end);
-		if (end == value || *end ||
-			!(number >= option->lowest && number <= option->highest)) {
-			fprintf(stderr,
-				"ebbtide-learner: --%s: \"%s\" is not a number from %g to %g\n",
-				option_name(id), value, option->lowest, option->highest);
-			return -EINVAL;
-		}
-		numbers->values[option->index] = number;
-		return 1;
+		if (option->id == id)
+			return options_real(PROGRAM, option_name(id), value, option->lowest,
+				       option->highest, &numbers->values[option->index])
+				       ? -EINVAL
+				       : 1;
 	}
 	return 0;
 }
@@ -275,21 +268,6 @@ static void list_policies(void)
 				p->lowest, p->highest, p->text);
 		}
 	}
-}
-
-static int level_apply(const char *value)
-{
-	int level = log_parse_level(value);
-
-	if (level < 0) {
-		fprintf(stderr,
-			"ebbtide-learner: --log-level: \"%s\" is not one of err, warning, notice, "
-			"info, debug\n",
-			value);
-		return -EINVAL;
-	}
-	log_init("ebbtide-learner", (enum log_level)level);
-	return 0;
 }
 
 static int durability_apply(struct learner_config *config, const char *value)
@@ -361,7 +339,7 @@ static int option_apply(struct options *options, int id, const char *value)
 		list_policies();
 		return 1;
 	case OPTION_LOG:
-		return level_apply(value);
+		return options_log_level(PROGRAM, value);
 	case OPTION_HELP:
 		fputs(usage, stdout);
 		return 1;
@@ -369,8 +347,7 @@ static int option_apply(struct options *options, int id, const char *value)
 		printf("ebbtide-learner %s\n", EBBTIDE_VERSION);
 		return 1;
 	default:
-		fputs("Try 'ebbtide-learner --help'.\n", stderr);
-		return -EINVAL;
+		return options_refer(PROGRAM);
 	}
 }
 
@@ -440,11 +417,8 @@ static int options_parse(struct options *options, int argc, char **argv)
 		if (err)
 			return err;
 	}
-	if (optind < argc) {
-		fprintf(stderr, "ebbtide-learner: \"%s\" is not an option. Try --help.\n",
-			argv[optind]);
+	if (options_stray(PROGRAM, argc, argv))
 		return -EINVAL;
-	}
 	if (numbers.values[NUMBER_HTTP_THREADS] < 1)
 		numbers.values[NUMBER_HTTP_THREADS] = http_threads_default(config->durability);
 	config->http_threads = (uint32_t)numbers.values[NUMBER_HTTP_THREADS];
