@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ebbtide-agent: one a node. Sets up, ticks, leaves the node as it found it. */
 #include "common/log.h"
+#include "common/options.h"
 #include "node/budget.h"
 #include "node/metrics.h"
 #include "node/pressure.h"
@@ -21,6 +22,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#define PROGRAM	    "ebbtide-agent"
 #define EXIT_USAGE  2
 #define TICK_MIN_MS 100
 #define TICK_MAX_MS 60000
@@ -76,31 +78,13 @@ struct options {
 static int parse_number(
 	const char *name, const char *text, uint32_t lowest, uint32_t highest, uint32_t *value)
 {
-	char *end;
-	unsigned long number = strtoul(text, &end, 10);
-
-	if (end == text || *end || number < lowest || number > highest) {
-		fprintf(stderr, "ebbtide-agent: --%s: \"%s\" is not a number from %u to %u\n", name,
-			text, lowest, highest);
-		return -EINVAL;
-	}
-	*value = (uint32_t)number;
-	return 0;
+	return options_whole(PROGRAM, name, text, lowest, highest, value);
 }
 
 static int parse_share(
 	const char *name, const char *text, double lowest, double highest, double *value)
 {
-	char *end;
-	double number = strtod(text, &end);
-
-	if (end == text || *end || !(number >= lowest && number <= highest)) {
-		fprintf(stderr, "ebbtide-agent: --%s: \"%s\" is not a number from %g to %g\n", name,
-			text, lowest, highest);
-		return -EINVAL;
-	}
-	*value = number;
-	return 0;
+	return options_real(PROGRAM, name, text, lowest, highest, value);
 }
 
 enum option_id {
@@ -216,7 +200,6 @@ static int reflex_option_apply(struct agent_config *config, int id, const char *
 static int option_apply(struct options *options, int id, const char *value)
 {
 	struct agent_config *config = &options->config;
-	int level;
 
 	switch (id) {
 	case OPTION_NODE:
@@ -275,16 +258,7 @@ static int option_apply(struct options *options, int id, const char *value)
 	case OPTION_PRIORITY:
 		return reflex_option_apply(config, id, value);
 	case OPTION_LOG:
-		level = log_parse_level(value);
-		if (level < 0) {
-			fprintf(stderr,
-				"ebbtide-agent: --log-level: \"%s\" is not one of err, warning, "
-				"notice, info, debug\n",
-				value);
-			return -EINVAL;
-		}
-		log_init("ebbtide-agent", (enum log_level)level);
-		return 0;
+		return options_log_level(PROGRAM, value);
 	case OPTION_HELP:
 		fputs(usage, stdout);
 		return 1;
@@ -292,8 +266,7 @@ static int option_apply(struct options *options, int id, const char *value)
 		printf("ebbtide-agent %s\n", EBBTIDE_VERSION);
 		return 1;
 	default:
-		fputs("Try 'ebbtide-agent --help'.\n", stderr);
-		return -EINVAL;
+		return options_refer(PROGRAM);
 	}
 }
 
@@ -326,12 +299,7 @@ static int options_parse(struct options *options, int argc, char **argv)
 		if (err)
 			return err;
 	}
-	if (optind < argc) {
-		fprintf(stderr, "ebbtide-agent: \"%s\" is not an option. Try --help.\n",
-			argv[optind]);
-		return -EINVAL;
-	}
-	return 0;
+	return options_stray(PROGRAM, argc, argv);
 }
 
 /* The learner has been silent for too long: back to what the owners set. */

@@ -284,11 +284,14 @@ static void test_every_rule_has_its_own_name(void **state)
 	assert_string_equal(envelope_rule_name(RULE_NONE), "");
 	for (int a = 1; a < RULE_COUNT; a++) {
 		assert_true(envelope_rule_name((enum envelope_rule)a)[0] != '\0');
+		assert_non_null(envelope_rule_text(envelope_rule_name((enum envelope_rule)a)));
 		for (int b = 0; b < a; b++)
 			assert_string_not_equal(envelope_rule_name((enum envelope_rule)a),
 				envelope_rule_name((enum envelope_rule)b));
 	}
 	assert_string_equal(envelope_rule_name(RULE_COUNT), "");
+	assert_null(envelope_rule_text(""));
+	assert_null(envelope_rule_text("bound"));
 }
 
 static void test_a_memory_limit_that_the_owner_did_not_set_is_never_added(void **state)
