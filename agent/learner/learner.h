@@ -3,7 +3,7 @@
  * The learner as a whole: what main.c sets up and the threads share.
  *
  * Threads: HTTP (ingest and decisions), training, objectives and deployments (watches), scale
- * (horizontal decisions, status, lease); the main one takes over, gives up and writes checkpoints.
+ * (horizontal decisions, status), lease; the main one takes over, gives up and writes checkpoints.
  * `lock` guards services and counts.
  */
 #ifndef EBBTIDE_LEARNER_H
@@ -107,9 +107,11 @@ void scale_decide(struct learner *learner, double now_s);
 void scale_objective(struct learner *learner, enum kube_event event, const json_t *object);
 void scale_deployment(struct learner *learner, enum kube_event event, const json_t *object);
 
-/* lease.c: acquire or renew; sets learner->elected. Call every few seconds. */
-void lease_renew(struct learner *learner, struct kube_client *client, double now_s);
-void lease_release(struct learner *learner, struct kube_client *client);
+/*
+ * lease.c: acquires, renews and at the end releases; sets learner->elected. A thread of its own, so
+ * that no other request delays a renewal, or the end of a lease that cannot be renewed.
+ */
+void *lease_thread(void *learner);
 
 /* status.c: what an objective's status says, and the events. */
 json_t *status_describe(const struct learner *learner, const struct service *service);

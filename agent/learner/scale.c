@@ -233,6 +233,9 @@ static void scale_send(struct learner *learner, struct kube_client *client)
 		uint32_t wanted;
 		int err;
 
+		/* A slow server may outlast the lease. */
+		if (!atomic_load(&learner->leader))
+			return;
 		pthread_mutex_lock(&learner->lock);
 		if (i >= learner->services.count) {
 			pthread_mutex_unlock(&learner->lock);
@@ -266,7 +269,7 @@ void *scale_thread(void *context)
 	struct kube_client *client =
 		kube_client_new(&learner->kube, "ebbtide-learner/" EBBTIDE_VERSION);
 	const struct timespec pause = {.tv_nsec = 100 * 1000000L};
-	double renewed_s = -1e9, published_s = -1e9;
+	double published_s = -1e9;
 
 	if (!client) {
 		log_err("event=scale error=\"out of memory\"");
@@ -275,10 +278,6 @@ void *scale_thread(void *context)
 	while (!atomic_load(&learner->stop)) {
 		double now_s = learner_now_s();
 
-		if (now_s - renewed_s >= 2) {
-			lease_renew(learner, client, now_s);
-			renewed_s = now_s;
-		}
 		if (atomic_load(&learner->leader)) {
 			pthread_mutex_lock(&learner->lock);
 			scale_decide(learner, now_s);
@@ -293,7 +292,6 @@ void *scale_thread(void *context)
 		push_expire(&learner->push, now_s);
 		nanosleep(&pause, NULL);
 	}
-	lease_release(learner, client);
 	kube_client_free(client);
 	return NULL;
 }

@@ -90,6 +90,8 @@ void status_publish(struct learner *learner, struct kube_client *client)
 		char path[768] = "";
 		struct service *service;
 
+		if (!atomic_load(&learner->leader))
+			return;
 		pthread_mutex_lock(&learner->lock);
 		if (i >= learner->services.count) {
 			pthread_mutex_unlock(&learner->lock);
