@@ -114,7 +114,12 @@ void scale_deployment(struct learner *learner, enum kube_event event, const json
 void *lease_thread(void *learner);
 
 /* status.c: what an objective's status says, and the events. */
-json_t *status_describe(const struct learner *learner, const struct service *service);
+json_t *status_describe(const struct learner *learner, struct service *service);
+/* Conditions as an earlier leader left them: their times go on. */
+void status_adopt(struct service *service, const json_t *object);
+/* The next status is another object's. */
+void status_forget(struct service *service);
+/* To every objective whose status is another than it was told last. */
 void status_publish(struct learner *learner, struct kube_client *client);
 
 void status_event(struct kube_client *client, const struct service *service, bool failed,

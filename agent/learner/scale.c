@@ -32,13 +32,16 @@ void scale_objective(struct learner *learner, enum kube_event event, const json_
 	service = services_get(&learner->services, objective.namespace, objective.service);
 	if (service && event == KUBE_EVENT_DELETED) {
 		service->has_objective = false;
+		status_forget(service);
 	} else if (service) {
 		struct objective before = service->objective;
 		bool had = service->has_objective;
 
+		if (strcmp(before.name, objective.name) != 0)
+			status_forget(service);
 		service->objective = objective;
 		service->has_objective = true;
-		service->status_due = true;
+		status_adopt(service, object);
 		if (had)
 			urgent_objective(learner, service, &before);
 	}
@@ -51,6 +54,7 @@ void scale_deployment(struct learner *learner, enum kube_event event, const json
 	const char *name = kube_string(object, "metadata", "name", NULL);
 	const json_t *replicas = json_object_get(kube_get(object, "spec", NULL), "replicas");
 	const json_t *ready = json_object_get(kube_get(object, "status", NULL), "readyReplicas");
+	const char *uid = kube_string(object, "metadata", "uid", NULL);
 	struct service *service;
 
 	if (!namespace || !name)
@@ -59,6 +63,8 @@ void scale_deployment(struct learner *learner, enum kube_event event, const json
 	service = services_get(&learner->services, namespace, name);
 	if (service) {
 		service->has_deployment = event != KUBE_EVENT_DELETED;
+		snprintf(service->deployment_uid, sizeof(service->deployment_uid), "%s",
+			uid ? uid : "");
 		service->replicas =
 			json_is_integer(replicas) ? (uint32_t)json_integer_value(replicas) : 1;
 		service->ready = (uint32_t)json_integer_value(ready);
@@ -189,7 +195,6 @@ static void service_decide(struct learner *learner, struct service *service, dou
 		if (decision.replicas < service->replicas)
 			service->scale_in_s = now_s;
 	}
-	service->status_due = true;
 }
 
 void scale_decide(struct learner *learner, double now_s)

@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -18,18 +19,60 @@ static void time_text(double unix_s, char *out, size_t size)
 	strftime(out, size, "%Y-%m-%dT%H:%M:%SZ", &utc);
 }
 
-static json_t *condition(const char *type, bool truth, const char *reason, const char *message)
-{
-	char now[64];
+static const char *const condition_names[CONDITION_COUNT] = {
+	[CONDITION_MEASURED] = "Measured",
+	[CONDITION_OBJECTIVE_MET] = "ObjectiveMet",
+	[CONDITION_POLICY_SOUND] = "PolicySound",
+};
 
-	time_text(learner_unix_s(), now, sizeof(now));
-	return json_pack("{s:s, s:s, s:s, s:s, s:s}", "type", type, "status",
+/* Its time is that of its last change, not of the last look at it. */
+static json_t *condition(struct service *service, enum condition which, bool truth,
+	const char *reason, const char *message)
+{
+	struct condition_since *since = &service->conditions[which];
+	json_t *made;
+	char when[64];
+
+	if (!since->known || since->truth != truth)
+		*since = (struct condition_since){
+			.known = true, .truth = truth, .unix_s = learner_unix_s()};
+	time_text(since->unix_s, when, sizeof(when));
+	made = json_pack("{s:s, s:s, s:s, s:s, s:s}", "type", condition_names[which], "status",
 		truth ? "True" : "False", "reason", reason, "message", message,
-		"lastTransitionTime", now);
+		"lastTransitionTime", when);
+	if (made && service->objective.generation > 0)
+		json_object_set_new(made, "observedGeneration",
+			json_integer((json_int_t)service->objective.generation));
+	return made;
+}
+
+static void adopt_one(struct service *service, const json_t *kept)
+{
+	const char *type = kube_string(kept, "type", NULL);
+	const char *status = kube_string(kept, "status", NULL);
+	const char *when = kube_string(kept, "lastTransitionTime", NULL);
+	struct tm utc = {0};
+
+	if (!type || !status || !when || !strptime(when, "%Y-%m-%dT%H:%M:%SZ", &utc))
+		return;
+	for (int i = 0; i < CONDITION_COUNT; i++)
+		if (strcmp(type, condition_names[i]) == 0 && !service->conditions[i].known)
+			service->conditions[i] = (struct condition_since){.known = true,
+				.truth = strcmp(status, "True") == 0,
+				.unix_s = (double)timegm(&utc)};
+}
+
+void status_adopt(struct service *service, const json_t *object)
+{
+	const json_t *kept;
+	size_t i;
+
+	json_array_foreach (kube_get(object, "status", "conditions", NULL), i, kept)
+		adopt_one(service, kept);
 }
 
 /* What became of the networks, for a service whose policy has them; NULL for another's. */
-static json_t *policy_condition(const struct learner *learner, const struct service *service)
+static json_t *policy_condition(const struct learner *learner, struct service *service)
 {
 	static const char *const messages[] = {
 		[BRAIN_SOUND] = "the networks decide",
@@ -47,10 +90,11 @@ static json_t *policy_condition(const struct learner *learner, const struct serv
 
 	if (!policy_learns(service->objective.policy))
 		return NULL;
-	return condition("PolicySound", worst == BRAIN_SOUND, reasons[worst], messages[worst]);
+	return condition(service, CONDITION_POLICY_SOUND, worst == BRAIN_SOUND, reasons[worst],
+		messages[worst]);
 }
 
-json_t *status_describe(const struct learner *learner, const struct service *service)
+json_t *status_describe(const struct learner *learner, struct service *service)
 {
 	const struct sample *sample = &service->tick;
 	bool measured = service->unit_count > 0;
@@ -67,13 +111,18 @@ json_t *status_describe(const struct learner *learner, const struct service *ser
 			 : 0.0,
 		"recommendation", "cpu", cpu, "memory", memory, "replicas",
 		(int)service->recommended_replicas, "conditions",
-		condition("Measured", measured, measured ? "AgentsReport" : "NoAgentReports",
+		condition(service, CONDITION_MEASURED, measured,
+			measured ? "AgentsReport" : "NoAgentReports",
 			measured ? "agents report this service" : "no agent reports this service"),
-		condition("ObjectiveMet", met, met ? "WithinTarget" : "OverTarget",
+		condition(service, CONDITION_OBJECTIVE_MET, met,
+			met ? "WithinTarget" : "OverTarget",
 			met ? "the latency percentile is within its target"
 			    : "the latency percentile is over its target, or nothing is measured"));
 	if (policy)
 		json_array_append_new(json_object_get(status, "conditions"), policy);
+	if (status && service->objective.generation > 0)
+		json_object_set_new(status, "observedGeneration",
+			json_integer((json_int_t)service->objective.generation));
 	if (!status || !service->last_action[0])
 		return status;
 	time_text(service->last_action_unix_s, when, sizeof(when));
@@ -83,35 +132,72 @@ json_t *status_describe(const struct learner *learner, const struct service *ser
 	return status;
 }
 
+void status_forget(struct service *service)
+{
+	memset(service->conditions, 0, sizeof(service->conditions));
+	service->status_hash = 0;
+}
+
+/* The status, when it is not what was told last; the lock is held. */
+static json_t *status_news(struct learner *learner, struct service *service, uint64_t *hash)
+{
+	json_t *status;
+	char *text;
+
+	service_merge_units(service, &service->tick);
+	status = status_describe(learner, service);
+	text = json_dumps(status, JSON_COMPACT | JSON_SORT_KEYS);
+	*hash = text ? index_hash(INDEX_HASH_START, text, strlen(text)) : 0;
+	free(text);
+	if (*hash == service->status_hash) {
+		json_decref(status);
+		return NULL;
+	}
+	service->status_hash = *hash;
+	return status;
+}
+
+static void status_send(struct learner *learner, struct kube_client *client,
+	struct service *service, const char *path, json_t *status, uint64_t hash)
+{
+	json_t *body = json_pack("{s:o}", "status", status);
+
+	if (body && !kube_request(client, "PATCH", path, KUBE_MERGE_PATCH, body, NULL, NULL)) {
+		json_decref(body);
+		return;
+	}
+	log_debug("path=%s error=\"%s\"", path, kube_last_error(client));
+	json_decref(body);
+	/* Again the next time, unless it was made anew meanwhile. */
+	pthread_mutex_lock(&learner->lock);
+	if (service->status_hash == hash)
+		service->status_hash = 0;
+	pthread_mutex_unlock(&learner->lock);
+}
+
 void status_publish(struct learner *learner, struct kube_client *client)
 {
-	for (size_t i = 0;; i++) {
-		json_t *body = NULL;
+	/* A slow server may outlast the lease. */
+	for (size_t i = 0; atomic_load(&learner->leader); i++) {
+		struct service *service = NULL;
+		json_t *status = NULL;
 		char path[768] = "";
-		struct service *service;
+		uint64_t hash;
 
-		if (!atomic_load(&learner->leader))
-			return;
 		pthread_mutex_lock(&learner->lock);
-		if (i >= learner->services.count) {
-			pthread_mutex_unlock(&learner->lock);
-			return;
-		}
-		service = learner->services.items[i];
-		if (service->has_objective && service->status_due) {
-			service_merge_units(service, &service->tick);
-			service->status_due = false;
-			body = json_pack("{s:o}", "status", status_describe(learner, service));
+		if (i < learner->services.count)
+			service = learner->services.items[i];
+		if (service && service->has_objective) {
+			status = status_news(learner, service, &hash);
 			snprintf(path, sizeof(path),
 				"/apis/ebbtide.io/v1alpha1/namespaces/%s/scaleobjectives/%s/status",
 				service->objective.namespace, service->objective.name);
 		}
 		pthread_mutex_unlock(&learner->lock);
-		if (!body)
-			continue;
-		if (kube_request(client, "PATCH", path, KUBE_MERGE_PATCH, body, NULL, NULL))
-			log_debug("path=%s error=\"%s\"", path, kube_last_error(client));
-		json_decref(body);
+		if (!service)
+			return;
+		if (status)
+			status_send(learner, client, service, path, status, hash);
 	}
 }
 
@@ -132,6 +218,10 @@ void status_event(
 		failed ? "ScaleFailed" : "Scaled", "message", message, "type",
 		failed ? "Warning" : "Normal", "firstTimestamp", now, "lastTimestamp", now, "count",
 		1, "source", "component", "ebbtide-learner");
+	/* `kubectl describe` shows the events of one uid. */
+	if (event && service->deployment_uid[0])
+		json_object_set_new(json_object_get(event, "involvedObject"), "uid",
+			json_string(service->deployment_uid));
 	if (kube_request(client, "POST", path, KUBE_JSON, event, NULL, NULL))
 		log_debug("path=%s error=\"%s\"", path, kube_last_error(client));
 	json_decref(event);
