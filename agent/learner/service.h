@@ -63,9 +63,15 @@ enum condition {
 	CONDITION_COUNT
 };
 
+enum truth {
+	TRUTH_FALSE,
+	TRUTH_TRUE,
+	TRUTH_UNKNOWN
+};
+
 struct condition_since {
 	bool known;
-	bool truth;
+	enum truth truth;
 	double unix_s;
 };
 

@@ -25,8 +25,14 @@ static const char *const condition_names[CONDITION_COUNT] = {
 	[CONDITION_POLICY_SOUND] = "PolicySound",
 };
 
+static const char *const truths[] = {
+	[TRUTH_FALSE] = "False",
+	[TRUTH_TRUE] = "True",
+	[TRUTH_UNKNOWN] = "Unknown",
+};
+
 /* Its time is that of its last change, not of the last look at it. */
-static json_t *condition(struct service *service, enum condition which, bool truth,
+static json_t *condition(struct service *service, enum condition which, enum truth truth,
 	const char *reason, const char *message)
 {
 	struct condition_since *since = &service->conditions[which];
@@ -38,8 +44,7 @@ static json_t *condition(struct service *service, enum condition which, bool tru
 			.known = true, .truth = truth, .unix_s = learner_unix_s()};
 	time_text(since->unix_s, when, sizeof(when));
 	made = json_pack("{s:s, s:s, s:s, s:s, s:s}", "type", condition_names[which], "status",
-		truth ? "True" : "False", "reason", reason, "message", message,
-		"lastTransitionTime", when);
+		truths[truth], "reason", reason, "message", message, "lastTransitionTime", when);
 	if (made && service->objective.generation > 0)
 		json_object_set_new(made, "observedGeneration",
 			json_integer((json_int_t)service->objective.generation));
@@ -51,15 +56,17 @@ static void adopt_one(struct service *service, const json_t *kept)
 	const char *type = kube_string(kept, "type", NULL);
 	const char *status = kube_string(kept, "status", NULL);
 	const char *when = kube_string(kept, "lastTransitionTime", NULL);
+	enum truth truth = TRUTH_FALSE;
 	struct tm utc = {0};
 
 	if (!type || !status || !when || !strptime(when, "%Y-%m-%dT%H:%M:%SZ", &utc))
 		return;
+	while (truth < TRUTH_UNKNOWN && strcmp(status, truths[truth]) != 0)
+		truth++;
 	for (int i = 0; i < CONDITION_COUNT; i++)
 		if (strcmp(type, condition_names[i]) == 0 && !service->conditions[i].known)
-			service->conditions[i] = (struct condition_since){.known = true,
-				.truth = strcmp(status, "True") == 0,
-				.unix_s = (double)timegm(&utc)};
+			service->conditions[i] = (struct condition_since){
+				.known = true, .truth = truth, .unix_s = (double)timegm(&utc)};
 }
 
 void status_adopt(struct service *service, const json_t *object)
@@ -90,34 +97,59 @@ static json_t *policy_condition(const struct learner *learner, struct service *s
 
 	if (!policy_learns(service->objective.policy))
 		return NULL;
-	return condition(service, CONDITION_POLICY_SOUND, worst == BRAIN_SOUND, reasons[worst],
-		messages[worst]);
+	return condition(service, CONDITION_POLICY_SOUND,
+		worst == BRAIN_SOUND ? TRUTH_TRUE : TRUTH_FALSE, reasons[worst], messages[worst]);
+}
+
+static json_t *objective_condition(struct service *service, bool measured)
+{
+	if (!measured)
+		return condition(service, CONDITION_OBJECTIVE_MET, TRUTH_UNKNOWN, "NotMeasured",
+			"no agent reports this service");
+	if (sample_violates(&service->tick, &service->objective))
+		return condition(service, CONDITION_OBJECTIVE_MET, TRUTH_FALSE, "OverTarget",
+			"the latency percentile is over its target");
+	return condition(service, CONDITION_OBJECTIVE_MET, TRUTH_TRUE, "WithinTarget",
+		"the latency percentile is within its target");
+}
+
+/* Only what has been decided: a 0 would read like advice. */
+static json_t *recommendation(const struct service *service)
+{
+	json_t *made = json_object();
+	char text[32];
+
+	if (service->recommended_millicores > 0) {
+		quantity_format_millicores(
+			text, sizeof(text), round(service->recommended_millicores));
+		json_object_set_new(made, "cpu", json_string(text));
+	}
+	if (service->recommended_bytes) {
+		quantity_format_bytes(text, sizeof(text), service->recommended_bytes);
+		json_object_set_new(made, "memory", json_string(text));
+	}
+	if (service->recommended_replicas)
+		json_object_set_new(made, "replicas", json_integer(service->recommended_replicas));
+	return made;
 }
 
 json_t *status_describe(const struct learner *learner, struct service *service)
 {
 	const struct sample *sample = &service->tick;
 	bool measured = service->unit_count > 0;
-	bool met = measured && !sample_violates(sample, &service->objective);
-	char cpu[32], memory[32], when[64];
 	json_t *status, *last, *policy = policy_condition(learner, service);
+	char when[64];
 
-	quantity_format_millicores(cpu, sizeof(cpu), round(service->recommended_millicores));
-	quantity_format_bytes(memory, sizeof(memory), service->recommended_bytes);
-	status = json_pack("{s:I, s:f, s:{s:s, s:s, s:i}, s:[o, o]}", "currentLatencyUs",
+	status = json_pack("{s:I, s:f, s:o, s:[o, o]}", "currentLatencyUs",
 		(json_int_t)sample->latency_objective_us, "violationShare",
 		measured ? (double)service->state[STATE_violations] *
 				   (double)service->state[STATE_violations]
 			 : 0.0,
-		"recommendation", "cpu", cpu, "memory", memory, "replicas",
-		(int)service->recommended_replicas, "conditions",
-		condition(service, CONDITION_MEASURED, measured,
+		"recommendation", recommendation(service), "conditions",
+		condition(service, CONDITION_MEASURED, measured ? TRUTH_TRUE : TRUTH_FALSE,
 			measured ? "AgentsReport" : "NoAgentReports",
 			measured ? "agents report this service" : "no agent reports this service"),
-		condition(service, CONDITION_OBJECTIVE_MET, met,
-			met ? "WithinTarget" : "OverTarget",
-			met ? "the latency percentile is within its target"
-			    : "the latency percentile is over its target, or nothing is measured"));
+		objective_condition(service, measured));
 	if (policy)
 		json_array_append_new(json_object_get(status, "conditions"), policy);
 	if (status && service->objective.generation > 0)

@@ -182,6 +182,26 @@ static void test_the_status_says_which_generation_it_is_of(void **state)
 	json_decref(status);
 }
 
+static void test_nothing_is_said_that_is_not_known(void **state)
+{
+	struct fixture *f = *state;
+	json_t *status, *advice;
+
+	assert_string_equal(condition_of(f, "Measured"), "False NoAgentReports");
+	assert_string_equal(condition_of(f, "ObjectiveMet"), "Unknown NotMeasured");
+	status = status_describe(&f->learner, f->service);
+	assert_int_equal(json_object_size(json_object_get(status, "recommendation")), 0);
+	json_decref(status);
+	f->service->recommended_millicores = 250;
+	f->service->recommended_replicas = 2;
+	status = status_describe(&f->learner, f->service);
+	advice = json_object_get(status, "recommendation");
+	assert_string_equal(json_string_value(json_object_get(advice, "cpu")), "250m");
+	assert_int_equal(json_integer_value(json_object_get(advice, "replicas")), 2);
+	assert_null(json_object_get(advice, "memory"));
+	json_decref(status);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -190,6 +210,7 @@ int main(void)
 		TEST(test_divergence_is_in_the_status),
 		TEST(test_a_rules_service_has_no_such_condition),
 		TEST(test_a_conditions_time_is_that_of_its_change),
+		TEST(test_nothing_is_said_that_is_not_known),
 		TEST(test_the_status_says_which_generation_it_is_of),
 	};
 #undef TEST
