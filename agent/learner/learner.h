@@ -113,7 +113,7 @@ void scale_deployment(struct learner *learner, enum kube_event event, const json
  */
 void *lease_thread(void *learner);
 
-/* status.c: what an objective's status says, and the events. */
+/* status.c: what an objective's status says, as a merge patch, and the events. */
 json_t *status_describe(const struct learner *learner, struct service *service);
 /* Conditions as an earlier leader left them: their times go on. */
 void status_adopt(struct service *service, const json_t *object);

@@ -113,24 +113,24 @@ static json_t *objective_condition(struct service *service, bool measured)
 		"the latency percentile is within its target");
 }
 
-/* Only what has been decided: a 0 would read like advice. */
+/* Only what has been decided: a 0 would read like advice. A null takes an older value away. */
 static json_t *recommendation(const struct service *service)
 {
-	json_t *made = json_object();
+	json_t *cpu = json_null(), *memory = json_null(), *replicas = json_null();
 	char text[32];
 
 	if (service->recommended_millicores > 0) {
 		quantity_format_millicores(
 			text, sizeof(text), round(service->recommended_millicores));
-		json_object_set_new(made, "cpu", json_string(text));
+		cpu = json_string(text);
 	}
 	if (service->recommended_bytes) {
 		quantity_format_bytes(text, sizeof(text), service->recommended_bytes);
-		json_object_set_new(made, "memory", json_string(text));
+		memory = json_string(text);
 	}
 	if (service->recommended_replicas)
-		json_object_set_new(made, "replicas", json_integer(service->recommended_replicas));
-	return made;
+		replicas = json_integer(service->recommended_replicas);
+	return json_pack("{s:o, s:o, s:o}", "cpu", cpu, "memory", memory, "replicas", replicas);
 }
 
 json_t *status_describe(const struct learner *learner, struct service *service)
@@ -140,11 +140,12 @@ json_t *status_describe(const struct learner *learner, struct service *service)
 	json_t *status, *last, *policy = policy_condition(learner, service);
 	char when[64];
 
-	status = json_pack("{s:I, s:f, s:o, s:[o, o]}", "currentLatencyUs",
-		(json_int_t)sample->latency_objective_us, "violationShare",
-		measured ? (double)service->state[STATE_violations] *
-				   (double)service->state[STATE_violations]
-			 : 0.0,
+	status = json_pack("{s:o, s:o, s:o, s:[o, o]}", "currentLatencyUs",
+		measured ? json_integer((json_int_t)sample->latency_objective_us) : json_null(),
+		"violationShare",
+		measured ? json_real((double)service->state[STATE_violations] *
+				     (double)service->state[STATE_violations])
+			 : json_null(),
 		"recommendation", recommendation(service), "conditions",
 		condition(service, CONDITION_MEASURED, measured ? TRUTH_TRUE : TRUTH_FALSE,
 			measured ? "AgentsReport" : "NoAgentReports",
