@@ -235,6 +235,7 @@ static void scale_send(struct learner *learner, struct kube_client *client)
 {
 	for (size_t i = 0;; i++) {
 		struct service copy;
+		char error[512];
 		uint32_t wanted;
 		int err;
 
@@ -257,11 +258,12 @@ static void scale_send(struct learner *learner, struct kube_client *client)
 		learner->counts.scale_requests++;
 		learner->counts.scale_failures += err != 0;
 		pthread_mutex_unlock(&learner->lock);
-		status_event(
-			client, &copy, err != 0, err ? kube_last_error(client) : copy.wanted_why);
+		/* The event's own request has an error of its own. */
+		snprintf(error, sizeof(error), "%s", err ? kube_last_error(client) : "");
+		status_event(client, &copy, err != 0, err ? error : copy.wanted_why);
 		if (err)
 			log_warning("service=%s/%s replicas=%u->%u error=\"%s\"", copy.namespace,
-				copy.name, copy.replicas, wanted, kube_last_error(client));
+				copy.name, copy.replicas, wanted, error);
 		else
 			log_info("service=%s/%s replicas=%u->%u why=\"%s\"", copy.namespace,
 				copy.name, copy.replicas, wanted, copy.wanted_why);
