@@ -18,6 +18,8 @@
 #define SETTLE_US     (30 * 1000000ULL)
 #define RETRY_US      1000000ULL
 #define RETRY_MOST_US (64 * RETRY_US)
+/* Each patch is a write in the API server and an event to who watches: a cut can wait that long. */
+#define CUT_PAUSE_US (5 * 1000000ULL)
 /* How often patches that wait for the kubelet or for their time are looked at. */
 #define LOOK_MS 200
 /* Within the pod's grace period of 30 s. */
@@ -222,6 +224,18 @@ static bool settled(const struct container *container, uint64_t now_us)
 				       container, container->current.memory_max_bytes)));
 }
 
+/* Not yet: a patch failed just now, the kubelet is at the last, or it is a cut soon after another. */
+static bool must_wait(const struct container *container, uint64_t now_us)
+{
+	const struct container_resize *resize = &container->resize;
+	bool raises = false;
+
+	for (int i = 0; i < RESIZE_COUNT; i++)
+		raises |= resize->spec.values[i].want > resize->spec.values[i].spec;
+	return now_us < resize->retry_at_us || !settled(container, now_us) ||
+	       (!raises && resize->sent_us && now_us - resize->sent_us < CUT_PAUSE_US);
+}
+
 /* The one that has waited longest; *@waiting: others are due, but not now. */
 static struct container *next_due(struct resizer *resizer, uint64_t now_us, bool *waiting)
 {
@@ -237,8 +251,7 @@ static struct container *next_due(struct resizer *resizer, uint64_t now_us, bool
 				continue;
 			/* Leaving, each is tried once, whatever it waits for. */
 			if (resizer->leave_at_us ? one->resize.retry_at_us == UINT64_MAX
-						 : (now_us < one->resize.retry_at_us ||
-							   !settled(one, now_us)))
+						 : must_wait(one, now_us))
 				*waiting = true;
 			else if (!next || one->resize.sent_us < next->resize.sent_us)
 				next = one;
