@@ -39,7 +39,10 @@ static bool path_usable(const struct cgroup_driver *driver, const char *path)
 	return path[0] == '/' && !strstr(path, "..") && cgroup_exists(driver, path);
 }
 
-/* A directory below @parent whose name contains @part: how runtimes differ is the decoration. */
+/*
+ * A directory below @parent whose name contains @part: how runtimes differ is the decoration. CRI-O's
+ * monitor of the container has one beside it, of the same name but for "conmon".
+ */
 static int child_containing(const struct cgroup_driver *driver, const char *parent,
 	const char *part, char *path, size_t size)
 {
@@ -53,7 +56,8 @@ static int child_containing(const struct cgroup_driver *driver, const char *pare
 	if (!stream)
 		return -errno;
 	while (err && (entry = readdir(stream)))
-		if (entry->d_type == DT_DIR && strstr(entry->d_name, part))
+		if (entry->d_type == DT_DIR && strstr(entry->d_name, part) &&
+			!strstr(entry->d_name, "conmon"))
 			err = snprintf(path, size, "%s/%s", parent, entry->d_name) >= (int)size
 				      ? -ENAMETOOLONG
 				      : 0;
