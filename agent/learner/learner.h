@@ -3,7 +3,7 @@
  * The learner as a whole: what main.c sets up and the threads share.
  *
  * Threads: HTTP (ingest and decisions), training, objectives and deployments (watches), scale
- * (horizontal decisions, status, lease); the main one takes over, gives up and writes checkpoints.
+ * (horizontal decisions, status), lease; the main one takes over, gives up and writes checkpoints.
  * `lock` guards services and counts.
  */
 #ifndef EBBTIDE_LEARNER_H
@@ -127,12 +127,19 @@ void scale_decide(struct learner *learner, double now_s);
 void scale_objective(struct learner *learner, enum kube_event event, const json_t *object);
 void scale_deployment(struct learner *learner, enum kube_event event, const json_t *object);
 
-/* lease.c: acquire or renew; sets learner->elected. Call every few seconds. */
-void lease_renew(struct learner *learner, struct kube_client *client, double now_s);
-void lease_release(struct learner *learner, struct kube_client *client);
+/*
+ * lease.c: acquires, renews and at the end releases; sets learner->elected. A thread of its own, so
+ * that no other request delays a renewal, or the end of a lease that cannot be renewed.
+ */
+void *lease_thread(void *learner);
 
-/* status.c: what an objective's status says, and the events. */
-json_t *status_describe(const struct learner *learner, const struct service *service);
+/* status.c: what an objective's status says, as a merge patch, and the events. */
+json_t *status_describe(const struct learner *learner, struct service *service);
+/* Conditions as an earlier leader left them: their times go on. */
+void status_adopt(struct service *service, const json_t *object);
+/* The next status is another object's. */
+void status_forget(struct service *service);
+/* To every objective whose status is another than it was told last. */
 void status_publish(struct learner *learner, struct kube_client *client);
 
 void status_event(struct kube_client *client, const struct service *service, bool failed,

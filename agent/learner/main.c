@@ -607,9 +607,10 @@ static void files_raise(void)
 
 static int learner_run(struct learner *learner, const sigset_t *signals)
 {
-	void *(*const bodies[])(void *) = {
-		train_thread, scale_objectives_thread, scale_deployments_thread, scale_thread};
-	pthread_t threads[4];
+	void *(*const bodies[])(void *) = {train_thread, scale_objectives_thread,
+		scale_deployments_thread, scale_thread, lease_thread};
+	const int count = learner->config.lease ? 5 : 4;
+	pthread_t threads[5];
 	struct ingest *ingest = NULL;
 	int err;
 
@@ -627,13 +628,13 @@ static int learner_run(struct learner *learner, const sigset_t *signals)
 		ingest_close(ingest);
 		return err;
 	}
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < count; i++)
 		pthread_create(&threads[i], NULL, bodies[i], learner);
 	log_notice("event=ready listen=%s blas=%s seed=%llu", learner->config.listen,
 		blas_corename(), (unsigned long long)learner->config.seed);
 	lead_until_signal(learner, signals);
 	atomic_store(&learner->stop, true);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < count; i++)
 		pthread_join(threads[i], NULL);
 	ingest_close(ingest);
 	err = persist_save(learner);

@@ -58,6 +58,25 @@ struct service_counts {
 	double epsilon_mean; /* of the last few decisions */
 };
 
+enum condition {
+	CONDITION_MEASURED,
+	CONDITION_OBJECTIVE_MET,
+	CONDITION_POLICY_SOUND,
+	CONDITION_COUNT
+};
+
+enum truth {
+	TRUTH_FALSE,
+	TRUTH_TRUE,
+	TRUTH_UNKNOWN
+};
+
+struct condition_since {
+	bool known;
+	enum truth truth;
+	double unix_s;
+};
+
 struct service {
 	char namespace[64];
 	char name[OBJECTIVE_NAME_MAX];
@@ -72,6 +91,7 @@ struct service {
 
 	/* Horizontal: one decision a scale period. */
 	bool has_deployment;
+	char deployment_uid[64];
 	uint32_t replicas; /* spec.replicas */
 	uint32_t ready;
 	struct sample period; /* since the last decision */
@@ -103,7 +123,8 @@ struct service {
 	double recommended_millicores;
 	uint64_t recommended_bytes;
 	uint32_t recommended_replicas;
-	bool status_due;
+	struct condition_since conditions[CONDITION_COUNT];
+	uint64_t status_hash; /* of what the API server was last told; 0: nothing */
 };
 
 /* Zero-initialise. */

@@ -515,7 +515,10 @@ static void agent_leave(struct agent *agent)
 	reflex_close(agent->reflex);
 	agent->reflex = NULL;
 	restored = actuate_restore(agent, NULL);
-	json_object_clear(agent->originals);
+	pthread_mutex_unlock(&agent->lock);
+	resize_close(agent);
+	pthread_mutex_lock(&agent->lock);
+	actuate_forget_restored(agent);
 	(void)actuate_save(agent);
 	pthread_mutex_unlock(&agent->lock);
 	log_notice("event=leaving limits_restored=%u", restored);
@@ -536,10 +539,13 @@ static int agent_run(struct agent *agent, int signal_fd)
 			return err;
 		}
 	}
-	if (agent->config.learner_url)
+	if (agent->config.actuator == ACTUATOR_RESIZE)
+		err = resize_open(agent);
+	if (!err && agent->config.learner_url)
 		err = reporter_open(agent);
 	if (err) {
 		log_err("learner=%s error=\"%s\"", agent->config.learner_url, strerror(-err));
+		resize_close(agent);
 		metrics_close(metrics);
 		return err;
 	}
