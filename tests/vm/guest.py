@@ -12,6 +12,8 @@ import shutil
 import signal
 import subprocess
 
+QEMU = "qemu-system-x86_64"
+
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/usr/bin:/usr/sbin:/bin:/sbin
@@ -109,7 +111,7 @@ class Guest:
             if os.path.exists(old):
                 os.remove(old)
         self.arguments = [
-            "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max",
+            QEMU, "-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max",
             "-m", str(memory_mib), "-smp", "2", "-display", "none", "-monitor", "none",
             "-no-reboot", "-nic", "none", "-serial", f"file:{self.console}",
             "-serial", f"file:{self.output}", "-kernel", image, "-initrd", initramfs,
@@ -121,7 +123,7 @@ class Guest:
             self.child = subprocess.Popen(self.arguments, stdin=subprocess.DEVNULL,
                                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         except OSError as error:
-            raise GuestError(f"qemu-system-x86_64: {error.strerror}") from error
+            raise GuestError(f"{QEMU}: {error.strerror}") from error
 
     def wait(self, timeout_s):
         """What the commands printed. GuestError when QEMU failed or the guest went on too long."""
