@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "common/options.h"
 #include "node/budget.h"
+#include "node/fitness.h"
 #include "node/metrics.h"
 #include "node/pressure.h"
 #include "node/report.h"
@@ -63,6 +64,8 @@ static const char usage[] =
 	"  --report-encoding KIND identity, deflate, or auto: deflate when the learner takes it\n"
 	"                         (default identity)\n"
 	"  --cgroup-mount DIR     where cgroups are mounted (default /sys/fs/cgroup)\n"
+	"  --check                only try whether this machine lets the agent work, with one line\n"
+	"                         that says why not (exit status 1)\n"
 	"  --log-level LEVEL      err, warning, notice, info, debug (default info)\n"
 	"  --help, --version\n\n"
 	"SIGTERM and SIGINT write the owners' limits back and leave.\n"
@@ -73,6 +76,7 @@ struct options {
 	const char *server;
 	const char *kubeconfig;
 	const char *cgroup_mount;
+	bool check;
 };
 
 static int parse_number(
@@ -104,6 +108,7 @@ enum option_id {
 	OPTION_PROBE_BUDGET,
 	OPTION_PROBE_CHECK,
 	OPTION_CGROUP,
+	OPTION_CHECK,
 	OPTION_REFLEX,
 	OPTION_TRIGGER,
 	OPTION_REFILLS,
@@ -133,6 +138,7 @@ static const struct option long_options[] = {
 	{"probe-budget-percent", required_argument, NULL, OPTION_PROBE_BUDGET},
 	{"probe-check-s", required_argument, NULL, OPTION_PROBE_CHECK},
 	{"cgroup-mount", required_argument, NULL, OPTION_CGROUP},
+	{"check", no_argument, NULL, OPTION_CHECK},
 	{"reflex", required_argument, NULL, OPTION_REFLEX},
 	{"reflex-trigger-share", required_argument, NULL, OPTION_TRIGGER},
 	{"reflex-refills", required_argument, NULL, OPTION_REFILLS},
@@ -240,6 +246,9 @@ static int option_apply(struct options *options, int id, const char *value)
 		return parse_number("probe-check-s", value, 1, 86400, &config->probe_check_s);
 	case OPTION_CGROUP:
 		options->cgroup_mount = value;
+		return 0;
+	case OPTION_CHECK:
+		options->check = true;
 		return 0;
 	case OPTION_ACTUATOR:
 		if (strcmp(value, "cgroup") == 0 || strcmp(value, "resize") == 0) {
@@ -568,6 +577,19 @@ static int agent_run(struct agent *agent, int signal_fd)
 	return err;
 }
 
+static int machine_check(const struct options *options)
+{
+	char reason[1024];
+
+	if (fitness_check(options->cgroup_mount, options->config.tree != NULL, reason,
+		    sizeof(reason)) != 0) {
+		fprintf(stderr, "ebbtide-agent: this machine does not do: %s\n", reason);
+		return EXIT_FAILURE;
+	}
+	puts("ebbtide-agent: this machine will do");
+	return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
 	static struct agent agent;
@@ -578,6 +600,8 @@ int main(int argc, char **argv)
 	err = options_parse(&options, argc, argv);
 	if (err)
 		return err > 0 ? EXIT_SUCCESS : EXIT_USAGE;
+	if (options.check)
+		return machine_check(&options);
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 	signal_fd = block_signals();
 	agent.config = options.config;
