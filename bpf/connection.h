@@ -97,6 +97,8 @@ struct exchange {
 struct exchanges {
 	__u32 first; /* of the queue */
 	__u32 next;
+	/* HTTP/2: the beginning of a frame that was cut by a segment's end, of each direction. */
+	__u8 cut[2][HTTP2_CUT_BYTES];
 	struct exchange entries[EXCHANGES];
 };
 
