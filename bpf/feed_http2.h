@@ -119,6 +119,27 @@ static __always_inline void stream_answer(
 }
 
 /*
+ * Load into the room until it holds @need bytes of a frame (at most HTTP2_CUT_BYTES). False: there are
+ * no more. How many it holds is in the room as well: what the verifier does not know it does not follow.
+ */
+static __noinline int frame_gather(struct feed *feed, __u32 need)
+{
+	struct room *room = feed->room;
+	__u32 had = room->at & (HTTP2_CUT_BYTES - 1), left = room->end - room->offset;
+
+	if (had >= need)
+		return true;
+	if (!left)
+		return false;
+	if (left > need - had)
+		left = need - had;
+	left = PAYLOAD_LOAD(feed->skb, room->offset, left, room->bytes + had, HTTP2_CUT_BYTES);
+	room->offset += left;
+	room->at = had + left;
+	return room->at >= need;
+}
+
+/*
  * Load the next frame's beginning into the room, zeros behind it: its header, and of a response's
  * HEADERS as much of the block as is looked at (*@block_bytes). False: it is not whole yet; the next
  * segment goes on with it.
@@ -128,49 +149,42 @@ static __always_inline bool frame_next(struct feed *feed, struct http2 *http2,
 {
 	struct room *room = feed->room;
 	__u8 *cut = feed->table->cut[is_response];
-	__u32 need = HTTP2_HEADER_BYTES, had = http2->have & (HTTP2_CUT_BYTES - 1), left, lead;
+	__u32 bytes = 0, lead = 0;
 
-	__builtin_memset(room->bytes, 0, 2 * HTTP2_CUT_BYTES);
-	if (had)
+	room->at = http2->have;
+	if (http2->have) {
 		__builtin_memcpy(room->bytes, cut, HTTP2_CUT_BYTES);
-	*block_bytes = 0;
-	for (int part = 0; part < 2; part++) {
-		left = room->end - room->offset;
-		if (had < need && left) {
-			if (left > need - had)
-				left = need - had;
-			left = PAYLOAD_LOAD(feed->skb, room->offset, left,
-				room->bytes + (had & (HTTP2_CUT_BYTES - 1)), HTTP2_CUT_BYTES);
-			room->offset += left;
-			had += left;
-		}
-		if (had < need) {
-			__builtin_memcpy(cut, room->bytes, HTTP2_CUT_BYTES);
-			http2->have = had;
-			return false;
-		}
-		if (part)
-			break;
-		http2_read(room->bytes, frame);
-		if (!is_response || frame->type != HTTP2_HEADERS)
-			break;
-		lead = http2_block_offset(frame);
-		if (frame->length <= lead)
-			break;
-		*block_bytes = frame->length - lead;
-		if (*block_bytes > HTTP2_BLOCK_BYTES)
-			*block_bytes = HTTP2_BLOCK_BYTES;
-		need += lead + *block_bytes;
+	} else {
+		__builtin_memset(room->bytes, 0, HTTP2_CUT_BYTES);
 	}
 	http2->have = 0;
-	http2->skip = frame->length - (need - HTTP2_HEADER_BYTES);
+	if (!frame_gather(feed, HTTP2_HEADER_BYTES))
+		goto cut;
+	http2_read(room->bytes, frame);
+	if (is_response && frame->type == HTTP2_HEADERS) {
+		lead = http2_block_offset(frame);
+		if (frame->length > lead)
+			bytes = frame->length - lead;
+		else
+			lead = 0;
+		if (bytes > HTTP2_BLOCK_BYTES)
+			bytes = HTTP2_BLOCK_BYTES;
+		if (bytes && !frame_gather(feed, HTTP2_HEADER_BYTES + lead + bytes))
+			goto cut;
+	}
+	*block_bytes = bytes;
+	http2->skip = frame->length - lead - bytes;
 	return true;
+cut:
+	__builtin_memcpy(cut, room->bytes, HTTP2_CUT_BYTES);
+	http2->have = room->at;
+	return false;
 }
 
 static __always_inline long feed_frame(struct feed *feed, struct http2 *http2, bool is_response)
 {
-	struct http2_frame frame;
-	__u32 left, block_bytes;
+	struct http2_frame frame = {};
+	__u32 left, block_bytes = 0;
 
 	if (feed->room->offset >= feed->room->end)
 		return 1;
