@@ -183,28 +183,33 @@ static __always_inline void protocol_find(struct feed *feed)
 		connection->flags |= CONNECTION_MANY;
 }
 
+/* An alert of TLS 1.3 (two bytes, their kind and a tag of 16), which looks like application data. */
+#define TLS_ALERT_BYTES 19
+
 /* TLS: whether the segment carries application data that is a request's. */
 static __always_inline bool tls_has_request(struct feed *feed)
 {
 	struct connection *connection = feed->connection;
-	__u32 at = feed->room->offset;
+	__u32 at = feed->room->offset, bytes;
 	__u8 record[5];
 
 	for (int i = 0; i < 4; i++) {
 		if (at + sizeof(record) > feed->room->end ||
 			bpf_skb_load_bytes(feed->skb, at, record, sizeof(record)))
 			return false;
+		bytes = (__u32)record[3] << 8 | record[4];
 		if (record[0] == 0x14)
 			connection->flags |= CONNECTION_SKIP_RECORD;
 		else if (record[0] == 0x16)
 			connection->flags &= (__u8)~CONNECTION_SKIP_RECORD;
-		else if (record[0] == 0x17 && !(connection->flags & CONNECTION_SKIP_RECORD))
+		else if (record[0] == 0x17 && bytes != TLS_ALERT_BYTES &&
+			 !(connection->flags & CONNECTION_SKIP_RECORD))
 			return true;
 		else if (record[0] == 0x17)
 			connection->flags &= (__u8)~CONNECTION_SKIP_RECORD;
 		else
 			return false;
-		at += sizeof(record) + ((__u32)record[3] << 8 | record[4]);
+		at += sizeof(record) + bytes;
 	}
 	return false;
 }
