@@ -48,7 +48,7 @@ FUZZ  := $(patsubst tests/fuzz/%.c,$(O)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(patsubst tests/bench/%.c,$(O)/tests/%,$(wildcard tests/bench/*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: help all deps demo check check-vm lint format bench bench-main bench-dqn bench-ingest bench-learner bench-rules bench-simulator bench-simulator-live install uninstall clean tests
+.PHONY: help all deps demo check check-vm lint format bench bench-main bench-dqn bench-ingest bench-learner bench-reflex bench-rules bench-simulator bench-simulator-live install uninstall clean tests
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -97,6 +97,9 @@ bench-learner: all tests ## the learner killed 200 times under load; a start fro
 
 bench-ingest: all tests ## experiences a second on one core; answers to 10,000 agents
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE tests/bench/bench-ingest $(O)
+
+bench-reflex: all tests ## how fast and how dear a refill is at 50 units, and that none is too much; two minutes
+	@tests/bench/bench-reflex $(O)
 
 bench-rules: tests ## what a tick of each rule costs, and how much it remembers
 	@$(O)/tests/bench-rules
