@@ -48,7 +48,7 @@ FUZZ  := $(patsubst tests/fuzz/%.c,$(O)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(patsubst tests/bench/%.c,$(O)/tests/%,$(wildcard tests/bench/*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: help all deps demo check check-vm lint format bench bench-main bench-dqn bench-ingest bench-learner bench-reflex bench-rules bench-simulator bench-simulator-live install uninstall clean tests
+.PHONY: help all deps demo check check-vm lint format bench bench-main bench-convergence bench-dqn bench-ingest bench-learner bench-policy-live bench-reflex bench-rules bench-simulator bench-simulator-live install uninstall clean tests
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -100,6 +100,12 @@ bench-ingest: all tests ## experiences a second on one core; answers to 10,000 a
 
 bench-reflex: all tests ## how fast and how dear a refill is at 50 units, and that none is too much; two minutes
 	@tests/bench/bench-reflex $(O)
+
+bench-policy-live: all tests ## policies in turns on real processes; 15 minutes (BENCH_ARGS=--quick: 3)
+	@tests/bench/bench-policy-live $(BENCH_ARGS) $(O)
+
+bench-convergence: all tests ## steps until live learning has converged, recovery from a change; 20 minutes
+	@tests/bench/bench-convergence $(BENCH_ARGS) $(O)
 
 bench-rules: tests ## what a tick of each rule costs, and how much it remembers
 	@$(O)/tests/bench-rules

@@ -134,7 +134,8 @@ def draw(path, title, x_label, y_label, series, lines="linespoints", extra=()):
             with open(data, "w", encoding="ascii") as file:
                 file.writelines(f"{x} {y}\n" for x, y in points)
             colour = COLOURS[index % len(COLOURS)]
-            plots.append(f"'{data}' with {lines} lc rgb '{colour}' lw 2 pt {index % 15 + 1} ps 0.7 "
+            points_too = f"pt {index % 15 + 1} ps 0.7" if "points" in lines else ""
+            plots.append(f"'{data}' with {lines} lc rgb '{colour}' lw 2 {points_too} "
                          f"title \"{name}\"")
         script = "\n".join([
             "set terminal svg size 900,520 font 'sans-serif,13' background rgb 'white'",

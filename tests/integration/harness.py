@@ -142,9 +142,19 @@ class Cluster:
         try:
             return child.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
+            waits = self.waits(child.pid)
             child.kill()
             child.wait()
-            raise AssertionError(f"{name} did not end within {seconds} s of signal {number}")
+            raise AssertionError(f"{name} did not end within {seconds} s of signal {number}; its "
+                                 f"threads wait in {waits}")
+
+    @staticmethod
+    def waits(pid):
+        """Where in the kernel each thread of a process that hangs is."""
+        return "; ".join(f"{read(f'/proc/{pid}/task/{task}/comm')}: "
+                         + " < ".join(line.split()[-1].split("+")[0] for line in read(
+                             f"/proc/{pid}/task/{task}/stack").splitlines()[:4])
+                         for task in sorted(os.listdir(f"/proc/{pid}/task")))
 
     def log(self, name):
         return read(f"{self.folder}/{name}.log")
@@ -196,10 +206,14 @@ class Cluster:
     def close(self):
         """Everything down; returns what was left behind."""
         last = ["ebbtide-agent", "ebbtide-learner", "ebbtide-local"]
+        left = []
         for name in [n for n in self.children if n not in last] + last:
-            if name in self.children:
-                self.end(name)
-        left = [f"process {d}" for d in os.listdir("/proc") if d.isdigit()
+            try:
+                if name in self.children:
+                    self.end(name)
+            except AssertionError as error:
+                left.append(str(error))
+        left += [f"process {d}" for d in os.listdir("/proc") if d.isdigit()
                 and self.folder in self.command(d)]
         left += [line.split()[1] for line in open("/proc/mounts", encoding="utf-8")
                 if self.folder in line]
