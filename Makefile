@@ -85,7 +85,7 @@ lint: ## clang-format, clang-tidy, cppcheck, shellcheck; warnings are errors
 format: ## rewrite the sources in the house's format
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-bench: bench-main bench-dqn bench-ingest bench-learner bench-policy bench-rules bench-simulator ## run every bench; each prints lines 'figure NAME VALUE UNIT'
+bench: bench-main bench-dqn bench-ingest bench-learner bench-policy bench-reflex bench-rules bench-simulator ## run every bench; each prints lines 'figure NAME VALUE UNIT'
 
 bench-main: all tests ## request latency against a client, the agent's cost, state-to-write latency
 	@tests/bench/bench-main $(O)

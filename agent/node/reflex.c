@@ -379,9 +379,11 @@ static int descriptors_open(struct reflex *reflex)
 	if (reflex->poll_fd < 0)
 		return -errno;
 	for (int i = 0; i < 3; i++) {
-		/* Each setting of the timer and each poke is an edge: none has to be read. */
-		struct epoll_event event = {
-			.events = i ? EPOLLIN | EPOLLET : EPOLLIN, .data.fd = fds[i]};
+		/*
+		 * Each setting of the timer and each poke is an edge, none has to be read; the ring
+		 * buffer is emptied at each of its own.
+		 */
+		struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.fd = fds[i]};
 
 		if (epoll_ctl(reflex->poll_fd, EPOLL_CTL_ADD, fds[i], &event) != 0)
 			return -errno;
