@@ -28,6 +28,7 @@ enum request_flag {
 	REQUEST_SEEN = 1,	 /* request_end is valid */
 	REQUEST_MANY = 2,	 /* HTTP/1: requests are in the table's queue, for good */
 	REQUEST_LOST = 4,	 /* HTTP/2: where frames begin is to be found anew */
+	REQUEST_PREFACE = 16,	 /* HTTP/2: seen from its beginning */
 	REQUEST_SKIP_RECORD = 8, /* TLS 1.3: the next application data is the handshake's end */
 };
 
@@ -83,6 +84,12 @@ struct detail {
 	__u8 head[REQUEST_HEAD_BYTES];
 };
 
+/* The first bytes of a connection, as long as they do not tell its protocol. */
+struct first_bytes {
+	__u8 bytes[15];
+	__u8 count;
+};
+
 /* Whose a connection is, in one word; 0: nobody has looked yet. */
 #define OWNER(slot, epoch) ((__u64)(epoch) << 32 | (slot))
 #define OWNER_SLOT(owner)  ((__u32)(owner))
@@ -115,6 +122,7 @@ struct connection {
 	union {
 		struct http1 request1;
 		struct http2 request2;
+		struct first_bytes first; /* while the protocol is unknown or opaque */
 	};
 	__u32 request_flags;
 	__u8 age; /* bucket of start_ns */

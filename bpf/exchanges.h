@@ -49,9 +49,13 @@ struct exchange {
 };
 
 struct exchanges {
-	__u32 first;			/* of the queue; written by the responses' way */
-	__u32 next;			/* by the requests' */
-	struct http2_statuses statuses; /* by the responses' */
+	__u32 first; /* of the queue; written by the responses' way */
+	__u32 next;  /* by the requests' */
+	/* By the responses': the beginning of a HEADERS frame that was cut by a segment's end. */
+	__u32 cut_bytes;
+	__u32 reserved;
+	__u8 cut[HTTP2_CUT_BYTES];
+	struct http2_statuses statuses;
 	struct exchange entries[EXCHANGES];
 };
 

@@ -41,10 +41,13 @@ struct room {
 	__u32 is_preface; /* of HTTP/2 */
 	__u32 is_early;	  /* its bytes were seen before its socket and are gone */
 	__u32 first_stream;
+	__u32 block;	   /* where the header block begins in the bytes */
+	__u32 block_bytes; /* of it that are there */
 	__u32 reserved;
 	struct http2_frame frame;
 	struct http2_fields fields;
-	__u8 bytes[ROOM_BYTES + 24]; /* words may be read behind the last */
+	/* Twice, since what was cut before may stand in front; words may be read behind the last. */
+	__u8 bytes[2 * ROOM_BYTES + 24];
 };
 
 struct rooms {
@@ -89,7 +92,8 @@ struct feed {
 #define FIELD_RUN(step, feed) step(0, feed)
 #define FEED_STEP	      static __noinline long
 #else
-#define FEED_STEPS	      16384
+/* No step takes less than a byte: the end of 64 KiB, the largest packet but with BIG TCP, is reached. */
+#define FEED_STEPS	      (1 << 17)
 #define FEED_RUN(step, feed)  bpf_loop(FEED_STEPS, step, feed, 0)
 #define FIELD_RUN(step, feed) bpf_loop(ROOM_BYTES, step, feed, 0)
 #define FEED_STEP	      static long
@@ -205,7 +209,7 @@ static __noinline int drop_streams(
 static long drop_turn(__u32 index, struct drop *drop)
 {
 	drop_step(drop, index);
-	return 0;
+	return index == EXCHANGES - 1;
 }
 
 #define TABLE_WALK(drop) bpf_loop(EXCHANGES, drop_turn, drop, 0)
@@ -251,9 +255,9 @@ static __always_inline void responses_synced(struct feed *feed)
 	if (connection->response_flags & RESPONSE_SKIPPED) {
 		CONTROL_COUNT(connections_lost);
 		flights_drop(connection, feed->table, feed->slot);
-		if (feed->table)
-			feed->table->statuses.is_followed = 0;
 	}
+	if (feed->table)
+		feed->table->statuses.is_followed = feed->table->cut_bytes = 0;
 	connection->response_flags &= ~(__u32)RESPONSE_SKIPPED;
 	connection->response_flags |= RESPONSE_SYNCED;
 	__builtin_memset(&connection->response1, 0, sizeof(connection->response1));
@@ -279,6 +283,9 @@ static __always_inline struct exchanges *table_get(struct feed *feed)
 	return feed->table;
 }
 
+/* No status: the payload ends within its first bytes, and could become the head of a response. */
+#define HTTP1_STATUS_CUT 1
+
 /* The status that a payload's first bytes tell, 0 if they are not the head of an HTTP/1 response. */
 VERIFIED_ALONE __u32 room_status(struct room *room, __u32 bytes)
 {
@@ -287,8 +294,13 @@ VERIFIED_ALONE __u32 room_status(struct room *room, __u32 bytes)
 	if (!room)
 		return 0;
 	head = room->bytes;
+	if (bytes && bytes < 12 && head[0] == 'H')
+		return HTTP1_STATUS_CUT;
 	if (bytes < 12 || head[0] != 'H' || head[1] != 'T' || head[2] != 'T' || head[3] != 'P' ||
 		head[4] != '/')
+		return 0;
+	if (head[9] < '1' || head[9] > '9' || head[10] < '0' || head[10] > '9' || head[11] < '0' ||
+		head[11] > '9')
 		return 0;
 	return (__u16)((head[9] - '0') * 100 + (head[10] - '0') * 10 + (head[11] - '0'));
 }

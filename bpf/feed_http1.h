@@ -41,7 +41,7 @@ static __always_inline void http1_responses(struct feed *feed)
 	status = http1_status(feed);
 	if (status == 100)
 		return;
-	single_answer(feed, status);
+	single_answer(feed, status == HTTP1_STATUS_CUT ? 0 : status);
 	if (status == 101)
 		connection->upgraded_shape = connection->response_shape;
 }
@@ -284,8 +284,9 @@ static __always_inline bool http1_sync(struct feed *feed, __u32 in_flight, bool 
 		return false;
 	}
 	/* Behind an interim response the final one may follow in the same segment. */
-	if (!is_many && (!status || ((status >= 200 || status == 101) &&
-					    feed->room->payload_bytes < HTTP1_WHOLE_BYTES))) {
+	if (!is_many && status != HTTP1_STATUS_CUT &&
+		(!status || ((status >= 200 || status == 101) &&
+				    feed->room->payload_bytes < HTTP1_WHOLE_BYTES))) {
 		single_answer(feed, status);
 		if (status == 101)
 			connection->upgraded_shape = connection->response_shape;
@@ -315,6 +316,10 @@ static __always_inline void http1_responses(struct feed *feed)
 	}
 	if (is_lost && is_many)
 		responses_lost(connection);
+	/* It only began like a response of HTTP: an answer all the same. */
+	else if (is_lost && connection_in_flight(connection) &&
+		 !(READ_ONCE(connection->request_flags) & REQUEST_MANY))
+		single_answer(feed, 0);
 }
 
 #endif

@@ -142,20 +142,6 @@ static __noinline int stream_reset(struct feed *feed)
 	return 0;
 }
 
-/* The first of a response's header block, in the room, zeros behind it; how many bytes there are. */
-static __always_inline __u32 block_load(struct feed *feed)
-{
-	const struct http2_frame *frame = &feed->room->frame;
-	__u32 skip = http2_block_offset(frame), left = frame->length, at = feed->room->offset;
-
-	__builtin_memset(feed->room->bytes, 0, 32);
-	if (left > feed->room->end - at)
-		left = feed->room->end - at;
-	if (left <= skip)
-		return 0;
-	return PAYLOAD_LOAD(feed->skb, at + skip, left - skip, feed->room->bytes, ROOM_BYTES);
-}
-
 /*
  * The response of an open stream begins. Its latency counts at once; it is told of at its end, when
  * gRPC's status is known.
@@ -221,7 +207,9 @@ static __noinline int stream_over(struct feed *feed, struct exchange *exchange, 
 
 VERIFIED_ALONE int field_take(struct room *room, struct http2_statuses *statuses)
 {
-	return room && statuses ? http2_field_take(&room->fields, statuses, room->bytes) : 0;
+	if (!room || !statuses)
+		return 0;
+	return http2_field_take(&room->fields, statuses, &room->bytes[room->block & 7]);
 }
 
 FEED_STEP feed_field(__u32 index, struct feed *feed)
@@ -230,24 +218,27 @@ FEED_STEP feed_field(__u32 index, struct feed *feed)
 	return !field_take(feed->room, &feed->table->statuses);
 }
 
-/* :status of the block that was loaded, @bytes of it. */
-VERIFIED_ALONE __u32 block_status(struct room *room, __u32 bytes)
+/* :status of the block that was loaded. */
+VERIFIED_ALONE __u32 block_status(struct room *room)
 {
-	return room ? http2_status(room->bytes, bytes) : 0;
+	return room ? http2_status(&room->bytes[room->block & 7], room->block_bytes) : 0;
 }
 
-/* gRPC's status of the block that was loaded, @bytes of it. */
-static __noinline int block_grpc_status(struct feed *feed, __u32 bytes)
+/* gRPC's status of the block that was loaded. */
+static __noinline int block_grpc_status(struct feed *feed)
 {
-	const struct http2_frame *frame = &feed->room->frame;
-	struct http2_fields *fields = &feed->room->fields;
+	struct room *room = feed->room;
+	const struct http2_frame *frame = &room->frame;
+	struct http2_fields *fields = &room->fields;
+	/* The length of the padding leads it. */
+	__u32 padding = frame->flags & HTTP2_PADDED ? room->bytes[0] : 0;
 
 	fields->at = 0;
-	fields->size = bytes;
+	fields->size = room->block_bytes > padding ? room->block_bytes - padding : 0;
 	fields->grpc_status = GRPC_STATUS_NONE;
-	fields->is_broken = bytes != frame->length || frame->flags & HTTP2_PADDED ||
+	fields->is_broken = room->block + room->block_bytes != frame->length ||
 			    !(frame->flags & HTTP2_END_HEADERS);
-	if (!(frame->flags & HTTP2_PADDED))
+	if (!fields->is_broken || !padding)
 		FIELD_RUN(feed_field, feed);
 	if (fields->is_broken)
 		__builtin_memset(&feed->table->statuses, 0, sizeof(feed->table->statuses));
@@ -260,22 +251,19 @@ static __always_inline void stream_response(struct feed *feed)
 	const struct http2_frame *frame = &feed->room->frame;
 	struct exchange *exchange;
 	bool is_end = frame->flags & HTTP2_END_STREAM, is_first;
-	__u32 bytes = 0, status = 0, grpc = GRPC_STATUS_NONE;
+	__u32 status = 0, grpc = GRPC_STATUS_NONE;
 	__u64 claim;
 
-	if (frame->type == HTTP2_HEADERS) {
-		bytes = block_load(feed);
-		if (is_end || feed->table->statuses.is_followed)
-			grpc = (__u32)block_grpc_status(feed, bytes);
-	}
+	if (frame->type == HTTP2_HEADERS && (is_end || feed->table->statuses.is_followed))
+		grpc = (__u32)block_grpc_status(feed);
 	exchange = stream_find(feed->table, frame->stream, false);
 	if (!exchange)
 		return;
 	claim = READ_ONCE(exchange->claim);
 	is_first = EXCHANGE_STATE(claim) == EXCHANGE_OPEN;
 	if (is_first) {
-		status = block_status(feed->room, bytes);
-		if (status && status < 200)
+		status = frame->type == HTTP2_HEADERS ? block_status(feed->room) : 0;
+		if (status && status < 200 && !is_end)
 			return;
 		stream_answered(feed, exchange, claim, status, is_end ? grpc : GRPC_STATUS_NONE);
 	} else if (is_end && is_grpc_error((__u8)grpc)) {
@@ -285,44 +273,79 @@ static __always_inline void stream_response(struct feed *feed)
 		stream_over(feed, exchange, grpc);
 }
 
-/* Loads the next frame header, which an earlier segment may have begun. False: not whole yet. */
-static __always_inline bool frame_next(struct feed *feed, struct http2 *http2)
+/* The next frame header, which an earlier segment may have begun. False: not whole yet. */
+static __always_inline bool header_gather(struct feed *feed, struct http2 *http2)
 {
-	__u32 left = feed->room->end - feed->room->offset, need = HTTP2_HEADER_BYTES - http2->have,
-	      had;
+	struct room *room = feed->room;
 
-	if (http2->have == 0 && left >= HTTP2_HEADER_BYTES) {
-		if (bpf_skb_load_bytes(
-			    feed->skb, feed->room->offset, http2->header, HTTP2_HEADER_BYTES))
+	if (http2->have == 0 && room->end - room->offset >= HTTP2_HEADER_BYTES) {
+		if (bpf_skb_load_bytes(feed->skb, room->offset, http2->header, HTTP2_HEADER_BYTES))
 			return false;
-		feed->room->offset += HTTP2_HEADER_BYTES;
+		room->offset += HTTP2_HEADER_BYTES;
+		http2->have = HTTP2_HEADER_BYTES;
 	} else {
 		/* Byte by byte: it is rare, and an address that varies is hard to prove. */
-		had = http2->have;
 		for (__u32 i = 0; i < HTTP2_HEADER_BYTES; i++) {
-			if (i < had || feed->room->offset >= feed->room->end)
+			if (i < http2->have || room->offset >= room->end)
 				continue;
-			if (bpf_skb_load_bytes(feed->skb, feed->room->offset, &http2->header[i], 1))
+			if (bpf_skb_load_bytes(feed->skb, room->offset, &http2->header[i], 1))
 				return false;
-			feed->room->offset++;
+			room->offset++;
 			http2->have++;
 		}
-		if (need > left)
-			return false;
 	}
-	http2->have = 0;
-	http2_read(http2->header, &feed->room->frame);
-	return true;
+	return http2->have >= HTTP2_HEADER_BYTES;
 }
 
-/* The next frame's header, in the room. 1: the segment is done with or makes no sense; 0: leapt. */
-static __always_inline long frame_load(struct feed *feed, struct http2 *http2)
+/*
+ * As much of a response's header block as is looked at, in the room, with what an earlier segment
+ * had. False: it is not whole yet; the next segment goes on with it.
+ */
+static __noinline int block_gather(struct feed *feed)
+{
+	struct room *room = feed->room;
+	struct exchanges *table = feed->table;
+	__u32 lead = http2_block_offset(&room->frame), need = room->frame.length, had, left;
+
+	if (!table)
+		return false;
+	if (need > lead + HTTP2_BLOCK_BYTES)
+		need = lead + HTTP2_BLOCK_BYTES;
+	had = table->cut_bytes & (HTTP2_CUT_BYTES - 1);
+	if (had)
+		__builtin_memcpy(room->bytes, table->cut, HTTP2_CUT_BYTES);
+	left = room->end - room->offset;
+	if (left > need - had)
+		left = need - had;
+	if (left) {
+		asm volatile("" : "+r"(had));
+		had &= HTTP2_CUT_BYTES - 1;
+		left = PAYLOAD_LOAD(
+			feed->skb, room->offset, left, room->bytes + had, HTTP2_CUT_BYTES);
+		room->offset += left;
+	}
+	had += left;
+	table->cut_bytes = 0;
+	room->block = need > lead ? lead : 0;
+	room->block_bytes = need > lead ? need - lead : 0;
+	if (had >= need)
+		return true;
+	__builtin_memcpy(table->cut, room->bytes, HTTP2_CUT_BYTES);
+	table->cut_bytes = had;
+	return false;
+}
+
+/*
+ * The next frame's header, and of a response's HEADERS its block, in the room. 1: the segment is done
+ * with or makes no sense; 0: go on.
+ */
+static __always_inline long frame_load(struct feed *feed, struct http2 *http2, bool is_response)
 {
 	struct room *room = feed->room;
 	__u32 left;
 
 	room->frame.type = HTTP2_UNKNOWN;
-	if (room->offset >= room->end)
+	if (room->offset >= room->end && http2->have < HTTP2_HEADER_BYTES)
 		return 1;
 	left = room->end - room->offset;
 	if (http2->skip) {
@@ -331,21 +354,31 @@ static __always_inline long frame_load(struct feed *feed, struct http2 *http2)
 		room->offset += left;
 		return 0;
 	}
-	if (!frame_next(feed, http2))
+	if (http2->have < HTTP2_HEADER_BYTES && !header_gather(feed, http2))
 		return 1;
+	http2_read(http2->header, &room->frame);
 	if (!http2_is_sound(&room->frame)) {
 		/* Not where frames begin: wait for a segment that looks like one. */
 		room->is_lost = 1;
 		room->frame.type = HTTP2_UNKNOWN;
 		return 1;
 	}
-	http2->skip = room->frame.length;
+	left = 0;
+	if (is_response && room->frame.type == HTTP2_HEADERS) {
+		if (!block_gather(feed)) {
+			room->frame.type = HTTP2_UNKNOWN;
+			return 1;
+		}
+		left = room->block + room->block_bytes;
+	}
+	http2->have = 0;
+	http2->skip = room->frame.length - left;
 	return 0;
 }
 
 FEED_STEP feed_request2(__u32 index, struct feed *feed)
 {
-	long is_done = frame_load(feed, &feed->connection->request2);
+	long is_done = frame_load(feed, &feed->connection->request2, false);
 
 	(void)index;
 	if (feed->room->frame.type == HTTP2_RST_STREAM)
@@ -358,7 +391,7 @@ FEED_STEP feed_request2(__u32 index, struct feed *feed)
 FEED_STEP feed_response2(__u32 index, struct feed *feed)
 {
 	const struct http2_frame *frame = &feed->room->frame;
-	long is_done = frame_load(feed, &feed->connection->response2);
+	long is_done = frame_load(feed, &feed->connection->response2, true);
 
 	(void)index;
 	if (frame->type == HTTP2_RST_STREAM)
@@ -377,7 +410,7 @@ FEED_STEP feed_early2(__u32 index, struct feed *feed)
 {
 	struct connection *connection = feed->connection;
 	struct room *room = feed->room;
-	long is_done = frame_load(feed, &connection->request2);
+	long is_done = frame_load(feed, &connection->request2, false);
 	__u32 stream = room->frame.stream;
 
 	(void)index;
@@ -444,6 +477,13 @@ static __always_inline void http2_requests(struct feed *feed)
 	if (!connection->last_stream)
 		protocol_set(connection, PROTOCOL_TCP);
 	connection->request_flags |= REQUEST_LOST;
+}
+
+/* Who saw the client's first bytes sees the server's. */
+static __always_inline void http2_responses_begin(struct feed *feed)
+{
+	if (READ_ONCE(feed->connection->request_flags) & REQUEST_PREFACE && table_get(feed))
+		responses_synced(feed);
 }
 
 static __always_inline void http2_responses(struct feed *feed)

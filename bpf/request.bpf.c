@@ -66,9 +66,29 @@ static __always_inline bool is_method(const __u8 *head, __u32 bytes)
 	return false;
 }
 
+/* Whether @bytes end within a method, or within the preface of HTTP/2, and so do not tell yet. */
+static __always_inline bool head_is_cut(const __u8 *head, __u32 bytes)
+{
+	__u32 at;
+
+	if (bytes < 16 && head[0] == 'P' && head[1] == 'R' && head[2] == 'I' && head[3] == ' ')
+		return true;
+	for (at = 0; at < 8; at++) {
+		if (at >= bytes)
+			return true;
+		if (head[at] == ' ')
+			return at >= 3 && bytes == at + 1;
+		if (head[at] < 'A' || head[at] > 'Z')
+			return false;
+	}
+	return false;
+}
+
+#define PROTOCOL_CUT 255 /* not to be told yet */
+
 /*
- * What the first @bytes (at most 16) of a request, in the room, say of the protocol of a connection
- * that was @known to speak another. PROTOCOL_UNKNOWN: nothing.
+ * What the first @bytes (at most 16) of a request, in the room with zeros behind them, say of the
+ * protocol of a connection that was @known to speak another. PROTOCOL_UNKNOWN: nothing.
  */
 VERIFIED_ALONE __u32 protocol_of(struct room *room, __u32 bytes, __u32 known)
 {
@@ -81,6 +101,10 @@ VERIFIED_ALONE __u32 protocol_of(struct room *room, __u32 bytes, __u32 known)
 			   head[4] == '*' && head[6] == 'H';
 	if (room->is_preface)
 		return PROTOCOL_HTTP2;
+	if (known == PROTOCOL_OPAQUE && (head[0] != 'P' || (bytes > 1 && head[1] != 'R')))
+		return PROTOCOL_UNKNOWN;
+	if (known != PROTOCOL_HTTP1 && head_is_cut(head, bytes))
+		return PROTOCOL_CUT;
 	if (known == PROTOCOL_OPAQUE)
 		return PROTOCOL_UNKNOWN;
 	if (is_method(head, bytes))
@@ -99,51 +123,109 @@ VERIFIED_ALONE __u32 protocol_of(struct room *room, __u32 bytes, __u32 known)
 	return PROTOCOL_TCP;
 }
 
+/*
+ * The first bytes of a request, at most 16, in the room with zeros behind them: what came before
+ * (*@before of them) and what this segment has. Returns how many.
+ */
+static __always_inline __u32 first_load(struct feed *feed, __u32 known, __u32 *before)
+{
+	struct connection *connection = feed->connection;
+	struct room *room = feed->room;
+	__u32 count = 0, bytes;
+
+	__builtin_memset(room->bytes, 0, 32);
+	/* A request that was answered before it told anything is over. */
+	if (known == PROTOCOL_OPAQUE ||
+		(known == PROTOCOL_UNKNOWN && (room->begun || connection_in_flight(connection)))) {
+		count = connection->first.count & 15;
+		__builtin_memcpy(
+			room->bytes, connection->first.bytes, sizeof(connection->first.bytes));
+	}
+	*before = count;
+	asm volatile("" : "+r"(count));
+	bytes = PAYLOAD_LOAD(
+		feed->skb, room->offset, room->end - room->offset, room->bytes + (count & 15), 16);
+	if (!bytes)
+		return 0;
+	bytes += count;
+	return bytes < 16 ? bytes : 16;
+}
+
+/* What the first bytes of a request say of the connection's protocol. */
 static __always_inline void protocol_find(struct feed *feed)
 {
 	struct connection *connection = feed->connection;
 	struct room *room = feed->room;
-	__u32 known = SHAPE_PROTOCOL(connection->shape), found, bytes;
+	__u32 known = SHAPE_PROTOCOL(connection->shape), found, before,
+	      bytes = first_load(feed, known, &before);
+	bool is_head = room->bytes[0] == 'H';
 
-	bytes = PAYLOAD_LOAD(feed->skb, room->offset, room->end - room->offset, room->bytes, 16);
 	found = protocol_of(room, bytes, known);
-	if (found == PROTOCOL_UNKNOWN)
+	if (found == PROTOCOL_UNKNOWN) {
+		if (known == PROTOCOL_OPAQUE)
+			connection->first.count = 0;
 		return;
+	}
+	if (found == PROTOCOL_CUT) {
+		__builtin_memcpy(
+			connection->first.bytes, room->bytes, sizeof(connection->first.bytes));
+		connection->first.count = (__u8)bytes;
+		return;
+	}
 	/* Streams and a queue do not go into one table. */
 	if (found == PROTOCOL_HTTP2 && connection->request_flags & REQUEST_MANY)
 		return;
 	__builtin_memset(&connection->request1, 0, sizeof(connection->request1));
-	if (room->is_preface)
-		connection->request2.skip = HTTP2_PREFACE_BYTES;
+	if (room->is_preface) {
+		connection->request_flags |= REQUEST_PREFACE;
+		connection->request2.skip = HTTP2_PREFACE_BYTES - before;
+	} else if (found == PROTOCOL_HTTP1 && before) {
+		/* Its request began with what came before. */
+		connection->is_head = is_head;
+		connection->request1.flags = is_head ? HTTP1_HEAD : 0;
+		connection->request1.state = HTTP1_SKIP;
+	}
 	connection->last_stream = 0;
 	if (found != known)
 		protocol_set(connection, found);
 }
 
+/* An alert of TLS 1.3 (two bytes, their kind and a tag of 16), which looks like application data. */
+#define TLS_ALERT_BYTES 19
+
 /* TLS: whether the segment carries application data that is a request's. */
 static __always_inline bool tls_has_request(struct feed *feed)
 {
 	struct connection *connection = feed->connection;
-	__u32 at = feed->room->offset;
+	__u32 at = feed->room->offset, bytes;
 	__u8 record[5];
 
 	for (int i = 0; i < 4; i++) {
 		if (at + sizeof(record) > feed->room->end ||
 			bpf_skb_load_bytes(feed->skb, at, record, sizeof(record)))
 			return false;
+		bytes = (__u32)record[3] << 8 | record[4];
 		if (record[0] == 0x14)
 			connection->request_flags |= REQUEST_SKIP_RECORD;
 		else if (record[0] == 0x16)
 			connection->request_flags &= ~(__u32)REQUEST_SKIP_RECORD;
-		else if (record[0] == 0x17 && !(connection->request_flags & REQUEST_SKIP_RECORD))
+		else if (record[0] == 0x17 && bytes != TLS_ALERT_BYTES &&
+			 !(connection->request_flags & REQUEST_SKIP_RECORD))
 			return true;
 		else if (record[0] == 0x17)
 			connection->request_flags &= ~(__u32)REQUEST_SKIP_RECORD;
 		else
 			return false;
-		at += sizeof(record) + ((__u32)record[3] << 8 | record[4]);
+		at += sizeof(record) + bytes;
 	}
 	return false;
+}
+
+/* What the client sends from now on is no request, unless HTTP/2 begins. */
+static __always_inline void protocol_opaque(struct connection *connection)
+{
+	connection->first.count = 0;
+	protocol_set(connection, PROTOCOL_OPAQUE);
 }
 
 static __always_inline void feed_request(struct feed *feed)
@@ -153,7 +235,7 @@ static __always_inline void feed_request(struct feed *feed)
 
 	if (protocol == PROTOCOL_HTTP1) {
 		if (READ_ONCE(connection->upgraded_shape) == connection->shape)
-			protocol_set(connection, PROTOCOL_OPAQUE);
+			protocol_opaque(connection);
 		else if (feed->room->has_gap)
 			http1_requests_lost(connection);
 	}
@@ -175,6 +257,7 @@ static __always_inline void feed_request(struct feed *feed)
 		if (!connection_in_flight(connection) && tls_has_request(feed))
 			single_begin(feed);
 		return;
+	case PROTOCOL_UNKNOWN: /* its first bytes do not tell yet */
 	case PROTOCOL_TCP:
 		if (!connection_in_flight(connection))
 			single_begin(feed);
@@ -182,6 +265,20 @@ static __always_inline void feed_request(struct feed *feed)
 	default:
 		return;
 	}
+}
+
+/* A request, begun before it was known to be none. */
+static __always_inline void single_forget(struct feed *feed)
+{
+	struct connection *connection = feed->connection;
+	__u32 begun = LOAD_ACQUIRE(connection->begun);
+
+	if (begun == connection->over)
+		return;
+	if (connection->side == SIDE_SERVER)
+		flight_end(feed->slot, 1, connection->age);
+	WRITE_ONCE(connection->detail.claim, 0);
+	STORE_RELEASE(connection->over, begun);
 }
 
 static __always_inline void feed_response(struct feed *feed)
@@ -193,6 +290,11 @@ static __always_inline void feed_response(struct feed *feed)
 	if (connection->response_shape != shape) {
 		connection->response_shape = shape;
 		connection->response_flags &= ~(__u32)(RESPONSE_SYNCED | RESPONSE_SKIPPED);
+		/* What was begun as another protocol's cannot be answered in this one. */
+		if (SHAPE_PROTOCOL(shape) == PROTOCOL_HTTP2) {
+			single_forget(feed);
+			http2_responses_begin(feed);
+		}
 	}
 	switch (SHAPE_PROTOCOL(shape)) {
 	case PROTOCOL_HTTP1:
@@ -340,8 +442,11 @@ static __always_inline void early_parse(struct feed *feed)
 	struct connection *connection = feed->connection;
 	struct room *room = feed->room;
 
-	if (!connection->shape)
+	if (!connection->shape) {
 		protocol_find(feed);
+		if (SHAPE_PROTOCOL(connection->shape) == PROTOCOL_HTTP2)
+			room->begun = 0;
+	}
 	switch (SHAPE_PROTOCOL(connection->shape)) {
 	case PROTOCOL_HTTP1:
 		http1_count(feed);
@@ -371,6 +476,7 @@ static __noinline int early_store(struct __sk_buff *skb, struct segment *segment
 		bpf_skb_load_bytes(skb, segment->header_bytes, &key.remote_port, 4))
 		return 0;
 	connection->shape = connection->request_flags = connection->last_stream = 0;
+	connection->first.count = 0;
 	request.start_ns = bpf_ktime_get_ns();
 	earlier = bpf_map_lookup_elem(&early, &key);
 	if (earlier && request.start_ns - earlier->start_ns > EARLY_MOST_NS)
@@ -432,7 +538,8 @@ static __always_inline void early_take(struct feed *feed)
 	room->begun = request->begun;
 	room->head_mask = request->head_mask;
 	room->first_stream = request->first_stream;
-	protocol_set(connection, request->protocol);
+	if (request->protocol)
+		protocol_set(connection, request->protocol);
 	bpf_map_delete_elem(&early, &key);
 	if (!room->begun)
 		return;
@@ -492,6 +599,7 @@ static __always_inline void connection_clear(struct connection *connection)
 	connection->request_flags = connection->response_flags = 0;
 	connection->last_stream = 0;
 	connection->upgraded_shape = 0;
+	connection->first.count = 0;
 	connection->detail.claim = 0;
 	STORE_RELEASE(connection->shape,
 		SHAPE(SHAPE_GENERATION(connection->shape) + 1, PROTOCOL_UNKNOWN));

@@ -8,23 +8,9 @@
 #ifndef EBBTIDE_ENVELOPE_H
 #define EBBTIDE_ENVELOPE_H
 
+#include "common/envelope_rule.h"
 #include "common/plan.h"
 #include "common/state.h"
-
-enum envelope_rule {
-	RULE_NONE,
-	RULE_BOUNDS,	     /* outside the objective's bounds or the owner's own limit */
-	RULE_STEP,	     /* a rule's jump cut to one step of the action table */
-	RULE_OVER_OBJECTIVE, /* no cut while over the objective */
-	RULE_MEMORY_FLOOR,   /* memory never under working set + margin */
-	RULE_COOLDOWN,	     /* replicas rest after a scale-in */
-	RULE_REVERT,	     /* the objective broke right after a cut: the cut is taken back */
-	RULE_FROZEN,	     /* the operator's freeze */
-	RULE_UNLIMITED,	     /* the owner set no such limit: none is added */
-	RULE_DIVERGED,	     /* the network is not to be used: a rule decides in its place */
-	RULE_COUNT,
-};
-const char *envelope_rule_name(enum envelope_rule rule);
 
 /* Margin over what is in use that a memory limit keeps: a share and an amount. */
 #define ENVELOPE_MEMORY_MARGIN_SHARE 0.1
@@ -35,6 +21,10 @@ struct envelope_unit {
 	const struct sample *sample;
 	double cpu_declared_millicores; /* 0: the owner set no limit */
 	uint64_t memory_declared_bytes;
+	/* For what moves along the ladder of operating points. */
+	uint32_t cpu_rung; /* in force */
+	struct demand demand;
+	bool reflex; /* the agent can keep an allowance */
 };
 
 /* Bounds of one container after the owner's own limits. */
@@ -48,9 +38,8 @@ uint64_t envelope_memory_floor(const struct envelope_unit *unit);
  */
 uint64_t envelope_vertical_mask(
 	const struct envelope_unit *unit, enum envelope_rule rules[ACTION_VERTICAL]);
-/* The limits that @action leads to, inside the bounds. */
-void envelope_vertical_limits(const struct envelope_unit *unit, uint32_t action,
-	double *cpu_millicores, uint64_t *memory_bytes);
+/* The plan that @action leads to, inside the bounds; what is not decided in it stays. */
+void envelope_vertical_plan(const struct envelope_unit *unit, uint32_t action, struct plan *plan);
 /* Bring limits that a rule computed inside the envelope; the first rule that changed them. */
 enum envelope_rule envelope_clamp(
 	const struct envelope_unit *unit, double *cpu_millicores, uint64_t *memory_bytes);

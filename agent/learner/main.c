@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ebbtide-learner: one a cluster. Takes experiences, trains, decides. */
 #include "common/log.h"
+#include "common/options.h"
 #include "learner/blas.h"
 #include "learner/command.h"
 #include "learner/dump.h"
 #include "learner/learner.h"
+#include "learner/pretrained.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -20,21 +22,26 @@
 #include <time.h>
 #include <unistd.h>
 
+#define PROGRAM	     "ebbtide-learner"
 #define EXIT_USAGE   2
 #define FILES_WANTED 65536
 #define TRAIN_NICE   10
+/* Who starts from a trained network tries little. */
+#define EXPLORE_PRETRAINED 0.05
 
 static const struct command {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } commands[] = {
 	{"calibrate", calibrate_command},
+	{"pretrain", pretrain_command},
 	{"what-if", what_if_command},
 };
 
 static const char usage[] =
 	"Usage: ebbtide-learner [OPTION]...\n"
 	"       ebbtide-learner calibrate [OPTION]... JOURNAL   fit the simulator to a service\n"
+	"       ebbtide-learner pretrain [OPTION]...   train networks in the simulator\n"
 	"       ebbtide-learner what-if [OPTION]...   which limits would hold an objective\n"
 	"Take experiences from agents, train the Q-networks, answer with actions.\n\n"
 	"  --listen HOST:PORT       HTTP for agents, /metrics, /healthz (default 127.0.0.1:9650)\n"
@@ -47,6 +54,8 @@ static const char usage[] =
 	"  --state DIR              checkpoints and the experience log (default\n"
 	"                           /var/lib/ebbtide-learner)\n"
 	"  --decisions FILE         append every decision, one JSON object a line\n"
+	"  --decisions-mib N        memory for the newest decisions of each unit and service, for\n"
+	"                           ebbctl explain; 0: none (default 160)\n"
 	"  --lease NAMESPACE/NAME   lead through this Lease (default: none, always leading)\n"
 	"  --identity NAME          in that Lease (default: hostname and pid)\n"
 	"  --scale-period-s N       seconds between two decisions on replicas (default 10)\n"
@@ -64,8 +73,11 @@ static const char usage[] =
 	"                           own, as the actors of Ape-X) (default decay)\n"
 	"  --explore-apex-base N    apex: the first unit's share (default 0.4)\n"
 	"  --explore-apex-alpha N   apex: the last unit's share is base^(1 + N) (default 7)\n"
-	"  --explore N              decay: share of exploring decisions at the start (default 0.9)\n"
+	"  --explore N              decay: share of exploring decisions at the start (default 0.05,\n"
+	"                           with --pretrained none 0.9)\n"
 	"  --explore-decisions N    e-folding of that share, in decisions (default 120)\n"
+	"  --pretrained DIR         start from the networks in this folder, or 'none': from nothing\n"
+	"                           (default: those that the program carries)\n"
 	"  --seed N                 of weights, sampling and exploration (default: the clock)\n"
 	"  --rule-parameter R.P=N   a rule's parameter, for example k8s-cpu.target=0.6; repeatable\n"
 	"  --list-policies          print every policy and its parameters, and leave\n"
@@ -91,6 +103,7 @@ enum option_id {
 	OPTION_KUBECONFIG,
 	OPTION_STATE,
 	OPTION_DECISIONS,
+	OPTION_DECISIONS_MIB,
 	OPTION_LEASE,
 	OPTION_IDENTITY,
 	OPTION_SCALE_PERIOD,
@@ -108,6 +121,7 @@ enum option_id {
 	OPTION_EXPLORE_ALPHA,
 	OPTION_EXPLORE,
 	OPTION_EXPLORE_DECISIONS,
+	OPTION_PRETRAINED,
 	OPTION_SEED,
 	OPTION_RULE_PARAMETER,
 	OPTION_LIST_POLICIES,
@@ -124,6 +138,7 @@ static const struct option long_options[] = {
 	{"kubeconfig", required_argument, NULL, OPTION_KUBECONFIG},
 	{"state", required_argument, NULL, OPTION_STATE},
 	{"decisions", required_argument, NULL, OPTION_DECISIONS},
+	{"decisions-mib", required_argument, NULL, OPTION_DECISIONS_MIB},
 	{"lease", required_argument, NULL, OPTION_LEASE},
 	{"identity", required_argument, NULL, OPTION_IDENTITY},
 	{"scale-period-s", required_argument, NULL, OPTION_SCALE_PERIOD},
@@ -141,6 +156,7 @@ static const struct option long_options[] = {
 	{"explore-apex-alpha", required_argument, NULL, OPTION_EXPLORE_ALPHA},
 	{"explore", required_argument, NULL, OPTION_EXPLORE},
 	{"explore-decisions", required_argument, NULL, OPTION_EXPLORE_DECISIONS},
+	{"pretrained", required_argument, NULL, OPTION_PRETRAINED},
 	{"seed", required_argument, NULL, OPTION_SEED},
 	{"rule-parameter", required_argument, NULL, OPTION_RULE_PARAMETER},
 	{"list-policies", no_argument, NULL, OPTION_LIST_POLICIES},
@@ -161,6 +177,7 @@ struct number_option {
 enum number_index {
 	NUMBER_HTTP_THREADS,
 	NUMBER_BODIES,
+	NUMBER_DECISIONS_MIB,
 	NUMBER_SCALE_PERIOD,
 	NUMBER_COOLDOWN,
 	NUMBER_CHECKPOINT,
@@ -183,6 +200,7 @@ struct numbers {
 static const struct number_option number_options[] = {
 	{OPTION_HTTP_THREADS, 1, 64, NUMBER_HTTP_THREADS},
 	{OPTION_BODIES, 1, 1 << 20, NUMBER_BODIES},
+	{OPTION_DECISIONS_MIB, 0, 1 << 20, NUMBER_DECISIONS_MIB},
 	{OPTION_SCALE_PERIOD, 0.1, 3600, NUMBER_SCALE_PERIOD},
 	{OPTION_COOLDOWN, 0, 86400, NUMBER_COOLDOWN},
 	{OPTION_CHECKPOINT, 1, 86400, NUMBER_CHECKPOINT},
@@ -210,21 +228,12 @@ static int number_apply(struct numbers *numbers, int id, const char *value)
 {
 	for (size_t i = 0; i < sizeof(number_options) / sizeof(number_options[0]); i++) {
 		const struct number_option *option = &number_options[i];
-		char *end;
-		double number;
 
-		if (option->id != id)
-			continue;
-		number = strtod(value, &end);
-		if (end == value || *end ||
-			!(number >= option->lowest && number <= option->highest)) {
-			fprintf(stderr,
-				"ebbtide-learner: --%s: \"%s\" is not a number from %g to %g\n",
-				option_name(id), value, option->lowest, option->highest);
-			return -EINVAL;
-		}
-		numbers->values[option->index] = number;
-		return 1;
+		if (option->id == id)
+			return options_real(PROGRAM, option_name(id), value, option->lowest,
+				       option->highest, &numbers->values[option->index])
+				       ? -EINVAL
+				       : 1;
 	}
 	return 0;
 }
@@ -259,21 +268,6 @@ static void list_policies(void)
 				p->lowest, p->highest, p->text);
 		}
 	}
-}
-
-static int level_apply(const char *value)
-{
-	int level = log_parse_level(value);
-
-	if (level < 0) {
-		fprintf(stderr,
-			"ebbtide-learner: --log-level: \"%s\" is not one of err, warning, notice, "
-			"info, debug\n",
-			value);
-		return -EINVAL;
-	}
-	log_init("ebbtide-learner", (enum log_level)level);
-	return 0;
 }
 
 static int durability_apply(struct learner_config *config, const char *value)
@@ -333,6 +327,9 @@ static int option_apply(struct options *options, int id, const char *value)
 		return 0;
 	case OPTION_EXPLORE_SCHEDULE:
 		return schedule_apply(&config->policy, value);
+	case OPTION_PRETRAINED:
+		config->pretrained = value;
+		return 0;
 	case OPTION_SEED:
 		config->seed = strtoull(value, NULL, 0);
 		return 0;
@@ -342,7 +339,7 @@ static int option_apply(struct options *options, int id, const char *value)
 		list_policies();
 		return 1;
 	case OPTION_LOG:
-		return level_apply(value);
+		return options_log_level(PROGRAM, value);
 	case OPTION_HELP:
 		fputs(usage, stdout);
 		return 1;
@@ -350,8 +347,7 @@ static int option_apply(struct options *options, int id, const char *value)
 		printf("ebbtide-learner %s\n", EBBTIDE_VERSION);
 		return 1;
 	default:
-		fputs("Try 'ebbtide-learner --help'.\n", stderr);
-		return -EINVAL;
+		return options_refer(PROGRAM);
 	}
 }
 
@@ -385,6 +381,7 @@ static void options_default(struct options *options, struct numbers *numbers)
 	policy_config_init(&options->config.policy);
 	train_config_init(&options->config.train);
 	numbers->values[NUMBER_BODIES] = 256;
+	numbers->values[NUMBER_DECISIONS_MIB] = 160;
 	numbers->values[NUMBER_SCALE_PERIOD] = 10;
 	numbers->values[NUMBER_COOLDOWN] = options->config.policy.cooldown_s;
 	numbers->values[NUMBER_CHECKPOINT] = 60;
@@ -395,8 +392,13 @@ static void options_default(struct options *options, struct numbers *numbers)
 	numbers->values[NUMBER_TRAIN_CPU] = 0.5;
 	numbers->values[NUMBER_EXPLORE_BASE] = options->config.policy.explore_apex_base;
 	numbers->values[NUMBER_EXPLORE_ALPHA] = options->config.policy.explore_apex_alpha;
-	numbers->values[NUMBER_EXPLORE] = options->config.policy.explore_start;
+	numbers->values[NUMBER_EXPLORE] = -1; /* depends on where the networks start */
 	numbers->values[NUMBER_DECISIONS] = options->config.policy.explore_decisions;
+}
+
+static bool starts_from_nothing(const struct learner_config *config)
+{
+	return config->pretrained && strcmp(config->pretrained, PRETRAINED_NONE) == 0;
 }
 
 static int options_parse(struct options *options, int argc, char **argv)
@@ -415,15 +417,13 @@ static int options_parse(struct options *options, int argc, char **argv)
 		if (err)
 			return err;
 	}
-	if (optind < argc) {
-		fprintf(stderr, "ebbtide-learner: \"%s\" is not an option. Try --help.\n",
-			argv[optind]);
+	if (options_stray(PROGRAM, argc, argv))
 		return -EINVAL;
-	}
 	if (numbers.values[NUMBER_HTTP_THREADS] < 1)
 		numbers.values[NUMBER_HTTP_THREADS] = http_threads_default(config->durability);
 	config->http_threads = (uint32_t)numbers.values[NUMBER_HTTP_THREADS];
 	config->bodies_bytes = (size_t)numbers.values[NUMBER_BODIES] << 20;
+	config->decisions_bytes = (size_t)numbers.values[NUMBER_DECISIONS_MIB] << 20;
 	config->scale_period_s = numbers.values[NUMBER_SCALE_PERIOD];
 	config->checkpoint_period_s = (uint32_t)numbers.values[NUMBER_CHECKPOINT];
 	config->checkpoints = (uint32_t)numbers.values[NUMBER_CHECKPOINTS];
@@ -434,14 +434,18 @@ static int options_parse(struct options *options, int argc, char **argv)
 	config->policy.cooldown_s = numbers.values[NUMBER_COOLDOWN];
 	config->policy.explore_apex_base = numbers.values[NUMBER_EXPLORE_BASE];
 	config->policy.explore_apex_alpha = numbers.values[NUMBER_EXPLORE_ALPHA];
-	config->policy.explore_start = numbers.values[NUMBER_EXPLORE];
+	if (numbers.values[NUMBER_EXPLORE] >= 0)
+		config->policy.explore_start = numbers.values[NUMBER_EXPLORE];
+	else if (!starts_from_nothing(config))
+		config->policy.explore_start = EXPLORE_PRETRAINED;
 	config->policy.explore_decisions = numbers.values[NUMBER_DECISIONS];
 	/* A tick is short against how long an action matters: a horizon of about ten ticks. */
 	config->train.gamma = 0.9F;
-	/* Live experience is scarce: learn from the first few, often, in small batches. */
+	/* Live experience is scarce: learn from the first few, often, in small batches. What was
+	 * learnt in the simulator is not to be forgotten for them. */
 	config->train.batch = 32;
-	config->train.warmup = 32;
-	config->train.learning_rate = 1e-3F;
+	config->train.warmup = starts_from_nothing(config) ? 32 : 256;
+	config->train.learning_rate = starts_from_nothing(config) ? 1e-3F : 5e-5F;
 	config->train.beta_steps = 4000;
 	/* Rewards are between -5 and 0 (docs/learning.md), values so between -50 and 0. */
 	config->train.q_bound = 500;
@@ -502,6 +506,7 @@ static int learner_open(struct learner *learner, const struct options *options)
 	}
 	random_seed(&learner->random, learner->config.seed + 2);
 	learner->bodies.most = learner->config.bodies_bytes;
+	learner->services.decisions.bytes = learner->config.decisions_bytes;
 	push_init(&learner->push, (uint64_t)(learner_unix_s() * 1e6));
 	err = experience_log_create(&learner->log);
 	if (!err)
@@ -602,9 +607,10 @@ static void files_raise(void)
 
 static int learner_run(struct learner *learner, const sigset_t *signals)
 {
-	void *(*const bodies[])(void *) = {
-		train_thread, scale_objectives_thread, scale_deployments_thread, scale_thread};
-	pthread_t threads[4];
+	void *(*const bodies[])(void *) = {train_thread, scale_objectives_thread,
+		scale_deployments_thread, scale_thread, lease_thread};
+	const int count = learner->config.lease ? 5 : 4;
+	pthread_t threads[5];
 	struct ingest *ingest = NULL;
 	int err;
 
@@ -622,13 +628,13 @@ static int learner_run(struct learner *learner, const sigset_t *signals)
 		ingest_close(ingest);
 		return err;
 	}
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < count; i++)
 		pthread_create(&threads[i], NULL, bodies[i], learner);
 	log_notice("event=ready listen=%s blas=%s seed=%llu", learner->config.listen,
 		blas_corename(), (unsigned long long)learner->config.seed);
 	lead_until_signal(learner, signals);
 	atomic_store(&learner->stop, true);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < count; i++)
 		pthread_join(threads[i], NULL);
 	ingest_close(ingest);
 	err = persist_save(learner);

@@ -5,6 +5,7 @@
 #include "learner/report_decode.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,12 +117,14 @@ static void chunk_evaluate(struct work *work)
 					 (uint32_t)chunk->asking, chunk->q[0]) == 0;
 }
 
-static struct envelope_unit bounds_of(const struct service *service, const struct report_unit *wire)
+static struct envelope_unit bounds_of(
+	const struct service_unit *unit, const struct report_unit *wire)
 {
-	return (struct envelope_unit){.objective = &service->objective,
-		.sample = &wire->sample,
-		.cpu_declared_millicores = wire->cpu_declared_millicores,
-		.memory_declared_bytes = wire->memory_declared_bytes};
+	struct envelope_unit bounds = policy_bounds(unit, &wire->sample, wire->state, wire->reflex);
+
+	bounds.cpu_declared_millicores = wire->cpu_declared_millicores;
+	bounds.memory_declared_bytes = wire->memory_declared_bytes;
+	return bounds;
 }
 
 __attribute__((format(printf, 2, 3))) static void say(struct work *work, const char *format, ...)
@@ -150,7 +153,7 @@ static int chunk_log(struct work *work)
 	}
 	for (size_t i = 0; i < chunk->count && !err; i++) {
 		const struct report_unit *wire = &chunk->units[i];
-		struct envelope_unit bounds = bounds_of(chunk->known[i]->service, wire);
+		struct envelope_unit bounds = bounds_of(chunk->known[i], wire);
 		struct experience experience;
 
 		if (!wire->has_experience)
@@ -259,14 +262,18 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 		.random = &learner->random,
 		.now_s = work->now_s,
 		.vertical_q = q};
-	struct envelope_unit bounds = bounds_of(service, wire);
+	struct envelope_unit bounds = bounds_of(unit, wire);
 	bool apply = service->objective.mode == OBJECTIVE_AUTO;
 	struct answer_allowance allowance;
 	struct vertical_decision decision;
+	struct decision_record record;
 	struct answer_action action;
 
 	policy_decide_vertical(&context, service, unit, &bounds, &decision);
-	journal_vertical(learner->journal, work->unix_s, service, unit, &decision, apply);
+	/* The agent's own of the tick that ended, when something was learnt from it. */
+	decision_record_vertical(&record, work->unix_s, unit, &bounds, &decision,
+		wire->has_experience ? wire->experience.reward : NAN, apply);
+	decisions_keep(learner, service, unit, &record);
 	action_note(work, service, &decision);
 	action = (struct answer_action){.namespace = wire->namespace,
 		.service = wire->service,
@@ -278,6 +285,8 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 		.policy = service->objective.policy,
 		.rule = envelope_rule_name(decision.rule),
 		.why = decision.why,
+		.cpu_rung = decision.plan.cpu_rung,
+		.violation_price = decision.plan.violation_price,
 		.q = decision.has_q ? decision.q : NULL,
 		.q_count = decision.has_q ? ACTION_VERTICAL : 0,
 		.allowance = apply ? allowance_of(&decision.plan, &allowance) : NULL};

@@ -600,10 +600,10 @@ static void serve_script(void *argument)
 }
 
 /* A gRPC answer: headers, a message and @trailers, which may be all there is. */
-static void grpc_add(struct buffer *line, uint32_t stream, const char *trailers, bool is_alone)
+static void grpc_add(
+	struct buffer *line, uint32_t stream, const char *trailers, size_t size, bool is_alone)
 {
 	uint8_t block[64];
-	size_t size = strlen(trailers);
 
 	if (is_alone) {
 		block[0] = 0x88;
@@ -620,26 +620,29 @@ static void test_a_grpc_status_is_known_from_trailers(void **state)
 {
 	/* In order: written out; from the table; another, its name from the table; alone, from the
 	 * table; never indexed, Huffman coded; and 0, which is no error. */
+#define TRAILERS(text) text, sizeof(text) - 1
 	static const struct {
 		const char *trailers;
+		size_t size;
 		bool is_alone;
 		uint8_t status;
 	} answers[] = {
-		{"\x40\x0bgrpc-status\x02"
-		 "13",
+		{TRAILERS("\x40\x0bgrpc-status\x02"
+			  "13"),
 			false, 13},
-		{"\xbe", false, 13},
-		{"\x7e\x01"
-		 "5",
+		{TRAILERS("\xbe"), false, 13},
+		{TRAILERS("\x7e\x01"
+			  "5"),
 			false, 5},
-		{"\xbf", true, 13},
-		{"\x10\x88\x9a\xca\xc8\xb2\x12\x34\xda\x8f\x01"
-		 "7",
+		{TRAILERS("\xbf"), true, 13},
+		{TRAILERS("\x10\x88\x9a\xca\xc8\xb2\x12\x34\xda\x8f\x01"
+			  "7"),
 			true, 7},
-		{"\x7f\x00\x01"
-		 "0",
+		{TRAILERS("\x7f\x00\x01"
+			  "0"),
 			false, 0},
 	};
+#undef TRAILERS
 	enum {
 		COUNT = sizeof(answers) / sizeof(answers[0])
 	};
@@ -657,7 +660,8 @@ static void test_a_grpc_status_is_known_from_trailers(void **state)
 		lines[i].size = 0;
 		if (i == 0)
 			frame_add(&lines[i], FRAME_SETTINGS, 0, 0, "", 0);
-		grpc_add(&lines[i], 2 * i + 1, answers[i].trailers, answers[i].is_alone);
+		grpc_add(&lines[i], 2 * i + 1, answers[i].trailers, answers[i].size,
+			answers[i].is_alone);
 	}
 	probes_set_handler(f->probes, on_told, &told);
 	slot->trace_threshold_ns = 1;
