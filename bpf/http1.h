@@ -5,7 +5,7 @@
  * bodies and over the rest of lines that do not matter.
  *
  * Pure: the same code runs in the kernel and, under the fuzzer, in user space. The bytes it is
- * given must be followed by 16 more that may be read.
+ * given must be followed by HTTP1_BEHIND more that may be read.
  */
 #ifndef EBBTIDE_HTTP1_H
 #define EBBTIDE_HTTP1_H
@@ -57,6 +57,9 @@ struct http1 {
 };
 
 typedef ebb_u64 __attribute__((aligned(1))) http1_word;
+
+/* What may be read behind the bytes that http1_step() is given; it does not matter what they are. */
+#define HTTP1_BEHIND	 17
 
 #define HTTP1_LENGTH_MAX (1ULL << 53)
 
