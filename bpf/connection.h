@@ -35,6 +35,7 @@ enum request_flag {
 enum response_flag {
 	RESPONSE_SEEN = 1,    /* response_end is valid */
 	RESPONSE_SYNCED = 2,  /* where messages begin is known */
+	RESPONSE_LARGE = 8,   /* HTTP/1: a lone one, followed to its end all the same */
 	RESPONSE_SKIPPED = 4, /* payload has passed since that was not known: answers, maybe */
 };
 

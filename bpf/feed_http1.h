@@ -214,6 +214,11 @@ FEED_STEP feed_request1(__u32 index, struct feed *feed)
 	if (!room->left)
 		return !room_fill(feed, http1);
 	if (room_step(room, http1, 0) == HTTP1_REQUEST) {
+		/* An entry of the queue knows of so many which are HEAD. */
+		if (room->begun == 32 && feed->slot) {
+			http1_begun(feed);
+			room->begun = room->head_mask = 0;
+		}
 		if (room->begun < 32)
 			room->head_mask |= (http1->flags & HTTP1_HEAD ? 1U : 0U) << room->begun;
 		room->begun++;
@@ -293,7 +298,19 @@ static __always_inline bool http1_sync(struct feed *feed, __u32 in_flight, bool 
 		return false;
 	}
 	responses_synced(feed);
+	connection->response_flags &= ~(__u32)RESPONSE_LARGE;
+	if (status >= 200 && feed->room->payload_bytes >= HTTP1_WHOLE_BYTES)
+		connection->response_flags |= RESPONSE_LARGE;
 	return true;
+}
+
+/* Whether a lone request's response need not be looked at any further. */
+static __always_inline bool http1_is_done(const struct connection *connection)
+{
+	__u8 state = connection->response1.state;
+
+	return state == HTTP1_START || state == HTTP1_UNTIL_CLOSE ||
+	       !(connection->response_flags & RESPONSE_LARGE || connection_in_flight(connection));
 }
 
 static __always_inline void http1_responses(struct feed *feed)
@@ -311,7 +328,7 @@ static __always_inline void http1_responses(struct feed *feed)
 	if (connection->response_flags & RESPONSE_SYNCED || http1_sync(feed, in_flight, is_many)) {
 		FEED_RUN(feed_response1, feed);
 		is_lost = connection->response1.state == HTTP1_LOST;
-		if (is_lost || (!is_many && connection->response1.state == HTTP1_START))
+		if (is_lost || (!is_many && http1_is_done(connection)))
 			connection->response_flags &= ~(__u32)RESPONSE_SYNCED;
 	}
 	if (is_lost && is_many)

@@ -44,7 +44,8 @@ static void loss_note(struct reading *reading, int speaker)
 		reading->was_lost = true;
 	if (connection_protocol(connection) == PROTOCOL_HTTP1)
 		reading->was_lost |= connection->request1.state == HTTP1_LOST ||
-				     connection->response1.state == HTTP1_LOST;
+				     connection->response1.state == HTTP1_LOST ||
+				     connection->response_flags & RESPONSE_SKIPPED;
 	else
 		reading->was_lost |= connection_protocol(connection) != PROTOCOL_HTTP2 ||
 				     connection->request_flags & REQUEST_LOST ||
@@ -76,6 +77,9 @@ static void record_say(const uint8_t *record, size_t size, struct reading *readi
 		talk_say(speaker, exact, at - begin);
 		free(exact);
 		loss_note(reading, speaker);
+		/* A response is followed to its end when it begins in a large segment. */
+		if (speaker == SERVER && at - begin >= HTTP1_WHOLE_BYTES)
+			reading->was_lost = true;
 		begin = at;
 	}
 }
