@@ -129,6 +129,8 @@ uninstall: ## remove what install put there
 clean: ## remove the build folder
 	$(Q)rm -rf $(O)
 
+$(O)/agent/learner/pretrained.o: $(wildcard agent/learner/pretrained/*.checkpoint)
+
 $(O)/ebbtide-agent: $(NODE) $(COMMON)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(call pkg_libs,$(PKG_node)) -lm

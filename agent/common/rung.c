@@ -56,7 +56,7 @@ static double price_clamp(double price)
 
 double price_start(double violations_asked)
 {
-	return price_clamp(violations_asked > 0 ? 0.1 / violations_asked : PRICE_MOST);
+	return price_clamp(violations_asked > 0 ? 0.02 / violations_asked : PRICE_MOST);
 }
 
 double price_adapt(double price, bool violated, double violations_asked, double tick_s)

@@ -49,8 +49,8 @@ uint32_t rung_of_limit(double limit, double demand, uint32_t lowest);
 void rung_plan(uint32_t rung, const struct demand *demand, double most_millicores, bool reflex,
 	struct plan *plan);
 
-#define PRICE_LEAST 0.3
-#define PRICE_MOST  300.0
+#define PRICE_LEAST 0.1
+#define PRICE_MOST  50.0
 /* In units of the CPU a unit uses on average, for one violated tick. */
 double price_start(double violations_asked);
 /* After a tick of @tick_s seconds. @price 0: begin. */

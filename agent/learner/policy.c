@@ -505,7 +505,9 @@ static bool horizontal_dqn(const struct policy_context *context, struct service 
 	uint32_t guided;
 	int wanted, best;
 
-	if (brain_evaluate(context->horizontal, service->state, 1, decision->q))
+	if (context->horizontal_q)
+		memcpy(decision->q, context->horizontal_q, sizeof(decision->q));
+	else if (brain_evaluate(context->horizontal, service->state, 1, decision->q))
 		return false;
 	decision->mask = envelope_horizontal_mask(bounds, rules);
 	decision->has_q = true;

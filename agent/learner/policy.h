@@ -43,6 +43,7 @@ struct policy_context {
 	double now_s; /* monotonic */
 	/* Q values of the unit's state, evaluated together with others'; NULL: evaluate here. */
 	const float *vertical_q;
+	const float *horizontal_q; /* the same of the service's */
 };
 
 struct vertical_decision {
