@@ -30,7 +30,8 @@ struct learner_config {
 	const char *lease;	  /* namespace/name, or NULL: always leader */
 	const char *identity;
 	uint32_t http_threads;
-	size_t bodies_bytes; /* of requests in memory, all together */
+	size_t bodies_bytes;	/* of requests in memory, all together */
+	size_t decisions_bytes; /* of decisions in memory, all together */
 	double scale_period_s;
 	uint32_t checkpoint_period_s;
 	uint32_t checkpoints; /* kept of each network */
@@ -98,6 +99,24 @@ void urgent_objective(
 	struct learner *learner, struct service *service, const struct objective *before);
 /* @broken's objective broke just now: cuts on probation in the service's other units go back. */
 void urgent_broken(struct learner *learner, struct service_unit *broken, double now_s);
+
+/*
+ * decisions.c: what was decided, of each unit and of replicas, for people. The lock is held.
+ * Into the ring of @unit, or with NULL of @service's replicas, and into the decisions file.
+ */
+void decisions_keep(struct learner *learner, struct service *service, struct service_unit *unit,
+	const struct decision_record *record);
+
+/* GET /v1/decisions, as it was asked; what was not is NULL. */
+struct decisions_query {
+	const char *service; /* NAME or NAMESPACE/NAME */
+	const char *unit;    /* node; NULL: the one that was decided on last */
+	const char *at_us;   /* Unix; NULL: now */
+	const char *count;   /* of limits, and of replicas; NULL: 1 */
+};
+/* Without the lock. The HTTP status; @body is to be freed, NULL: out of memory. */
+unsigned int decisions_answer(
+	struct learner *learner, const struct decisions_query *query, char **body, size_t *size);
 
 /* scale.c */
 void *scale_objectives_thread(void *learner);

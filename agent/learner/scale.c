@@ -173,6 +173,7 @@ static void service_decide(struct learner *learner, struct service *service, dou
 		.since_scale_in_s = now_s - service->scale_in_s,
 		.cooldown_s = learner->config.policy.cooldown_s};
 	struct horizontal_decision decision;
+	struct decision_record record;
 	bool apply = service->objective.mode == OBJECTIVE_AUTO;
 	float reward;
 
@@ -184,7 +185,8 @@ static void service_decide(struct learner *learner, struct service *service, dou
 	reward = period_learn(learner, service, &bounds);
 	policy_decide_horizontal(
 		&context, service, &bounds, declared_millicores(service), &decision);
-	journal_horizontal(learner->journal, learner_unix_s(), service, &decision, reward, apply);
+	decision_record_horizontal(&record, learner_unix_s(), service, &decision, reward, apply);
+	decisions_keep(learner, service, NULL, &record);
 	service->recommended_replicas = decision.replicas;
 	if (decision.action < ACTION_HORIZONTAL) {
 		service->action = apply ? decision.action : ACTION_HORIZONTAL_HOLD;

@@ -8,6 +8,7 @@
 
 #include "common/state.h"
 #include "learner/brain.h"
+#include "learner/decision_ring.h"
 #include "learner/envelope.h"
 #include "learner/index.h"
 #include "learner/rules.h"
@@ -35,7 +36,8 @@ struct service_unit {
 	struct plan plan;	/* of the newest decision */
 	double cut_from;	/* the limit before that cut, millicores */
 	uint32_t cut_remaining; /* ticks in which a broken objective takes the cut back */
-	double fallen_since_s;	/* a rule decides in the network's place; 0: it does not */
+	struct decision_ring decisions;
+	double fallen_since_s; /* a rule decides in the network's place; 0: it does not */
 };
 
 /* A mean of the last few: each new value weighs a sixteenth. */
@@ -110,6 +112,7 @@ struct service {
 	double urgent_s;		   /* when cuts were last taken back for another unit */
 	struct rule_configs rule_configs;  /* the learner's, changed by objective.rule_parameters */
 	char rule_parameters[OBJECTIVE_PARAMETERS_MAX]; /* of those; empty: they are not made */
+	struct decision_ring decisions;			/* on its replicas */
 	uint32_t wanted;				/* replicas to be asked for; 0: none */
 	char wanted_why[192];
 
@@ -131,8 +134,9 @@ struct services {
 	struct index by_name;
 	struct service_unit **units; /* of all services */
 	size_t unit_count;
-	struct index by_agent; /* units by service and agent */
-	size_t expiring;       /* where services_expire_units() goes on */
+	struct index by_agent;		  /* units by service and agent */
+	size_t expiring;		  /* where services_expire_units() goes on */
+	struct decision_budget decisions; /* of all units and services */
 };
 
 struct service *services_find(
