@@ -6,7 +6,7 @@
 #ifndef EBBTIDE_FEED_H
 #define EBBTIDE_FEED_H
 
-#include "connection.h"
+#include "exchanges.h"
 
 /* Up to @bytes (a power of two) of the payload at @offset; how many are there to be had. */
 #define PAYLOAD_LOAD(skb, offset, left, to, bytes)                                                 \
@@ -37,14 +37,24 @@ struct room {
 	__u32 has_gap;
 	__u32 at; /* how far the bytes are done with */
 	__u32 left;
+	__u32 is_lost;	  /* what should be a frame cannot be one */
+	__u32 is_preface; /* of HTTP/2 */
+	__u32 is_early;	  /* its bytes were seen before its socket and are gone */
+	__u32 first_stream;
+	__u32 block;	   /* where the header block begins in the bytes */
+	__u32 block_bytes; /* of it that are there */
 	__u32 reserved;
-	__u8 bytes[ROOM_BYTES + 8];
+	struct http2_frame frame;
+	struct http2_fields fields;
+	/* Twice, since what was cut before may stand in front; words may be read behind the last. */
+	__u8 bytes[2 * ROOM_BYTES + 24];
 };
 
 struct rooms {
 	__u32 depth;
 	__u32 reserved;
 	struct room rooms[ROOMS];
+	struct connection early; /* stands for one whose socket is not there yet */
 };
 
 struct {
@@ -78,47 +88,79 @@ struct feed {
 		_Pragma("unroll") for (__u32 run = 0; run < FEED_STEPS;                            \
 				       run++) if (step(run, feed)) break;                          \
 	} while (0)
-#define FEED_STEP static __noinline long
+/* Of a block's fields the first. */
+#define FIELD_RUN(step, feed) step(0, feed)
+#define FEED_STEP	      static __noinline long
 #else
 /* No step takes less than a byte: the end of 64 KiB, the largest packet but with BIG TCP, is reached. */
-#define FEED_STEPS	     (1 << 17)
-#define FEED_RUN(step, feed) bpf_loop(FEED_STEPS, step, feed, 0)
-#define FEED_STEP	     static long
+#define FEED_STEPS	      (1 << 17)
+#define FEED_RUN(step, feed)  bpf_loop(FEED_STEPS, step, feed, 0)
+#define FIELD_RUN(step, feed) bpf_loop(ROOM_BYTES, step, feed, 0)
+#define FEED_STEP	      static long
 #endif
+
+/* From now on the connection speaks @protocol; the responses' way begins anew when it sees it. */
+static __always_inline void protocol_set(struct connection *connection, __u32 protocol)
+{
+	STORE_RELEASE(connection->shape, SHAPE(SHAPE_GENERATION(connection->shape) + 1, protocol));
+}
 
 /* Follow the request that begins now in detail, if it is its turn. */
 static __always_inline void detail_begin(struct feed *feed, __u32 id, __u32 offset, __u32 bytes)
 {
-	struct connection *connection = feed->connection;
+	struct detail *detail = &feed->connection->detail;
 	struct slot *slot = feed->slot;
 
-	if (connection->flags & CONNECTION_DETAIL || (slot->requests & slot->detail_mask))
+	if (slot->requests & slot->detail_mask || READ_ONCE(detail->claim) || feed->room->is_early)
 		return;
-	connection->flags &= (__u8) ~(CONNECTION_READ | CONNECTION_WRITTEN);
-	connection->flags |= CONNECTION_DETAIL;
-	connection->detail.id = id;
-	connection->detail.process = 0;
-	connection->detail.command[0] = 0;
-	connection->detail.request_bytes = bytes;
-	connection->detail.head_bytes = 0;
+	detail->process = 0;
+	detail->command[0] = 0;
+	detail->request_bytes = bytes;
+	detail->head_bytes = 0;
 	if (slot->trace_threshold_ns || slot->exemplars_due)
-		connection->detail.head_bytes = PAYLOAD_LOAD(
-			feed->skb, offset, bytes, connection->detail.head, REQUEST_HEAD_BYTES);
+		detail->head_bytes =
+			PAYLOAD_LOAD(feed->skb, offset, bytes, detail->head, REQUEST_HEAD_BYTES);
+	STORE_RELEASE(detail->claim, DETAIL_CLAIM(id, DETAIL_OPEN));
+}
+
+static __always_inline void ending_tell(struct bpf_sock *sk, struct connection *connection,
+	const struct ending *ending, bool has_detail, __u8 reasons)
+{
+	struct request_event *event = event_begin(connection, ending, has_detail, reasons);
+
+	if (!event)
+		return;
+	event_addresses(event, sk);
+	bpf_ringbuf_submit(event, 0);
+}
+
+/* An answer to a request that is over with it, as far as is told of it. */
+__attribute__((unused)) static __noinline int ending_report(struct bpf_sock *sk,
+	struct connection *connection, struct slot *slot, struct ending *ending)
+{
+	__u32 state = detail_state_of(connection, ending->id);
+	__u8 reasons = (__u8)ending_count(slot, connection, ending, state);
+
+	if (reasons)
+		ending_tell(sk, connection, ending, state, reasons);
+	if (state)
+		STORE_RELEASE(connection->detail.claim, 0);
+	return 0;
 }
 
 /* One request, the only one in flight on its connection. */
 static __always_inline void single_begin(struct feed *feed)
 {
 	struct connection *connection = feed->connection;
+	__u32 id = connection->begun;
 
 	connection->start_ns = feed->room->now_ns;
 	connection->age = age_bucket(feed->slot, feed->room->now_ns);
-	connection->in_flight = 1;
-	connection->next_id++;
 	if (connection->side == SIDE_SERVER)
-		flight_begin(feed->slot, connection->slot, 1, connection->age);
-	detail_begin(feed, connection->next_id, feed->room->end - feed->room->payload_bytes,
-		feed->room->payload_bytes);
+		flight_begin(feed->slot, 1, connection->age);
+	detail_begin(
+		feed, id, feed->room->end - feed->room->payload_bytes, feed->room->payload_bytes);
+	STORE_RELEASE(connection->begun, id + 1);
 }
 
 static __always_inline void single_answer(struct feed *feed, __u16 status)
@@ -126,15 +168,111 @@ static __always_inline void single_answer(struct feed *feed, __u16 status)
 	struct connection *connection = feed->connection;
 	struct ending ending = {.start_ns = connection->start_ns,
 		.now_ns = feed->room->now_ns,
-		.id = connection->next_id,
+		.id = connection->over,
 		.response_bytes = feed->room->payload_bytes,
 		.status = status,
 		.grpc_status = GRPC_STATUS_NONE};
 
 	if (connection->side == SIDE_SERVER)
 		flight_end(feed->slot, 1, connection->age);
-	connection->in_flight = 0;
 	ending_report(feed->sk, connection, feed->slot, &ending);
+	STORE_RELEASE(connection->over, ending.id + 1);
+}
+
+#ifdef KERNEL_5_10
+/*
+ * There is no queue, and no branch in the loop: compilers lay such a loop out in a way that verifiers
+ * before 6.3 take for a jump back.
+ */
+static __noinline int drop_streams(
+	struct exchanges *table, struct connection *connection, struct slot *slot)
+{
+	__u32 is_server;
+
+	if (!table || !connection || !slot)
+		return 0;
+	is_server = connection->side & SIDE_SERVER;
+	for (__u32 i = 0; i < EXCHANGES; i++) {
+		__u64 claim = READ_ONCE(table->entries[i].claim);
+		__u32 count = claim & EXCHANGE_OPEN;
+
+		WRITE_ONCE(table->entries[i].claim, 0);
+		flight_end(slot, count & is_server, EXCHANGE_BYTE(claim));
+		connection->dropped += count;
+	}
+	return 0;
+}
+
+#define TABLE_WALK(drop) drop_streams((drop)->table, (drop)->connection, (drop)->slot)
+#else
+
+static long drop_turn(__u32 index, struct drop *drop)
+{
+	drop_step(drop, index);
+	return index == EXCHANGES - 1;
+}
+
+#define TABLE_WALK(drop) bpf_loop(EXCHANGES, drop_turn, drop, 0)
+#endif
+
+/*
+ * Give back everything that a connection has in flight, since its framing was lost or it is over.
+ * Returns how many requests that were.
+ */
+static __noinline __u32 flights_drop(
+	struct connection *connection, struct exchanges *table, struct slot *slot)
+{
+	struct drop drop = {};
+
+	if (!connection || !slot)
+		return 0;
+	drop_begin(&drop, connection, table, slot);
+	drop_single(&drop);
+	if (table)
+		TABLE_WALK(&drop);
+	drop_end(&drop);
+	return connection->dropped;
+}
+
+/* A connection that ends with requests in flight: no answer. Keeps in_flight from sticking. */
+static __always_inline void connection_end(
+	struct connection *connection, struct exchanges *table, struct slot *slot)
+{
+	__u32 dropped = flights_drop(connection, table, slot);
+
+	if (dropped)
+		count_failed(slot, connection, dropped);
+}
+
+/*
+ * Where the responses' messages begin is known again, or for the first time. What passed while it
+ * was not known may have been answers to what is in flight.
+ */
+static __always_inline void responses_synced(struct feed *feed)
+{
+	struct connection *connection = feed->connection;
+
+	if (connection->response_flags & RESPONSE_SKIPPED) {
+		CONTROL_COUNT(connections_lost);
+		flights_drop(connection, feed->table, feed->slot);
+	}
+	if (feed->table)
+		feed->table->statuses.is_followed = feed->table->cut_bytes = 0;
+	connection->response_flags &= ~(__u32)RESPONSE_SKIPPED;
+	connection->response_flags |= RESPONSE_SYNCED;
+	__builtin_memset(&connection->response1, 0, sizeof(connection->response1));
+}
+
+static __always_inline void responses_lost(struct connection *connection)
+{
+	connection->response_flags &= ~(__u32)RESPONSE_SYNCED;
+	connection->response_flags |= RESPONSE_SKIPPED;
+}
+
+/* Whether answers may pass unseen: a request that begins now might never be seen to end. */
+static __always_inline bool responses_are_lost(const struct connection *connection)
+{
+	return READ_ONCE(connection->response_flags) & RESPONSE_SKIPPED;
 }
 
 static __always_inline struct exchanges *table_get(struct feed *feed)
@@ -148,29 +286,31 @@ static __always_inline struct exchanges *table_get(struct feed *feed)
 /* No status: the payload ends within its first bytes, and could become the head of a response. */
 #define HTTP1_STATUS_CUT 1
 
-/* What the client sends from now on is no request, unless HTTP/2 begins. */
-static __always_inline void protocol_opaque(struct connection *connection)
-{
-	connection->protocol = PROTOCOL_OPAQUE;
-	connection->first.count = 0;
-}
-
 /* The status that a payload's first bytes tell, 0 if they are not the head of an HTTP/1 response. */
-static __always_inline __u16 http1_status(struct feed *feed)
+VERIFIED_ALONE __u32 room_status(struct room *room, __u32 bytes)
 {
-	__u8 *head = feed->room->bytes;
-	__u32 bytes =
-		PAYLOAD_LOAD(feed->skb, feed->room->offset, feed->room->payload_bytes, head, 16);
+	__u8 *head;
 
+	if (!room)
+		return 0;
+	head = room->bytes;
 	if (bytes && bytes < 12 && head[0] == 'H')
 		return HTTP1_STATUS_CUT;
 	if (bytes < 12 || head[0] != 'H' || head[1] != 'T' || head[2] != 'T' || head[3] != 'P' ||
 		head[4] != '/')
 		return 0;
-	for (int i = 9; i < 12; i++)
-		if (head[i] < (i == 9 ? '1' : '0') || head[i] > '9')
-			return 0;
+	if (head[9] < '1' || head[9] > '9' || head[10] < '0' || head[10] > '9' || head[11] < '0' ||
+		head[11] > '9')
+		return 0;
 	return (__u16)((head[9] - '0') * 100 + (head[10] - '0') * 10 + (head[11] - '0'));
+}
+
+static __always_inline __u16 http1_status(struct feed *feed)
+{
+	struct room *room = feed->room;
+
+	return (__u16)room_status(
+		room, PAYLOAD_LOAD(feed->skb, room->offset, room->payload_bytes, room->bytes, 16));
 }
 
 #endif

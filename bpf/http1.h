@@ -5,7 +5,7 @@
  * bodies and over the rest of lines that do not matter.
  *
  * Pure: the same code runs in the kernel and, under the fuzzer, in user space. The bytes it is
- * given must be followed by seven more that may be read.
+ * given must be followed by HTTP1_BEHIND more that may be read.
  */
 #ifndef EBBTIDE_HTTP1_H
 #define EBBTIDE_HTTP1_H
@@ -57,6 +57,9 @@ struct http1 {
 };
 
 typedef ebb_u64 __attribute__((aligned(1))) http1_word;
+
+/* What may be read behind the bytes that http1_step() is given; it does not matter what they are. */
+#define HTTP1_BEHIND	 17
 
 #define HTTP1_LENGTH_MAX (1ULL << 53)
 
@@ -211,6 +214,51 @@ static inline __attribute__((always_inline)) ebb_u32 http1_leap(struct http1 *ht
 	return taken;
 }
 
+/* Leap to the end of a line, or over the next 16 bytes. */
+static inline __attribute__((always_inline)) ebb_u32 http1_skip(
+	struct http1 *http1, const ebb_u8 *bytes, ebb_u32 left)
+{
+	ebb_u64 marks = http1_line_feeds(*(const http1_word *)bytes);
+	ebb_u32 taken = 1;
+
+	if (!marks) {
+		marks = http1_line_feeds(*(const http1_word *)(bytes + 8));
+		taken = 9;
+	}
+	taken = marks ? taken + http1_first_mark(marks) : 16;
+	if (taken > left)
+		return left;
+	if (!marks)
+		return taken;
+	if (http1->state == HTTP1_SKIP)
+		http1->state = HTTP1_LINE;
+	else if (http1->state == HTTP1_TRAILER_SKIP)
+		http1->state = HTTP1_TRAILER;
+	else
+		http1->state = http1->status ? HTTP1_TRAILER : HTTP1_CHUNK_DATA;
+	return taken;
+}
+
+/* First byte of a line of the head. */
+static inline __attribute__((always_inline)) ebb_u32 http1_line_byte(
+	struct http1 *http1, ebb_u8 byte, int is_response)
+{
+	if (byte == '\n')
+		return http1_head_ended(http1, is_response);
+	http1->match = 1;
+	http1->flags &= (ebb_u8)~HTTP1_CODING_NAME;
+	http1->state = HTTP1_SKIP;
+	if (byte == '\r') {
+		http1->state = HTTP1_HEAD_END;
+	} else if ((byte | 0x20) == 'c') {
+		http1->state = HTTP1_NAME;
+	} else if ((byte | 0x20) == 't') {
+		http1->state = HTTP1_NAME;
+		http1->flags |= HTTP1_CODING_NAME;
+	}
+	return HTTP1_NOTHING;
+}
+
 /*
  * Take some of @left bytes (at least one) at @bytes; returns how many, at least 1. What happened
  * goes to *@event.
@@ -219,52 +267,25 @@ static inline __attribute__((always_inline)) ebb_u32 http1_step(
 	struct http1 *http1, const ebb_u8 *bytes, ebb_u32 left, int is_response, ebb_u32 *event)
 {
 	ebb_u8 byte = bytes[0], state = http1->state;
-	ebb_u64 marks;
 	ebb_u32 taken;
 
 	*event = HTTP1_NOTHING;
 	switch (state) {
 	case HTTP1_START:
-		*event = http1_begin(http1, byte, is_response);
-		return 1;
+	case HTTP1_LINE:
+		*event = state == HTTP1_START ? http1_begin(http1, byte, is_response)
+					      : http1_line_byte(http1, byte, is_response);
+		/* In the same step the rest of a line that does not matter. */
+		if (http1->state != HTTP1_SKIP || left < 2)
+			return 1;
+		return 1 + http1_skip(http1, bytes + 1, left - 1);
 	case HTTP1_STATUS_LINE:
 		*event = http1_status_byte(http1, byte);
 		return 1;
 	case HTTP1_SKIP:
 	case HTTP1_CHUNK_SKIP:
 	case HTTP1_TRAILER_SKIP:
-		marks = http1_line_feeds(*(const http1_word *)bytes);
-		taken = marks ? http1_first_mark(marks) + 1 : 8;
-		if (taken > left)
-			return left;
-		if (!marks)
-			return taken;
-		if (state == HTTP1_SKIP)
-			http1->state = HTTP1_LINE;
-		else if (state == HTTP1_TRAILER_SKIP)
-			http1->state = HTTP1_TRAILER;
-		else
-			http1->state = http1->status ? HTTP1_TRAILER : HTTP1_CHUNK_DATA;
-		return taken;
-	case HTTP1_LINE:
-		if (byte == '\r') {
-			http1->state = HTTP1_HEAD_END;
-			return 1;
-		}
-		if (byte == '\n') {
-			*event = http1_head_ended(http1, is_response);
-			return 1;
-		}
-		http1->match = 1;
-		http1->flags &= (ebb_u8)~HTTP1_CODING_NAME;
-		http1->state = HTTP1_SKIP;
-		if ((byte | 0x20) == 'c') {
-			http1->state = HTTP1_NAME;
-		} else if ((byte | 0x20) == 't') {
-			http1->state = HTTP1_NAME;
-			http1->flags |= HTTP1_CODING_NAME;
-		}
-		return 1;
+		return http1_skip(http1, bytes, left);
 	case HTTP1_NAME:
 		if ((byte | 0x20) != (http1_name_byte(http1->flags, http1->match) | 0x20)) {
 			http1->state = byte == '\n' ? HTTP1_LINE : HTTP1_SKIP;

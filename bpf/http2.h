@@ -10,6 +10,8 @@
 
 #include "shared.h"
 
+typedef ebb_u64 __attribute__((aligned(1))) http2_word;
+
 #define HTTP2_PREFACE_BYTES 24
 #define HTTP2_HEADER_BYTES  9
 /* SETTINGS_MAX_FRAME_SIZE may be raised to 2^24 - 1; beyond 1 MiB nobody does. */
@@ -27,6 +29,7 @@ enum http2_type {
 	HTTP2_GOAWAY = 7,
 	HTTP2_WINDOW_UPDATE = 8,
 	HTTP2_CONTINUATION = 9,
+	HTTP2_UNKNOWN = 255,
 };
 
 enum http2_flag {
@@ -40,14 +43,15 @@ enum http2_flag {
  * What is looked at of a header block, and what may stand before it: a frame that begins with one is
  * taken when so much of it has come.
  */
-#define HTTP2_BLOCK_BYTES 16
-#define HTTP2_CUT_BYTES	  32 /* at least 9 + 6 + 16 */
+#define HTTP2_BLOCK_BYTES 112
+#define HTTP2_CUT_BYTES	  128 /* a power of two, at least 6 + 112 */
 
 /* One direction of a connection; as large as struct http1, whose place it takes. */
 struct http2 {
 	ebb_u32 skip; /* bytes until the next frame header */
-	ebb_u32 have; /* bytes of a frame's beginning that was cut by a segment's end */
-	ebb_u32 reserved[2];
+	ebb_u8 have;  /* bytes of a frame header that was cut by a segment's end */
+	ebb_u8 header[HTTP2_HEADER_BYTES];
+	ebb_u8 reserved[2];
 };
 
 struct http2_frame {
@@ -187,69 +191,152 @@ static inline __attribute__((always_inline)) ebb_u16 http2_status(const ebb_u8 *
 	return (ebb_u16)status;
 }
 
-#define HTTP2_GRPC_UNKNOWN 255
+/*
+ * gRPC's status in the header blocks of one direction. Its field is written out once and then, by
+ * encoders that index it, only by where it stands in the dynamic table. That table is not kept: of
+ * its entries it is enough to know their number, and which of them were a grpc-status.
+ */
+#define HTTP2_GRPC_STATUSES 17
+#define HTTP2_GRPC_SLOTS    32 /* a power of two */
+
+struct http2_statuses {
+	ebb_u32 is_followed; /* a status was put into the table: entries are counted since */
+	ebb_u32 inserted;    /* entries so far */
+	ebb_u32 at[HTTP2_GRPC_SLOTS]; /* the entry that is this status; 0: none */
+};
+
+/* A walk over the fields of one block. */
+struct http2_fields {
+	ebb_u32 at, size;
+	ebb_u32 grpc_status; /* GRPC_STATUS_NONE: not told, or not to be read */
+	ebb_u32 is_broken;   /* the walk ended early: the table is unknown from here on */
+};
+
+/* The status that a value of one or two digits is, plain or in Huffman code. */
+static inline __attribute__((always_inline)) ebb_u32 http2_status_value(
+	ebb_u32 length, ebb_u32 first, ebb_u32 second)
+{
+	ebb_u32 bits = first << 8 | second, digit;
+
+	if (length == 1 && first >= '0' && first <= '9')
+		return first - '0';
+	if (length == 2 && first == '1' && second >= '0' && second <= '6')
+		return 10 + second - '0';
+	/* One digit in Huffman code is one byte: 0, 1, 2 are five bits, others six, then ones. */
+	if (length == 0x81 && (first & 7) == 7 && first >> 3 <= 2)
+		return first >> 3;
+	if (length == 0x81 && (first & 3) == 3 && first >> 2 >= 0x19 && first >> 2 <= 0x1f)
+		return (first >> 2) - 0x16;
+	if (length == 0x82 && bits >> 11 == 1) {
+		/* 1x: five bits of the 1, then the second digit. */
+		digit = bits >> 6 & 31;
+		if (digit <= 2)
+			return 10 + digit;
+		digit = (bits >> 5 & 63) - 0x16;
+		if (digit >= 3 && digit <= 6)
+			return 10 + digit;
+	}
+	return GRPC_STATUS_NONE;
+}
+
+/* The status that table entry @index (62: the newest) is. */
+static inline __attribute__((always_inline)) ebb_u32 http2_status_at(
+	const struct http2_statuses *statuses, ebb_u32 index)
+{
+	ebb_u32 entry = statuses->inserted - (index - 62), found = 0;
+
+	if (index < 62 || index - 62 >= statuses->inserted)
+		return GRPC_STATUS_NONE;
+#ifdef __bpf__
+#pragma unroll
+#endif
+	for (ebb_u32 status = 0; status < HTTP2_GRPC_STATUSES; status++) {
+		ebb_u64 is_other = statuses->at[status] ^ entry;
+
+#ifdef __bpf__
+		/* Or the compiler makes a branch of it, and verifiers follow both ways of each. */
+		__asm__ volatile("" : "+r"(is_other));
+#endif
+		found |= (ebb_u32)((is_other - 1) >> 63) * (status + 1);
+	}
+	return found ? found - 1 : GRPC_STATUS_NONE;
+}
+
+/* "grpc-status" at @name, of length @length as it stands in the block. */
+static inline __attribute__((always_inline)) int http2_is_grpc_status(
+	const ebb_u8 *name, ebb_u32 length)
+{
+	ebb_u64 word = *(const http2_word *)name;
+
+	return (length == 11 && word == 0x6174732d63707267ULL && name[8] == 't' && name[9] == 'u' &&
+		       name[10] == 's') ||
+	       (length == 0x88 && word == 0x8fda3412b2c8ca9aULL);
+}
 
 /*
- * gRPC's status from a trailer's header block: a literal field named grpc-status, plain or Huffman
- * coded, or a literal under a dynamic name with one or two digits. 255: not told (a value that the
- * dynamic table holds has been sent before, and the usual one is 0).
+ * Take one field of a block (RFC 7541) of at most 128 bytes, behind which as many more may be read.
+ * Returns 0 when there is none left, or no way to go on.
  */
-static inline __attribute__((always_inline)) ebb_u8 http2_grpc_status(
-	const ebb_u8 *block, ebb_u32 size)
+static inline __attribute__((always_inline)) int http2_field_take(
+	struct http2_fields *fields, struct http2_statuses *statuses, const ebb_u8 *bytes)
 {
-	ebb_u32 at, length;
+	ebb_u32 at = fields->at & 127, first = bytes[at], mask, index, length, status, is_status;
 
-	if (size < 3)
-		return HTTP2_GRPC_UNKNOWN;
-	/* A literal with a new name: 0x40, 0x00 or 0x10; its length is 11, or 8 in Huffman code. */
-	if ((block[0] & 0x0f) == 0 && block[0] <= 0x40) {
-		if (block[1] == 11)
-			at = 13;
-		else if (block[1] == 0x88)
-			at = 10;
-		else
-			return HTTP2_GRPC_UNKNOWN;
-	} else if ((block[0] & 0xc0) == 0x40 && (block[0] & 0x3f) != 0x3f) {
-		at = 1; /* indexed name, 62 (the newest dynamic entry) at least */
-		if (block[0] < 0x40 + 62)
-			return HTTP2_GRPC_UNKNOWN;
-	} else if ((block[0] == 0x0f || block[0] == 0x1f) && block[1] >= 62 - 15) {
-		at = 2; /* the same without indexing */
+	if (fields->at >= fields->size)
+		return 0;
+	mask = first & 0x80 ? 0x7f : first & 0x40 ? 0x3f : first & 0x20 ? 0x1f : 0x0f;
+	index = first & mask;
+	at++;
+	if (index == mask) {
+		length = bytes[at & 127];
+		if (length & 0x80)
+			goto broken;
+		index += length;
+		at++;
+	}
+	if (first & 0x80) {
+		status = http2_status_at(statuses, index);
+		fields->grpc_status = status != GRPC_STATUS_NONE ? status : fields->grpc_status;
+		fields->at = at;
+		return 1;
+	}
+	if (!(first & 0x40) && first & 0x20) {
+		fields->at = at;
+		return 1;
+	}
+	if (index) {
+		is_status = http2_status_at(statuses, index) != GRPC_STATUS_NONE;
 	} else {
-		return HTTP2_GRPC_UNKNOWN;
+		length = bytes[at & 127];
+		at++;
+		is_status = http2_is_grpc_status(&bytes[at & 127], length);
+		if ((length & 0x7f) == 0x7f)
+			goto broken;
+		at += length & 0x7f;
 	}
-	if (at + 2 > size)
-		return HTTP2_GRPC_UNKNOWN;
-	length = block[at & 31];
-	if (length == 1 && block[(at + 1) & 31] >= '0' && block[(at + 1) & 31] <= '9')
-		return block[(at + 1) & 31] - '0';
-	if (length == 2 && at + 3 <= size && block[(at + 1) & 31] == '1' &&
-		block[(at + 2) & 31] >= '0' && block[(at + 2) & 31] <= '6')
-		return 10 + block[(at + 2) & 31] - '0';
-	/* One digit in Huffman code is one byte: five or six bits and ones. */
-	if (length == 0x81) {
-		ebb_u8 code = block[(at + 1) & 31];
-
-		if ((code & 7) == 7 && code >> 3 <= 2)
-			return code >> 3;
-		if ((code & 3) == 3 && code >> 2 >= 0x19 && code >> 2 <= 0x1f)
-			return (code >> 2) - 0x16;
+	length = bytes[at & 127];
+	at++;
+	if ((length & 0x7f) == 0x7f)
+		goto broken;
+	status = http2_status_value(length, bytes[at & 127], bytes[(at + 1) & 127]);
+	at += length & 0x7f;
+	if (at > fields->size)
+		goto broken;
+	fields->at = at;
+	is_status = is_status && status < HTTP2_GRPC_STATUSES;
+	if (is_status)
+		fields->grpc_status = status;
+	if (!(first & 0x40))
+		return 1;
+	statuses->inserted++;
+	if (is_status) {
+		statuses->is_followed = 1;
+		statuses->at[status & (HTTP2_GRPC_SLOTS - 1)] = statuses->inserted;
 	}
-	if (length == 0x82 && at + 3 <= size) {
-		/* 1x: five bits of the 1, then the second digit. */
-		ebb_u32 bits = (ebb_u32)block[(at + 1) & 31] << 8 | block[(at + 2) & 31];
-
-		if (bits >> 11 == 1) {
-			ebb_u32 digit = bits >> 6 & 31;
-
-			if (digit <= 2)
-				return (ebb_u8)(10 + digit);
-			digit = (bits >> 5 & 63) - 0x16;
-			if (digit >= 3 && digit <= 6)
-				return (ebb_u8)(10 + digit);
-		}
-	}
-	return HTTP2_GRPC_UNKNOWN;
+	return 1;
+broken:
+	fields->is_broken = 1;
+	return 0;
 }
 
 #endif

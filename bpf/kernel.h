@@ -56,7 +56,10 @@ enum {
 };
 enum {
 	TCP_ESTABLISHED = 1,
+	TCP_FIN_WAIT1 = 4,
+	TCP_FIN_WAIT2 = 5,
 	TCP_CLOSE = 7,
+	TCP_LAST_ACK = 9,
 	TCP_LISTEN = 10
 };
 
@@ -262,6 +265,7 @@ struct sock_common {
 struct sock {
 	struct sock_common __sk_common;
 	__u16 sk_protocol;
+	struct bpf_local_storage *sk_bpf_storage;
 } KERNEL_TYPE;
 
 struct tcp_sock {

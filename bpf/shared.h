@@ -22,27 +22,37 @@ typedef long long ebb_s64;
 #define HIST_BUCKETS (HIST_LINEAR * (1 + HIST_OCTAVES))
 #define HIST_MAX_US  ((1ULL << 26) - 1)
 
+/* @step if @value has more than @bits bits, else 0. */
+static inline __attribute__((always_inline)) ebb_u32 hist_step(
+	ebb_u64 value, ebb_u32 bits, ebb_u32 step)
+{
+	ebb_u64 less = (1ULL << bits) - 1 - value;
+
+#ifdef __bpf__
+	/* Or the compiler makes a branch of it, and verifiers follow both ways of each. */
+	__asm__ volatile("" : "+r"(less));
+#endif
+	return (ebb_u32)(less >> 63) * step;
+}
+
 static inline __attribute__((always_inline)) ebb_u32 hist_bucket(ebb_u64 us)
 {
-	ebb_u32 value, shift = 0;
+	ebb_u64 value = us > HIST_MAX_US ? HIST_MAX_US : us;
+	ebb_u32 shift, more;
 
-	if (us < HIST_LINEAR)
-		return (ebb_u32)us;
-	value = us > HIST_MAX_US ? (ebb_u32)HIST_MAX_US : (ebb_u32)us;
-	/* Shift until six significant bits are left; no loop, for verifiers before 5.3. */
-	if (value >> shift >= 1U << 22)
-		shift += 16;
-	if (value >> shift >= 1U << 14)
-		shift += 8;
-	if (value >> shift >= 1U << 10)
-		shift += 4;
-	if (value >> shift >= 1U << 8)
-		shift += 2;
-	if (value >> shift >= 1U << 7)
-		shift += 1;
-	if (value >> shift >= 1U << 6)
-		shift += 1;
-	return HIST_LINEAR * shift + (value >> shift);
+	/* Shift until six significant bits are left. */
+	shift = hist_step(value, 22, 16);
+	more = hist_step(value >> shift, 14, 8);
+	shift += more;
+	more = hist_step(value >> shift, 10, 4);
+	shift += more;
+	more = hist_step(value >> shift, 8, 2);
+	shift += more;
+	more = hist_step(value >> shift, 7, 1);
+	shift += more;
+	more = hist_step(value >> shift, 6, 1);
+	shift += more;
+	return HIST_LINEAR * shift + (ebb_u32)(value >> shift);
 }
 
 /* First value that falls into @bucket, in microseconds. */

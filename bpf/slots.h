@@ -13,6 +13,16 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
+/*
+ * A function that the verifier follows once, by itself, whatever its arguments hold, in place of at
+ * each call. Pointers to memory may be given to one since 5.12.
+ */
+#ifdef KERNEL_5_10
+#define VERIFIED_ALONE __attribute__((unused)) static __noinline
+#else
+#define VERIFIED_ALONE __noinline
+#endif
+
 /* Set before load. On v2 there is one hierarchy and all three are HIERARCHY_UNIFIED. */
 const volatile __u64 cpu_hierarchy = HIERARCHY_UNIFIED;
 const volatile __u64 memory_hierarchy = HIERARCHY_UNIFIED;

@@ -20,7 +20,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #define PROGRAMS_MAX 32
@@ -342,17 +341,6 @@ static int slots_map(struct probes *probes)
 	return 0;
 }
 
-/*
- * The verifier of Linux 7 follows a callback of bpf_loop() until it has seen a million instructions
- * and refuses (measured on 7.3): there the programs without it go in, as before 5.17.
- */
-static int kernel_major(void)
-{
-	struct utsname name;
-
-	return uname(&name) == 0 ? atoi(name.release) : 0;
-}
-
 int probes_open(struct probes **out, const struct cgroup_driver *driver, uint32_t max_slots,
 	char *error, size_t error_size)
 {
@@ -377,7 +365,7 @@ int probes_open(struct probes **out, const struct cgroup_driver *driver, uint32_
 		goto out;
 	}
 	probes->has_task_storage = probes_kernel_has(btf, PROBES_TASK_STORAGE);
-	probes->has_loop = probes_kernel_has(btf, PROBES_LOOP) && kernel_major() < 7;
+	probes->has_loop = probes_kernel_has(btf, PROBES_LOOP);
 	err = cpu_load(probes, btf, error, error_size);
 	if (err)
 		goto out;

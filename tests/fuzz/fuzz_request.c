@@ -37,14 +37,19 @@ static void loss_note(struct reading *reading, int speaker)
 	if (!connection)
 		return;
 	/* The answers to several requests are looked for at the beginning of a segment. */
-	if (speaker == SERVER && connection->in_flight && connection->protocol == PROTOCOL_HTTP1 &&
-		(connection->flags & (CONNECTION_MANY | CONNECTION_SYNCED)) == CONNECTION_MANY)
+	if (speaker == SERVER && connection->begun != connection->over &&
+		connection_protocol(connection) == PROTOCOL_HTTP1 &&
+		connection->request_flags & REQUEST_MANY &&
+		!(connection->response_flags & RESPONSE_SYNCED))
 		reading->was_lost = true;
-	if (connection->protocol == PROTOCOL_HTTP1)
+	if (connection_protocol(connection) == PROTOCOL_HTTP1)
 		reading->was_lost |= connection->request1.state == HTTP1_LOST ||
-				     connection->response1.state == HTTP1_LOST;
+				     connection->response1.state == HTTP1_LOST ||
+				     connection->response_flags & RESPONSE_SKIPPED;
 	else
-		reading->was_lost |= connection->protocol != PROTOCOL_HTTP2;
+		reading->was_lost |= connection_protocol(connection) != PROTOCOL_HTTP2 ||
+				     connection->request_flags & REQUEST_LOST ||
+				     connection->response_flags & RESPONSE_SKIPPED;
 }
 
 static void record_say(const uint8_t *record, size_t size, struct reading *reading)
@@ -72,6 +77,9 @@ static void record_say(const uint8_t *record, size_t size, struct reading *readi
 		talk_say(speaker, exact, at - begin);
 		free(exact);
 		loss_note(reading, speaker);
+		/* A response is followed to its end when it begins in a large segment. */
+		if (speaker == SERVER && at - begin >= HTTP1_WHOLE_BYTES)
+			reading->was_lost = true;
 		begin = at;
 	}
 }
@@ -102,13 +110,13 @@ struct http1_run {
 static void http1_read(
 	struct http1_run *run, const uint8_t *data, size_t size, int is_response, uint32_t done)
 {
-	uint8_t *exact = malloc(size + 7);
+	uint8_t *exact = malloc(size + HTTP1_BEHIND);
 	uint32_t at = 0, event;
 
 	if (!exact)
 		abort();
 	memcpy(exact, data, size);
-	memset(exact + size, 0x5a, 7);
+	memset(exact + size, 0x5a, HTTP1_BEHIND);
 	while (at < size) {
 		uint32_t left = (uint32_t)size - at;
 		uint32_t taken = http1_step(&run->http1, exact + at, left, is_response, &event);
