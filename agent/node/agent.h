@@ -101,8 +101,9 @@ struct agent {
 	enum detail_level detail_level;
 	struct reporter *reporter;
 	struct pressure *pressure;
-	struct reflex *reflex; /* NULL: this kernel has no eyes for it */
-	json_t *originals;     /* owners' limits by cgroup path, as kept on disk */
+	struct reflex *reflex;	/* NULL: this kernel has no eyes for it */
+	json_t *originals;	/* owners' limits by cgroup path, as kept on disk */
+	bool originals_changed; /* since they were */
 	atomic_bool stop;
 	uint64_t started_unix_us;
 };
@@ -119,7 +120,7 @@ int discover_cgroup(const struct cgroup_driver *driver, const json_t *pod, const
 /* The service a pod belongs to, from its owner and template hash. */
 void discover_service(const json_t *pod, char *service, size_t size);
 
-/* sample.c: one tick of all units; the lock is held. */
+/* sample.c: one tick of all units, after probes_refresh(); the lock is held. */
 void sample_tick(struct agent *agent, double tick_s);
 /* A container is about to be forgotten: what it did since the last tick goes into the next. */
 void sample_last(struct agent *agent, struct unit *unit, struct container *container);
@@ -159,9 +160,13 @@ int actuate_burst(struct agent *agent, struct container *container, const struct
 	int64_t quota_us);
 /* The owner's limits, for every container (@unit NULL) or one unit's; returns how many. */
 unsigned int actuate_restore(struct agent *agent, struct unit *unit);
-/* Re-read every limit; what someone else changed is said and taken over as the owner's. */
+/*
+ * Look at every limit, after probes_refresh(); what someone else changed is said and taken over as
+ * the owner's.
+ */
 void actuate_verify(struct agent *agent);
 void actuate_forget(struct agent *agent, struct container *container);
+/* Owners' limits to disk, if they have changed; before the first limit is written, and every tick. */
 int actuate_save(struct agent *agent);
 int actuate_load(struct agent *agent);
 /* What bounds a container's memory: memory.high on v2 when it is set, else the maximum. */

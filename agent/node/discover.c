@@ -143,6 +143,7 @@ static void container_end(struct agent *agent, struct unit *unit, struct contain
 	agent->owners[container->attachment.slot] = NULL;
 	reflex_leave(agent->reflex, container->attachment.slot);
 	pressure_unwatch(agent, container);
+	usage_close(&container->usage_files);
 	probes_detach(agent->probes, &container->attachment);
 	actuate_forget(agent, container);
 	unit_drop_container(unit, container);
@@ -210,8 +211,6 @@ static void container_start(struct agent *agent, struct unit *unit, const json_t
 	reflex_enter(agent->reflex, container->attachment.slot, container->path, &unit->share,
 		&container->current);
 	detail_apply(agent, unit);
-	/* On disk before the first change. */
-	(void)actuate_save(agent);
 	container_join(agent, unit, container);
 	allowance_apply(agent, unit);
 	log_info("unit=%s/%s pod=%s container=%s event=found cgroup=%s", unit->namespace,
@@ -270,7 +269,6 @@ void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
 		}
 	}
 	pod_sweep(agent, unit, name);
-	(void)actuate_save(agent);
 out:
 	pthread_mutex_unlock(&agent->lock);
 }

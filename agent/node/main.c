@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ebbtide-agent: one a node. Sets up, ticks, leaves the node as it found it. */
+#include "common/descriptors.h"
 #include "common/log.h"
 #include "node/budget.h"
 #include "node/metrics.h"
@@ -11,6 +12,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,9 +23,14 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define EXIT_USAGE  2
-#define TICK_MIN_MS 100
-#define TICK_MAX_MS 60000
+#define EXIT_USAGE 2
+/* Kept apart from the heap; glibc's own default, which it raises as soon as one is freed. */
+#define LARGE_PIECE_BYTES (128 << 10)
+/* Of a container: three BPF links, two pressure files, its quota's and a memory trigger. */
+#define FILES_PER_CONTAINER 7
+#define FILES_OTHERWISE	    256
+#define TICK_MIN_MS	    100
+#define TICK_MAX_MS	    60000
 
 static const char usage[] =
 	"Usage: ebbtide-agent [OPTION]...\n"
@@ -362,6 +369,8 @@ static void tick(struct agent *agent, uint64_t expirations, uint64_t *last_us)
 	pthread_mutex_lock(&agent->lock);
 	agent->status.ticks++;
 	agent->status.ticks_late += expirations > 1;
+	(void)probes_refresh(agent->probes);
+	(void)actuate_save(agent);
 	actuate_verify(agent);
 	allowance_tick(agent);
 	sample_tick(agent, tick_s);
@@ -448,6 +457,18 @@ static int block_signals(void)
 	return signalfd(-1, &signals, SFD_CLOEXEC);
 }
 
+static void files_allow(uint32_t containers)
+{
+	unsigned long wanted = FILES_OTHERWISE + FILES_PER_CONTAINER * (unsigned long)containers;
+	unsigned long allowed = descriptors_allow(wanted);
+
+	if (allowed < wanted)
+		log_notice(
+			"files=%lu wanted=%lu effect=\"fewer containers are measured\" do=\"raise "
+			"RLIMIT_NOFILE or lower --max-containers\"",
+			allowed, wanted);
+}
+
 /* Everything that must be there before the first tick; the message names what is missing. */
 static int agent_open(struct agent *agent, const struct options *options)
 {
@@ -479,6 +500,7 @@ static int agent_open(struct agent *agent, const struct options *options)
 			error);
 		return err;
 	}
+	files_allow(agent->config.max_slots);
 	err = actuate_load(agent);
 	if (!err)
 		err = trace_open(agent);
@@ -503,6 +525,7 @@ static int agent_open(struct agent *agent, const struct options *options)
 		log_warning("reflex=off error=\"%s\" effect=\"no refills between two ticks\"",
 			strerror(-err));
 	reflex_switch(agent->reflex, agent->config.reflex_is_on);
+	malloc_trim(0);
 	return budget_open(agent, &agent->budget);
 }
 
@@ -517,6 +540,7 @@ static void containers_free(struct agent *agent)
 			if (agent->probes)
 				probes_detach(agent->probes, &container->attachment);
 			pressure_unwatch(agent, container);
+			usage_close(&container->usage_files);
 			unit_drop_container(unit, container);
 			free(container);
 		}
@@ -604,6 +628,10 @@ int main(int argc, char **argv)
 	err = options_parse(&options, argc, argv);
 	if (err)
 		return err > 0 ? EXIT_SUCCESS : EXIT_USAGE;
+	/* Loading BPF objects takes and frees large pieces: these go back to the system. */
+	mallopt(M_MMAP_THRESHOLD, LARGE_PIECE_BYTES);
+	/* Threads are few and mostly wait; a heap of its own for each would only grow. */
+	mallopt(M_ARENA_MAX, 1);
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 	signal_fd = block_signals();
 	agent.config = options.config;

@@ -15,6 +15,7 @@
 #include "node/refill.h"
 #include "node/signals.h"
 #include "node/spare.h"
+#include "node/usage.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -36,7 +37,14 @@ struct container_before {
 	uint64_t requests_failed;
 	uint64_t cpu_pressure_us;
 	uint64_t memory_pressure_us;
+};
+
+/* What one tick adds up from the containers of a unit. */
+struct tick {
+	struct sample sample;
+	uint64_t latencies; /* in the histogram */
 	uint32_t latency[HIST_BUCKETS];
+	struct signals signals;
 };
 
 struct unit;
@@ -53,7 +61,8 @@ struct container {
 	char path[CGROUP_PATH_MAX];
 	struct probes_attachment attachment;
 	struct container_before before;
-	struct signals signals_before;
+	struct signals_before signals_before;
+	struct usage_files usage_files;
 	struct cgroup_limits original; /* the owner's, to be restored */
 	struct cgroup_limits current;  /* as last written or read */
 	struct cgroup_limits asked;    /* of the kubelet, by pods/resize; not yet seen */
@@ -95,8 +104,7 @@ struct unit {
 	struct state_history history;
 	float state[STATE_SIZE];
 	float previous_state[STATE_SIZE];
-	uint32_t latency[HIST_BUCKETS];
-	struct signals signals;
+	struct signals_shown signals;
 	uint64_t oldest_request_us; /* in flight */
 	bool has_state;
 	bool has_previous;
@@ -142,18 +150,18 @@ struct unit {
 
 	struct spare_share share; /* of the refills' budget; the reflex's lock guards it */
 
-	/* Of containers that ended since the last tick: counted in the next one. */
-	struct sample ended;
-	uint32_t ended_latency[HIST_BUCKETS];
-	struct signals ended_signals;
+	/* Of containers that ended since the last tick: counted in the next one. NULL: none did. */
+	struct tick *ended;
 };
 
 struct units {
 	struct unit **items;
 	size_t count;
+	size_t found; /* by units_find(): the next one is sought from there on */
 };
 
-struct unit *units_find(const struct units *units, const char *namespace, const char *service);
+/* Quick when asked in the order of @units, as answers to reports come. */
+struct unit *units_find(struct units *units, const char *namespace, const char *service);
 /* Finds or makes; NULL when out of memory. */
 struct unit *units_get(struct units *units, const char *namespace, const char *service);
 /* Frees the unit; its containers must be gone. */

@@ -8,6 +8,7 @@
  * share ports with those to others, and answers each byte with a byte. A request is a byte.
  */
 #include "common/cgroup.h"
+#include "common/descriptors.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -21,7 +22,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -419,7 +419,6 @@ int main(int argc, char **argv)
 {
 	static struct crowd crowd = {
 		.network = 77, .quota_us = PERIOD_US / 2, .memory_bytes = 64 << 20};
-	struct rlimit files = {.rlim_cur = 1 << 20, .rlim_max = 1 << 20};
 	char line[2 * CGROUP_PATH_MAX];
 	int err = options_parse(&crowd, argc, argv);
 
@@ -433,7 +432,7 @@ int main(int argc, char **argv)
 		fputs("crowd: no cgroup v2 and no hybrid layout at /sys/fs/cgroup\n", stderr);
 		return EXIT_FAILURE;
 	}
-	(void)setrlimit(RLIMIT_NOFILE, &files);
+	(void)descriptors_allow(1 << 20);
 	signal(SIGPIPE, SIG_IGN);
 	while (fgets(line, sizeof(line), stdin)) {
 		char *save = NULL, *name = strtok_r(line, " \n", &save);

@@ -7,6 +7,7 @@
  * With --in PATH COMMAND... it joins that cgroup and becomes the command instead.
  */
 #include "common/cgroup.h"
+#include "common/descriptors.h"
 #include "common/histogram.h"
 #include "node/probes.h"
 
@@ -22,7 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #define UNITS_MAX	65536
@@ -463,7 +463,6 @@ static int become(const struct cgroup_driver *driver, char **arguments)
 int main(int argc, char **argv)
 {
 	static struct session session = {.stats_fd = -1};
-	struct rlimit files = {.rlim_cur = 1 << 20, .rlim_max = 1 << 20};
 	char line[4 * CGROUP_PATH_MAX];
 
 	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
@@ -481,7 +480,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	/* Two links a cgroup. */
-	(void)setrlimit(RLIMIT_NOFILE, &files);
+	(void)descriptors_allow(1 << 20);
 	while (fgets(line, sizeof(line), stdin)) {
 		char *save = NULL, *name = strtok_r(line, " \n", &save);
 		char *a = name ? strtok_r(NULL, " \n", &save) : NULL;

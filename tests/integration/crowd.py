@@ -263,8 +263,9 @@ class Node:
 
 
 def cpu_seconds(pid):
-    fields = read(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Of all its threads, by the scheduler's own sums: utime and stime are sampled at ticks."""
+    return sum(int(read(f"/proc/{pid}/task/{task}/schedstat").split()[0])
+               for task in os.listdir(f"/proc/{pid}/task")) / 1e9
 
 
 def memory_bytes(pid):
