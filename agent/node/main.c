@@ -370,7 +370,11 @@ static void tick(struct agent *agent, uint64_t expirations, uint64_t *last_us)
 	agent->status.ticks++;
 	agent->status.ticks_late += expirations > 1;
 	(void)probes_refresh(agent->probes);
-	(void)actuate_save(agent);
+	if (agent->originals_changed) {
+		(void)actuate_save(agent);
+		/* What came and went has left gaps. */
+		malloc_trim(0);
+	}
 	actuate_verify(agent);
 	allowance_tick(agent);
 	sample_tick(agent, tick_s);
@@ -572,6 +576,7 @@ static void agent_leave(struct agent *agent)
 	agent->reflex = NULL;
 	restored = actuate_restore(agent, NULL);
 	json_object_clear(agent->originals);
+	agent->originals_changed = true;
 	(void)actuate_save(agent);
 	pthread_mutex_unlock(&agent->lock);
 	log_notice("event=leaving limits_restored=%u", restored);

@@ -26,6 +26,8 @@
 #define PROGRAMS_MAX 32
 /* The slots are mapped in pieces, as they are given out: what is mapped counts as resident. */
 #define SLOTS_PIECE_BYTES (256U << 10)
+/* Of the ring of events, emptied every 50 ms: some 800. It is mapped twice, and counts so. */
+#define EVENTS_BYTES (256U << 10)
 /* How many slots one run of the snapshot program copies; SNAPSHOT_SLOTS in cpu.bpf.c. */
 #define SNAPSHOT_SLOTS 64
 
@@ -118,6 +120,7 @@ static struct bpf_object_skeleton *cpu_prepare(void *context)
 	probes->cpu->rodata->cpus = (__u32)probes->cpus;
 	bpf_map__set_max_entries(probes->cpu->maps.slots, probes->max_slots);
 	bpf_map__set_max_entries(probes->cpu->maps.slot_index, probes->max_slots * 3);
+	bpf_map__set_max_entries(probes->cpu->maps.events, EVENTS_BYTES);
 	if (!probes->has_task_storage)
 		(void)bpf_map__set_autocreate(probes->cpu->maps.followed, false);
 	return probes->cpu->skeleton;
