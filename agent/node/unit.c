@@ -28,7 +28,7 @@ uint64_t unix_us(void)
 struct unit *units_find(struct units *units, const char *namespace, const char *service)
 {
 	for (size_t i = 0; i < units->count; i++) {
-		size_t at = (units->found + 1 + i) % units->count;
+		size_t at = (units->found + i) % units->count;
 
 		if (strcmp(units->items[at]->service, service) != 0 ||
 			strcmp(units->items[at]->namespace, namespace) != 0)

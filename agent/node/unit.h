@@ -157,7 +157,7 @@ struct unit {
 struct units {
 	struct unit **items;
 	size_t count;
-	size_t found; /* by units_find(): the next one is sought from there on */
+	size_t found; /* by units_find(): sought from there on */
 };
 
 /* Quick when asked in the order of @units, as answers to reports come. */

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 WIDTH, HEIGHT = 420, 280
-LEFT, RIGHT, TOP, BOTTOM = 58, 16, 40, 46
+LEFT, RIGHT, TOP, BOTTOM = 58, 28, 52, 46
 COLUMNS = 2
 
 
@@ -39,7 +39,7 @@ def panel_draw(panel, left, top):
     across, up = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     at_x = lambda x: left + LEFT + across * x / x_top
     at_y = lambda y: top + TOP + up * (1 - y / y_top)
-    out = [f'<text class="title" x="{left + LEFT}" y="{top + 22}">{escape(panel.title)}</text>']
+    out = [f'<text class="title" x="{left + LEFT}" y="{top + 20}">{escape(panel.title)}</text>']
     for i in range(round(y_top / line) + 1):
         y = at_y(i * line)
         out.append(f'<line class="grid" x1="{at_x(0):.1f}" x2="{at_x(x_top):.1f}" y1="{y:.1f}" '
