@@ -453,7 +453,7 @@ int cgroup_write_cpu_quota(
 	return cpu_quota_write(driver, path, quota_us, period_us, period_now_us);
 }
 
-int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path,
+int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path, int quota_fd,
 	struct cgroup_limits *now, int64_t quota_us, int64_t period_us, int64_t burst_us)
 {
 	bool has_burst = burst_us >= 0 && now->cpu_burst_us >= 0;
@@ -466,7 +466,11 @@ int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path,
 		now->cpu_burst_us = burst_us;
 	}
 	if (quota_us != now->cpu_quota_us || period_us != now->cpu_period_us) {
-		err = cpu_quota_write(driver, path, quota_us, period_us, now->cpu_period_us);
+		if (quota_fd >= 0 && quota_us > 0 && period_us == now->cpu_period_us)
+			err = cgroup_refill(driver, quota_fd, quota_us, period_us);
+		else
+			err = cpu_quota_write(
+				driver, path, quota_us, period_us, now->cpu_period_us);
 		if (err)
 			return err;
 		now->cpu_quota_us = quota_us;

@@ -93,8 +93,9 @@ int cgroup_write_cpu_quota(
 /*
  * Quota and burst, where they differ from @now, in the order that the kernel takes: a burst over its
  * quota is refused. @burst_us CGROUP_UNLIMITED leaves it. @now is then what is in force.
+ * @quota_fd: from cgroup_open_cpu_quota(), or -1.
  */
-int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path,
+int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path, int quota_fd,
 	struct cgroup_limits *now, int64_t quota_us, int64_t period_us, int64_t burst_us);
 /* A file to write quotas to without a path to walk; -errno. cgroup_refill() writes one. */
 int cgroup_open_cpu_quota(const struct cgroup_driver *driver, const char *path);

@@ -112,8 +112,16 @@ int actuate_adopt(struct agent *agent, struct container *container)
 	return 0;
 }
 
+void actuate_close(struct container *container)
+{
+	if (container->quota_fd > 0)
+		close(container->quota_fd);
+	container->quota_fd = 0;
+}
+
 void actuate_forget(struct agent *agent, struct container *container)
 {
+	actuate_close(container);
 	if (json_object_del(agent->originals, container->path) == 0)
 		agent->originals_changed = true;
 }
@@ -136,8 +144,10 @@ static int write_cpu(struct agent *agent, struct container *container, int64_t q
 	lowered_us =
 		reflex_quota_us(agent->reflex, container->attachment.slot, before.cpu_quota_us);
 	ours->cpu_quota_us = lowered_us;
-	err = cgroup_change_cpu(
-		&agent->driver, container->path, ours, quota_us, period_us, burst_us);
+	if (container->quota_fd <= 0)
+		container->quota_fd = cgroup_open_cpu_quota(&agent->driver, container->path);
+	err = cgroup_change_cpu(&agent->driver, container->path, container->quota_fd, ours,
+		quota_us, period_us, burst_us);
 	if (err && ours->cpu_quota_us == lowered_us)
 		ours->cpu_quota_us = before.cpu_quota_us;
 	reflex_release(agent->reflex, container->attachment.slot, ours);

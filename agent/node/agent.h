@@ -46,6 +46,7 @@ struct agent_config {
 	uint32_t max_slots;
 	uint32_t learner_silent_ticks;
 	uint32_t spool_reports;
+	uint32_t forget_s;	     /* a service without containers and objective */
 	double probe_budget_percent; /* of the node's CPU time, for the BPF programs; 0: any */
 	uint32_t probe_check_s;	     /* between two looks at what they take */
 	enum actuator actuator;
@@ -114,6 +115,8 @@ void *discover_objectives_thread(void *agent);
 /* Apply one object as the watch would; for tests as well. Take the lock themselves. */
 void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod);
 void discover_objective(struct agent *agent, enum kube_event event, const json_t *object);
+/* Once a tick, the lock held: services that have had neither container nor objective for long. */
+void discover_forget(struct agent *agent);
 /* The cgroup of a container id: 0 and the path, -ENOENT when no known layout has it. */
 int discover_cgroup(const struct cgroup_driver *driver, const json_t *pod, const char *container_id,
 	char *path, size_t size);
@@ -165,7 +168,10 @@ unsigned int actuate_restore(struct agent *agent, struct unit *unit);
  * the owner's.
  */
 void actuate_verify(struct agent *agent);
+/* The container is gone, and its owner's limits with it. */
 void actuate_forget(struct agent *agent, struct container *container);
+/* What is open for it. */
+void actuate_close(struct container *container);
 /* Owners' limits to disk, if they have changed; before the first limit is written, and every tick. */
 int actuate_save(struct agent *agent);
 int actuate_load(struct agent *agent);

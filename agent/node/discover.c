@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "node/detail.h"
 #include "node/pressure.h"
+#include "node/trace.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -271,6 +272,27 @@ void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
 	pod_sweep(agent, unit, name);
 out:
 	pthread_mutex_unlock(&agent->lock);
+}
+
+void discover_forget(struct agent *agent)
+{
+	uint64_t now_us = monotonic_us();
+
+	for (size_t i = agent->units.count; i-- > 0;) {
+		struct unit *unit = agent->units.items[i];
+
+		if (unit->container_count > 0 || unit->has_objective ||
+			trace_is_read(agent->trace, unit)) {
+			unit->empty_since_us = 0;
+		} else if (unit->empty_since_us == 0) {
+			unit->empty_since_us = now_us;
+		} else if (now_us - unit->empty_since_us >=
+			   (uint64_t)agent->config.forget_s * 1000000) {
+			log_info("unit=%s/%s event=forgotten", unit->namespace, unit->service);
+			trace_forget(agent->trace, unit);
+			units_remove(&agent->units, unit);
+		}
+	}
 }
 
 static void objective_apply(

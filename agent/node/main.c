@@ -26,8 +26,8 @@
 #define EXIT_USAGE 2
 /* Kept apart from the heap; glibc's own default, which it raises as soon as one is freed. */
 #define LARGE_PIECE_BYTES (128 << 10)
-/* Of a container: three BPF links, two pressure files, its quota's and a memory trigger. */
-#define FILES_PER_CONTAINER 7
+/* Of a container: three BPF links, two pressure files, its quota's twice, a memory trigger. */
+#define FILES_PER_CONTAINER 8
 #define FILES_OTHERWISE	    256
 #define TICK_MIN_MS	    100
 #define TICK_MAX_MS	    60000
@@ -65,6 +65,8 @@ static const char usage[] =
 	"                         less closely; 0 for any (default 5)\n"
 	"  --probe-check-s N      seconds between two looks at what they take (default 30)\n"
 	"  --spool-reports N      reports kept on disk while the learner is away (default 3600)\n"
+	"  --forget-s N           seconds until the counts of a service without containers and\n"
+	"                         objective are forgotten (default 300)\n"
 	"  --report-encoding KIND identity, deflate, or auto: deflate when the learner takes it\n"
 	"                         (default identity)\n"
 	"  --cgroup-mount DIR     where cgroups are mounted (default /sys/fs/cgroup)\n"
@@ -123,6 +125,7 @@ enum option_id {
 	OPTION_SILENT,
 	OPTION_MAX,
 	OPTION_SPOOL,
+	OPTION_FORGET,
 	OPTION_ENCODING,
 	OPTION_PROBE_BUDGET,
 	OPTION_PROBE_CHECK,
@@ -152,6 +155,7 @@ static const struct option long_options[] = {
 	{"silent-ticks", required_argument, NULL, OPTION_SILENT},
 	{"max-containers", required_argument, NULL, OPTION_MAX},
 	{"spool-reports", required_argument, NULL, OPTION_SPOOL},
+	{"forget-s", required_argument, NULL, OPTION_FORGET},
 	{"report-encoding", required_argument, NULL, OPTION_ENCODING},
 	{"probe-budget-percent", required_argument, NULL, OPTION_PROBE_BUDGET},
 	{"probe-check-s", required_argument, NULL, OPTION_PROBE_CHECK},
@@ -255,6 +259,8 @@ static int option_apply(struct options *options, int id, const char *value)
 		return parse_number("max-containers", value, 1, 65536, &config->max_slots);
 	case OPTION_SPOOL:
 		return parse_number("spool-reports", value, 1, 1000000, &config->spool_reports);
+	case OPTION_FORGET:
+		return parse_number("forget-s", value, 1, 86400, &config->forget_s);
 	case OPTION_ENCODING:
 		return encoding_apply(config, value);
 	case OPTION_PROBE_BUDGET:
@@ -319,6 +325,7 @@ static int options_parse(struct options *options, int argc, char **argv)
 			.max_slots = 1024,
 			.learner_silent_ticks = 30,
 			.spool_reports = 3600,
+			.forget_s = 300,
 			.probe_budget_percent = 5,
 			.probe_check_s = 30,
 			.reflex_is_on = true,
@@ -382,6 +389,7 @@ static void tick(struct agent *agent, uint64_t expirations, uint64_t *last_us)
 	detail_tick(agent);
 	reporter_tick(agent);
 	silence_check(agent);
+	discover_forget(agent);
 	pthread_mutex_unlock(&agent->lock);
 }
 
@@ -545,6 +553,7 @@ static void containers_free(struct agent *agent)
 				probes_detach(agent->probes, &container->attachment);
 			pressure_unwatch(agent, container);
 			usage_close(&container->usage_files);
+			actuate_close(container);
 			unit_drop_container(unit, container);
 			free(container);
 		}

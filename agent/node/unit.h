@@ -73,6 +73,7 @@ struct container {
 	uint32_t sole_process; /* the only one; 0: not known, none or several */
 	uint64_t sole_seen_us; /* when that was looked up */
 	int pressure_fd;       /* its PSI trigger; 0: none */
+	int quota_fd;	       /* to write its quota by; 0: not opened yet */
 	/* Came in between: the requests of the newest refills, while they are traced. */
 	uint64_t refilled_from_ns[REFILLS_KEPT];
 	uint64_t refilled_until_ns[REFILLS_KEPT];
@@ -148,6 +149,7 @@ struct unit {
 	uint64_t trace_lines;		  /* ever written */
 	struct trace_exemplar *exemplars; /* one an octave; NULL: none yet */
 
+	uint64_t empty_since_us;  /* without containers and objective; 0: with */
 	struct spare_share share; /* of the refills' budget; the reflex's lock guards it */
 
 	/* Of containers that ended since the last tick: counted in the next one. NULL: none did. */

@@ -142,30 +142,37 @@ def pod(service, name, path):
                  "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]}}
 
 
-class Crowd:
-    """The program 'crowd'."""
+class Tool:
+    """A program of tests/bench that answers each line with a line of JSON."""
 
-    def __init__(self, group, *options):
-        self.group = group
-        self.child = subprocess.Popen([f"{BUILD}/tests/crowd", *map(str, options)],
+    def __init__(self, name, *options):
+        self.name = name
+        self.child = subprocess.Popen([f"{BUILD}/tests/{name}", *map(str, options)],
                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                       start_new_session=True)
-
-    def path(self, name):
-        return f"{self.group}/{name}"
 
     def ask(self, *words):
         self.child.stdin.write(" ".join(map(str, words)) + "\n")
         self.child.stdin.flush()
-        answer = json.loads(self.child.stdout.readline() or '{"error": "crowd has ended"}')
+        answer = json.loads(self.child.stdout.readline() or '{"error": "it has ended"}')
         if "error" in answer:
-            raise RuntimeError(f"crowd: {answer['error']}")
+            raise RuntimeError(f"{self.name}: {answer['error']}")
         return answer
 
     def close(self):
-        self.child.stdin.close()
-        self.child.wait(timeout=120)
-        self.child.stdout.close()
+        if not self.child.stdin.closed:
+            self.child.stdin.close()
+            self.child.wait(timeout=120)
+            self.child.stdout.close()
+
+
+class Crowd(Tool):
+    def __init__(self, group, *options):
+        super().__init__("crowd", *options)
+        self.group = group
+
+    def path(self, name):
+        return f"{self.group}/{name}"
 
 
 class Node:
