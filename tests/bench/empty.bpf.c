@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Programs that do nothing, at every hook of a request and of a context switch: what bpf_stats reads
- * for them is its own clock, and is subtracted. Each is named empty_ and as its section ends.
+ * for them is its own clock, and is subtracted. Names are at most 15 characters, which is what the kernel keeps.
  */
 #include "kernel.h"
 
@@ -22,19 +22,19 @@ int empty_egress(struct __sk_buff *skb)
 }
 
 SEC("tp_btf/sched_switch")
-int empty_sched_switch(void *ctx)
+int empty_switch(void *ctx)
 {
 	return 0;
 }
 
 SEC("tp_btf/tcp_rcv_space_adjust")
-int empty_rcv_adjust(void *ctx)
+int empty_read(void *ctx)
 {
 	return 0;
 }
 
 SEC("tp_btf/sock_send_length")
-int empty_sendlen(void *ctx)
+int empty_written(void *ctx)
 {
 	return 0;
 }
