@@ -47,9 +47,11 @@ INTEG := $(patsubst tests/integration/%.c,$(O)/tests/%,$(wildcard tests/integrat
 FUZZ  := $(patsubst tests/fuzz/%.c,$(O)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH_BPF := $(patsubst tests/bench/%.bpf.c,$(O)/tests/%.bpf.o,$(wildcard tests/bench/*.bpf.c))
 BENCH := $(patsubst tests/bench/%.c,$(O)/tests/%,$(filter-out %.bpf.c,$(wildcard tests/bench/*.c)))
+# The comparison of policies is the one bench of several files.
+COMPARISON := $(patsubst %.c,$(O)/%.o,$(wildcard tests/bench/policy/*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: help all deps demo check check-vm lint format bench bench-main bench-request bench-overhead bench-agent bench-dqn bench-ingest bench-learner bench-rules bench-simulator bench-simulator-live install uninstall clean tests
+.PHONY: help all deps demo check check-vm lint format bench bench-main bench-request bench-overhead bench-agent bench-dqn bench-ingest bench-learner bench-policy bench-rules bench-simulator bench-simulator-live install uninstall clean tests
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -84,7 +86,7 @@ lint: ## clang-format, clang-tidy, cppcheck, shellcheck; warnings are errors
 format: ## rewrite the sources in the house's format
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-bench: bench-main bench-request bench-overhead bench-agent bench-dqn bench-ingest bench-learner bench-rules bench-simulator ## run every bench; each prints lines 'figure NAME VALUE UNIT'
+bench: bench-main bench-request bench-overhead bench-agent bench-dqn bench-ingest bench-learner bench-policy bench-rules bench-simulator ## run every bench; each prints lines 'figure NAME VALUE UNIT'
 
 bench-main: all tests ## request latency against a client, the agent's cost, state-to-write latency
 	@tests/bench/bench-main $(O)
@@ -114,6 +116,9 @@ bench-rules: tests ## what a tick of each rule costs, and how much it remembers
 bench-simulator: $(O)/tests/bench-simulator ## how many seconds of a service a millisecond simulates
 	@$(O)/tests/bench-simulator
 
+bench-policy: $(O)/tests/bench-policy ## every policy on every row of the simulator: fronts and figures
+	@$(O)/tests/bench-policy $(BENCH_ARGS)
+
 bench-simulator-live: all tests ## the simulator's p99 against the real function's; ten minutes
 	@tests/bench/bench-simulator-live $(O)
 
@@ -134,6 +139,8 @@ uninstall: ## remove what install put there
 clean: ## remove the build folder
 	$(Q)rm -rf $(O)
 
+$(O)/agent/learner/pretrained.o: $(wildcard agent/learner/pretrained/*.checkpoint)
+
 $(O)/ebbtide-agent: $(NODE) $(COMMON)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(call pkg_libs,$(PKG_node)) -lm
@@ -153,7 +160,8 @@ $(O)/libnode.a: $(call no_main,$(NODE))
 $(O)/liblearner.a: $(call no_main,$(LEARNER))
 $(O)/liblocal.a: $(call no_main,$(LOCAL))
 $(O)/libctl.a: $(call no_main,$(CTL))
-LIBS := $(addprefix $(O)/,libnode.a liblearner.a liblocal.a libctl.a libcommon.a)
+$(O)/libcomparison.a: $(COMPARISON)
+LIBS := $(addprefix $(O)/,libcomparison.a libnode.a liblearner.a liblocal.a libctl.a libcommon.a)
 $(LIBS):
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^
@@ -197,5 +205,10 @@ $(O)/agent/%.o: agent/%.c | $(WIRE).h $(BPF_SKEL)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+$(O)/tests/bench/policy/%.o: tests/bench/policy/%.c | $(WIRE).h
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests -c -o $@ $<
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

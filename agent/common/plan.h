@@ -23,6 +23,8 @@ struct plan {
 	uint64_t burst_us;     /* cpu.max.burst: unused quota that later periods may use */
 	uint64_t memory_bytes; /* 0: none */
 	struct allowance allowance;
+	uint32_t cpu_rung;	/* the operating point that it is (common/rung.h); for the state */
+	double violation_price; /* of a violated tick; for the reward; 0: not set */
 };
 
 #endif

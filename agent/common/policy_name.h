@@ -49,7 +49,10 @@ enum policy_decides {
 
 /* All of them: the rules and what is learnt. */
 #define POLICIES(X)                                                                                \
-	X(dqn, "dqn", DECIDES_CPU | DECIDES_MEMORY | DECIDES_REPLICAS, "the Q-networks")           \
+	X(dqn, "dqn",                                                                              \
+		DECIDES_CPU | DECIDES_MEMORY | DECIDES_REPLICAS | DECIDES_ALLOWANCE |              \
+			DECIDES_BURST,                                                             \
+		"the Q-networks")                                                                  \
 	POLICY_RULES(X)
 
 enum policy_id {

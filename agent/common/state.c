@@ -10,13 +10,11 @@ const struct state_feature_info state_features[STATE_SIZE] = {
 #undef X
 };
 
-const double action_cpu_factor[ACTION_CPU_STEPS] = {0.85, 1.0, 1.3};
 const double action_memory_factor[ACTION_MEMORY_STEPS] = {0.9, 1.0, 1.25};
 
-/* Violations weigh several times the whole of the bounds: a second over the objective must never
- * pay for itself by what it saved. */
+/* CPU is what is short; a refill costs the node a write under its run queues' locks. */
 const struct reward_weights reward_defaults = {
-	.cpu = 0.6, .memory = 0.2, .replicas = 0.2, .overshoot = 3.0, .failure = 1.0};
+	.cpu = 1.0, .memory = 0.2, .replicas = 0.2, .refills = 0.003};
 
 const char *action_vertical_name(uint32_t action)
 {
@@ -42,6 +40,12 @@ const char *action_horizontal_name(uint32_t action)
 
 	return action < ACTION_HORIZONTAL ? names[action] : "invalid";
 }
+
+/* A tick with so many requests says what one costs, and what is so far off is news. */
+#define COST_REQUESTS 20
+#define COST_JUMP     0.3
+/* Nothing is more than so many times what is needed. */
+#define COST_MOST 5.0
 
 static double weighted(double a, double wa, double b, double wb)
 {
@@ -124,6 +128,12 @@ void state_note_action(struct state_history *history, int cpu_direction, int mem
 		history->since_action = 0;
 }
 
+void state_note_plan(struct state_history *history, uint32_t cpu_rung, double violation_price)
+{
+	history->cpu_rung = cpu_rung;
+	history->violation_price = violation_price;
+}
+
 static double log_between(double value, double lowest, double highest)
 {
 	if (value <= 0 || lowest <= 0 || highest <= lowest)
@@ -157,25 +167,36 @@ static double demand_statistics(const struct state_history *history, double *max
 static void history_advance(struct state_history *history, const struct sample *sample,
 	const struct objective *objective, double rate)
 {
-	/* Half-life of 60 ticks for the rate, 15 answered ticks for the cost of a request. */
+	/* Half-life of 60 ticks for rate and use, 15 answered ticks for the cost of a request. */
 	const double rate_keep = exp2(-1.0 / 60), cost_keep = exp2(-1.0 / 15);
 	double cost_us =
 		sample->requests ? (double)sample->cpu_used_us / (double)sample->requests : 0;
+	double used =
+		sample->tick_s > 0 ? (double)sample->cpu_used_us / (sample->tick_s * 1000) : 0;
 
 	if (!history->started) {
 		history->started = true;
 		history->rate_average = rate;
 		history->cpu_per_request_us = cost_us;
+		history->cpu_usual_millicores = used;
 		history->since_action = UINT16_MAX;
 	} else {
 		history->rate_average = rate_keep * history->rate_average + (1 - rate_keep) * rate;
-		if (sample->requests)
+		history->cpu_usual_millicores =
+			rate_keep * history->cpu_usual_millicores + (1 - rate_keep) * used;
+		/* What is far off and not a few requests' chance is another cost, not noise. */
+		if (sample->requests >= COST_REQUESTS &&
+			fabs(cost_us - history->cpu_per_request_us) >
+				COST_JUMP * history->cpu_per_request_us)
+			history->cpu_per_request_us = cost_us;
+		else if (sample->requests)
 			history->cpu_per_request_us =
 				cost_keep * history->cpu_per_request_us + (1 - cost_keep) * cost_us;
 		history->since_action++;
 	}
+	/* Work that comes with no request is demand as well. */
 	history->demand_millicores[history->demand_next] =
-		rate * history->cpu_per_request_us / 1000;
+		sample->requests ? rate * history->cpu_per_request_us / 1000 : used;
 	history->demand_next = (history->demand_next + 1) % STATE_HISTORY;
 	if (history->demand_count < STATE_HISTORY)
 		history->demand_count++;
@@ -201,7 +222,8 @@ void state_build(struct state_history *history, const struct sample *sample,
 
 	history_advance(history, sample, objective, rate);
 	mean = demand_statistics(history, &maximum);
-	demand = rate * history->cpu_per_request_us / 1000;
+	demand = history->demand_millicores[(history->demand_next + STATE_HISTORY - 1) %
+					    STATE_HISTORY];
 
 	v[STATE_latency_p50] = half_log2(sample->latency_p50_us / target);
 	v[STATE_latency_p95] = half_log2(sample->latency_p95_us / target);
@@ -241,16 +263,18 @@ void state_build(struct state_history *history, const struct sample *sample,
 		log2(1 + (sample->tick_s > 0 ? sample->refills / sample->tick_s : 0)) / 4;
 	v[STATE_violations] =
 		sqrt(__builtin_popcount(history->violation_bits & window) / (double)history->ticks);
-	v[STATE_violations_asked] = sqrt(objective->acceptable_violations);
+	v[STATE_cpu_rung] = history->cpu_rung / (double)(RUNG_COUNT - 1);
+	v[STATE_violation_price] = price_feature(history->violation_price);
 
 	for (int i = 0; i < STATE_SIZE; i++)
 		state[i] = (float)fmin(
 			fmax(v[i], state_features[i].lowest), state_features[i].highest);
-	for (int i = 0; i < 5; i++) {
-		static const int of[5] = {STATE_latency_p99, STATE_over_share, STATE_rate_change,
-			STATE_cpu_use, STATE_throttled};
-		int d = STATE_d_latency_p99 + i;
-		float change = first ? 0 : state[of[i]] - history->previous[of[i]];
+	for (int i = 0; i < 4; i++) {
+		static const int pairs[4][2] = {{STATE_d_latency_p99, STATE_latency_p99},
+			{STATE_d_over_share, STATE_over_share}, {STATE_d_cpu_use, STATE_cpu_use},
+			{STATE_d_throttled, STATE_throttled}};
+		int d = pairs[i][0], from = pairs[i][1];
+		float change = first ? 0 : state[from] - history->previous[from];
 
 		state[d] =
 			fminf(fmaxf(change, state_features[d].lowest), state_features[d].highest);
@@ -258,34 +282,70 @@ void state_build(struct state_history *history, const struct sample *sample,
 	memcpy(history->previous, state, sizeof(history->previous));
 }
 
+struct demand state_demand(const float state[STATE_SIZE], const struct sample *sample)
+{
+	const double limit = sample->cpu_limit_millicores;
+	const double containers = sample->containers ? sample->containers : 1;
+	const float most = state_features[STATE_demand].highest;
+	struct demand demand = {
+		.usual = ((double)state[STATE_demand] + (double)state[STATE_demand_mean]) / 2 *
+			 limit,
+		.peak = (double)state[STATE_demand_max] * limit};
+
+	if (sample->tick_s > 0 && (limit <= 0 || state[STATE_demand] >= most))
+		demand.usual = fmax(demand.usual,
+			(double)sample->cpu_used_us / (sample->tick_s * 1000) / containers);
+	return demand;
+}
+
+/* What is set aside over what is needed, 0 when it is exactly that. */
+static double slack(double set_aside, double needed)
+{
+	if (set_aside <= 0)
+		return 0;
+	return needed > 0 ? fmin(set_aside / needed, COST_MOST) : COST_MOST;
+}
+
+static double overshoot(const struct sample *sample, const struct objective *objective)
+{
+	const double asked = (double)(sample->requests + sample->requests_failed);
+	double late = 0, share_over = 1;
+
+	if (!sample_violates(sample, objective))
+		return 0;
+	/* Half for by how much the percentile is over, half for how many requests are. */
+	if (sample->latency_objective_us > objective->latency_target_us)
+		late = fmin(
+			log2(sample->latency_objective_us / objective->latency_target_us) / 4, 1);
+	if (asked > 0)
+		share_over = (double)(sample->requests_over + sample->requests_failed) / asked;
+	return 0.5 + 0.25 * late + 0.25 * fmin(1, share_over);
+}
+
 float reward_compute(const struct sample *sample, const struct objective *objective,
-	uint32_t replicas, const struct reward_weights *weights)
+	const struct state_history *history, uint32_t replicas,
+	const struct reward_weights *weights)
 {
 	const double most = objective->replicas_max ? objective->replicas_max : 1;
-	const double asked = (double)(sample->requests + sample->requests_failed);
-	double cost = 0, over = 0, late = 0;
+	const double containers = sample->containers ? sample->containers : 1;
+	const double price = history->violation_price > 0
+				     ? history->violation_price
+				     : price_start(objective->acceptable_violations);
+	double cost = weights->replicas * replicas / most;
+	double penalty = overshoot(sample, objective);
 
-	if (objective->cpu_max_millicores > 0 && sample->tick_s > 0)
-		cost += weights->cpu * (double)sample->cpu_allocated_us / (sample->tick_s * 1000) /
-			(objective->cpu_max_millicores * most);
-	if (objective->memory_max_bytes > 0)
-		cost += weights->memory * (double)sample->memory_limit_bytes * sample->containers /
-			((double)objective->memory_max_bytes * most);
-	cost += weights->replicas * replicas / most;
+	if (sample->tick_s > 0) {
+		/* An idle unit needs what it may not be cut under. */
+		double needed = fmax(
+			history->cpu_usual_millicores, objective->cpu_min_millicores * containers);
 
-	if (sample_violates(sample, objective)) {
-		/* Half for by how much the percentile is over, half for how many requests are. */
-		if (sample->latency_objective_us > objective->latency_target_us)
-			late = fmin(
-				log2(sample->latency_objective_us / objective->latency_target_us) /
-					4,
-				1);
-		over = asked > 0 ? (double)(sample->requests_over + sample->requests_failed) / asked
-				 : 1;
-		over = 0.25 + 0.75 * fmin(1, 0.5 * late + 0.5 * over);
+		cost += weights->cpu *
+			slack((double)sample->cpu_allocated_us / (sample->tick_s * 1000), needed);
+		cost += weights->refills * sample->refills / sample->tick_s / containers;
 	}
-	cost += weights->overshoot * over;
+	cost += weights->memory * slack((double)sample->memory_limit_bytes * containers,
+					  (double)sample->memory_working_set_bytes);
 	if (sample->oom_kills || sample->requests_failed)
-		cost += weights->failure;
-	return (float)-cost;
+		penalty += 1;
+	return (float)(-(cost + price * penalty) / (1 + price));
 }

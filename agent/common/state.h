@@ -9,12 +9,13 @@
 #define EBBTIDE_STATE_H
 
 #include "common/objective.h"
+#include "common/rung.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 /* Raised whenever a feature or an action changes meaning; both ends and checkpoints carry it. */
-#define STATE_SCHEMA 1
+#define STATE_SCHEMA 2
 
 /* X(name, lowest, highest, what it is). All are dimensionless and clipped to the bounds. */
 #define STATE_FEATURES(X)                                                                          \
@@ -40,7 +41,7 @@
 	X(since_action, 0, 1, "ticks since an action that changed something, log2(1 + n) / 6")     \
 	X(d_latency_p99, -2, 2, "change of latency_p99 since the last tick")                       \
 	X(d_over_share, -1, 1, "change of over_share")                                             \
-	X(d_rate_change, -2, 2, "change of rate_change")                                           \
+	X(cpu_rung, 0, 1, "operating point of the CPU in force, from the cheapest to the safest")  \
 	X(d_cpu_use, -2, 2, "change of cpu_use")                                                   \
 	X(d_throttled, -2, 2, "change of throttled")                                               \
 	X(demand, 0, 3, "rate x CPU per request over the limit, now")                              \
@@ -49,7 +50,7 @@
 	X(demand_change, -2, 2, "log2 of demand over its mean")                                    \
 	X(refills, 0, 2, "reflex refills a second, log2(1 + n) / 4")                               \
 	X(violations, 0, 1, "share of the last 30 ticks over the objective, square root")          \
-	X(violations_asked, 0, 1, "share of violations the operator accepts, square root")
+	X(violation_price, 0, 1, "what a violated tick costs now, log scale")
 
 enum state_feature {
 #define X(name, lowest, highest, text) STATE_##name,
@@ -75,8 +76,8 @@ extern const struct state_feature_info state_features[STATE_SIZE];
 #define ACTION_HORIZONTAL      3
 #define ACTION_HORIZONTAL_HOLD 1
 
-extern const double action_cpu_factor[ACTION_CPU_STEPS];       /* x0.85, x1, x1.3 */
-extern const double action_memory_factor[ACTION_MEMORY_STEPS]; /* x0.9, x1, x1.25 */
+/* CPU moves along the ladder of common/rung.h, memory by a factor: x0.9, x1, x1.25. */
+extern const double action_memory_factor[ACTION_MEMORY_STEPS];
 /* "cpu-down memory-hold", ... */
 const char *action_vertical_name(uint32_t action);
 const char *action_horizontal_name(uint32_t action);
@@ -163,6 +164,9 @@ struct state_history {
 	bool started;
 	double rate_average; /* requests a second, half-life about 60 ticks */
 	double cpu_per_request_us;
+	double cpu_usual_millicores; /* CPU used, of all containers, half-life about 60 ticks */
+	uint32_t cpu_rung;	     /* in force */
+	double violation_price;	     /* in force; 0: none yet */
 	double demand_millicores[STATE_HISTORY];
 	uint32_t demand_next;
 	uint32_t demand_count;
@@ -176,26 +180,38 @@ struct state_history {
 
 /* Note an action that is now in force, before the next tick's state is built. */
 void state_note_action(struct state_history *history, int cpu_direction, int memory_direction);
+/* Which operating point is in force and what a violation costs (common/rung.h); the same. */
+void state_note_plan(struct state_history *history, uint32_t cpu_rung, double violation_price);
 /* The state after a tick; advances @history. */
 void state_build(struct state_history *history, const struct sample *sample,
 	const struct objective *objective, float state[STATE_SIZE]);
 
-/* Weights of the reward, in units of "all of the service's bounds for one tick". */
+/*
+ * By a state and the sample it was made of: between the newest demand and its mean of ten ticks;
+ * what was used, where that is out of range.
+ */
+struct demand state_demand(const float state[STATE_SIZE], const struct sample *sample);
+
+/* Weights of the reward's cost. */
 struct reward_weights {
-	double cpu;
-	double memory;
-	double replicas;
-	double overshoot;
-	double failure; /* an OOM kill or a failed request in the tick */
+	double cpu;	 /* of allocated CPU over the CPU that is used on average */
+	double memory;	 /* of the memory limit over the working set */
+	double replicas; /* of replicas over their upper bound */
+	double refills;	 /* of a refill a second and container */
 };
 extern const struct reward_weights reward_defaults;
 
 /*
- * Reward of a tick, at most 0: -(cost) - penalty. Cost: allocated CPU, memory and replicas as
- * shares of their upper bounds. Penalty: overshoot of the objective's percentile over its target
- * and of the share of requests over it, saturating at 1. Falls in allocation and in overshoot.
+ * Reward of a tick, at most 0:
+ *	-(cost + price * (over + failure)) / (1 + price)
+ * Cost is what is set aside over what is needed: CPU over its average use, memory over the working
+ * set, replicas over their bound, and refills. over is 0 unless the tick broke the objective, else
+ * 0.5 to 1 by how far; failure is 1 with an OOM kill or a failed request. The price is the
+ * history's, which the tick has gone into (state_build()). Falls in allocation and in overshoot;
+ * at a high price violations decide, at a low one the cost.
  */
 float reward_compute(const struct sample *sample, const struct objective *objective,
-	uint32_t replicas, const struct reward_weights *weights);
+	const struct state_history *history, uint32_t replicas,
+	const struct reward_weights *weights);
 
 #endif

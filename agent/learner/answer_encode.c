@@ -36,7 +36,9 @@ enum {
 	ACTION_Q,
 	ACTION_ALLOWANCE,
 	ACTION_WHY,
-	ACTION_NUMBER
+	ACTION_NUMBER,
+	ACTION_CPU_RUNG,
+	ACTION_PRICE
 };
 enum {
 	ALLOWANCE_TRIGGER = 1,
@@ -163,7 +165,7 @@ void answer_add(struct answer *answer, const struct answer_action *action)
 {
 	const char *const texts[] = {
 		action->namespace, action->service, action->policy, action->rule, action->why};
-	size_t lengths[5], most = (5 + 7 + 5) * NUMBER_BYTES + action->q_count * sizeof(float);
+	size_t lengths[5], most = (5 + 9 + 5) * NUMBER_BYTES + action->q_count * sizeof(float);
 	uint8_t *at, *length;
 
 	for (int i = 0; i < 5; i++) {
@@ -188,6 +190,8 @@ void answer_add(struct answer *answer, const struct answer_action *action)
 	at = put_allowance(at, action->allowance);
 	at = put_bytes(at, ACTION_WHY, texts[4], lengths[4]);
 	at = put_number(at, ACTION_NUMBER, action->number);
+	at = put_number(at, ACTION_CPU_RUNG, action->cpu_rung);
+	at = put_double(at, ACTION_PRICE, action->violation_price);
 	most = (size_t)(at - length - LENGTH_BYTES);
 	/* A varint may be longer than it must be; the last byte has no continuation bit. */
 	length[0] = (uint8_t)(most | 0x80);

@@ -43,6 +43,8 @@ struct answer_action {
 	size_t q_count;
 	const struct answer_allowance *allowance; /* NULL: none */
 	uint64_t number;			  /* of a push; 0: the answer's */
+	uint32_t cpu_rung;
+	double violation_price; /* 0: as before */
 };
 
 /* Room for @actions of ordinary length; more grows. */

@@ -9,6 +9,7 @@
 #define COMMAND_EXIT_USAGE 2
 
 int calibrate_command(int argc, char **argv);
+int pretrain_command(int argc, char **argv);
 int what_if_command(int argc, char **argv);
 
 #endif

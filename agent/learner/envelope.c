@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "learner/envelope.h"
 
+#include "common/rung.h"
+
 #include <math.h>
 
 const char *envelope_rule_name(enum envelope_rule rule)
@@ -15,6 +17,7 @@ const char *envelope_rule_name(enum envelope_rule rule)
 		[RULE_REVERT] = "revert",
 		[RULE_FROZEN] = "frozen",
 		[RULE_UNLIMITED] = "no-limit-set",
+		[RULE_NO_REFLEX] = "no-reflex",
 		[RULE_DIVERGED] = "diverged",
 	};
 
@@ -66,10 +69,15 @@ static enum envelope_rule forbid_cpu(const struct envelope_unit *unit, int direc
 	if (direction < 0) {
 		if (sample_violates(unit->sample, unit->objective))
 			return RULE_OVER_OBJECTIVE;
-		return limit <= unit->objective->cpu_min_millicores * 1.001 ? RULE_BOUNDS
-									    : RULE_NONE;
+		if (!unit->reflex && unit->cpu_rung <= RUNG_ALONE)
+			return RULE_NO_REFLEX;
+		return unit->cpu_rung == 0 || limit <= unit->objective->cpu_min_millicores * 1.001
+			       ? RULE_BOUNDS
+			       : RULE_NONE;
 	}
-	return limit >= envelope_cpu_max(unit) * 0.999 ? RULE_BOUNDS : RULE_NONE;
+	return unit->cpu_rung + 1 >= RUNG_COUNT || limit >= envelope_cpu_max(unit) * 0.999
+		       ? RULE_BOUNDS
+		       : RULE_NONE;
 }
 
 static enum envelope_rule forbid_memory(const struct envelope_unit *unit, int direction)
@@ -112,17 +120,32 @@ uint64_t envelope_vertical_mask(
 	return mask;
 }
 
-void envelope_vertical_limits(const struct envelope_unit *unit, uint32_t action,
-	double *cpu_millicores, uint64_t *memory_bytes)
-{
-	int cpu = action_cpu_direction(action), memory = action_memory_direction(action);
-	double memory_scaled;
+/* A limit follows falling demand by no more than this in a tick, and not while it is violated. */
+#define FOLLOW_DOWN_LEAST 0.7
 
-	*cpu_millicores = unit->sample->cpu_limit_millicores * action_cpu_factor[cpu + 1];
+void envelope_vertical_plan(const struct envelope_unit *unit, uint32_t action, struct plan *plan)
+{
+	const struct sample *sample = unit->sample;
+	int cpu = action_cpu_direction(action), memory = action_memory_direction(action);
+	double limit = sample->cpu_limit_millicores, memory_scaled, least;
+	uint32_t rung = unit->cpu_rung + (uint32_t)cpu;
+
+	if (!unit->reflex && rung < RUNG_ALONE)
+		rung = RUNG_ALONE;
+	if (rung >= RUNG_COUNT)
+		rung = RUNG_COUNT - 1;
+	plan->cpu_rung = rung;
+	if (unit->cpu_declared_millicores > 0 && limit > 0) {
+		rung_plan(rung, &unit->demand, envelope_cpu_max(unit), unit->reflex, plan);
+		least = sample_violates(sample, unit->objective) ? 1 : FOLLOW_DOWN_LEAST;
+		plan->cpu_millicores = fmax(plan->cpu_millicores, least * limit);
+	} else {
+		plan->cpu_millicores = limit;
+	}
 	/* A limit that no machine has must not leave the range of the type. */
-	memory_scaled = (double)unit->sample->memory_limit_bytes * action_memory_factor[memory + 1];
-	*memory_bytes = memory_scaled < 0x1p63 ? (uint64_t)memory_scaled : INT64_MAX;
-	(void)envelope_clamp(unit, cpu_millicores, memory_bytes);
+	memory_scaled = (double)sample->memory_limit_bytes * action_memory_factor[memory + 1];
+	plan->memory_bytes = memory_scaled < 0x1p63 ? (uint64_t)memory_scaled : INT64_MAX;
+	(void)envelope_clamp(unit, &plan->cpu_millicores, &plan->memory_bytes);
 }
 
 enum envelope_rule envelope_clamp(

@@ -21,6 +21,7 @@ enum envelope_rule {
 	RULE_REVERT,	     /* the objective broke right after a cut: the cut is taken back */
 	RULE_FROZEN,	     /* the operator's freeze */
 	RULE_UNLIMITED,	     /* the owner set no such limit: none is added */
+	RULE_NO_REFLEX,	     /* too near to the demand where no reflex helps */
 	RULE_DIVERGED,	     /* the network is not to be used: a rule decides in its place */
 	RULE_COUNT,
 };
@@ -35,6 +36,10 @@ struct envelope_unit {
 	const struct sample *sample;
 	double cpu_declared_millicores; /* 0: the owner set no limit */
 	uint64_t memory_declared_bytes;
+	/* For what moves along the ladder of operating points. */
+	uint32_t cpu_rung; /* in force */
+	struct demand demand;
+	bool reflex; /* the agent can keep an allowance */
 };
 
 /* Bounds of one container after the owner's own limits. */
@@ -48,9 +53,8 @@ uint64_t envelope_memory_floor(const struct envelope_unit *unit);
  */
 uint64_t envelope_vertical_mask(
 	const struct envelope_unit *unit, enum envelope_rule rules[ACTION_VERTICAL]);
-/* The limits that @action leads to, inside the bounds. */
-void envelope_vertical_limits(const struct envelope_unit *unit, uint32_t action,
-	double *cpu_millicores, uint64_t *memory_bytes);
+/* The plan that @action leads to, inside the bounds; what is not decided in it stays. */
+void envelope_vertical_plan(const struct envelope_unit *unit, uint32_t action, struct plan *plan);
 /* Bring limits that a rule computed inside the envelope; the first rule that changed them. */
 enum envelope_rule envelope_clamp(
 	const struct envelope_unit *unit, double *cpu_millicores, uint64_t *memory_bytes);

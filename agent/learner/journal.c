@@ -319,6 +319,8 @@ void journal_vertical(struct journal *journal, double unix_s, const struct servi
 	add_count(&line, "from_bytes", sample->memory_limit_bytes);
 	add_count(&line, "to_bytes", decision->plan.memory_bytes);
 	add_count(&line, "burst_us", decision->plan.burst_us);
+	add_count(&line, "cpu_rung", decision->plan.cpu_rung);
+	add_number(&line, "violation_price", decision->plan.violation_price);
 	add_number(&line, "latency_us", sample->latency_objective_us);
 	add_count(&line, "requests", sample->requests);
 	add_count(&line, "requests_over", sample->requests_over);

@@ -26,6 +26,7 @@ struct learner_config {
 	const char *listen;
 	const char *state_directory;
 	const char *journal_path; /* decisions, or NULL */
+	const char *pretrained;	  /* folder, "none", or NULL: the program's own */
 	const char *lease;	  /* namespace/name, or NULL: always leader */
 	const char *identity;
 	uint32_t http_threads;

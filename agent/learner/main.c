@@ -6,6 +6,7 @@
 #include "learner/command.h"
 #include "learner/dump.h"
 #include "learner/learner.h"
+#include "learner/pretrained.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -24,18 +25,22 @@
 #define EXIT_USAGE   2
 #define FILES_WANTED 65536
 #define TRAIN_NICE   10
+/* Who starts from a trained network tries little. */
+#define EXPLORE_PRETRAINED 0.05
 
 static const struct command {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } commands[] = {
 	{"calibrate", calibrate_command},
+	{"pretrain", pretrain_command},
 	{"what-if", what_if_command},
 };
 
 static const char usage[] =
 	"Usage: ebbtide-learner [OPTION]...\n"
 	"       ebbtide-learner calibrate [OPTION]... JOURNAL   fit the simulator to a service\n"
+	"       ebbtide-learner pretrain [OPTION]...   train networks in the simulator\n"
 	"       ebbtide-learner what-if [OPTION]...   which limits would hold an objective\n"
 	"Take experiences from agents, train the Q-networks, answer with actions.\n\n"
 	"  --listen HOST:PORT       HTTP for agents, /metrics, /healthz (default 127.0.0.1:9650)\n"
@@ -65,8 +70,11 @@ static const char usage[] =
 	"                           own, as the actors of Ape-X) (default decay)\n"
 	"  --explore-apex-base N    apex: the first unit's share (default 0.4)\n"
 	"  --explore-apex-alpha N   apex: the last unit's share is base^(1 + N) (default 7)\n"
-	"  --explore N              decay: share of exploring decisions at the start (default 0.9)\n"
+	"  --explore N              decay: share of exploring decisions at the start (default 0.05,\n"
+	"                           with --pretrained none 0.9)\n"
 	"  --explore-decisions N    e-folding of that share, in decisions (default 120)\n"
+	"  --pretrained DIR         start from the networks in this folder, or 'none': from nothing\n"
+	"                           (default: those that the program carries)\n"
 	"  --seed N                 of weights, sampling and exploration (default: the clock)\n"
 	"  --rule-parameter R.P=N   a rule's parameter, for example k8s-cpu.target=0.6; repeatable\n"
 	"  --list-policies          print every policy and its parameters, and leave\n"
@@ -109,6 +117,7 @@ enum option_id {
 	OPTION_EXPLORE_ALPHA,
 	OPTION_EXPLORE,
 	OPTION_EXPLORE_DECISIONS,
+	OPTION_PRETRAINED,
 	OPTION_SEED,
 	OPTION_RULE_PARAMETER,
 	OPTION_LIST_POLICIES,
@@ -142,6 +151,7 @@ static const struct option long_options[] = {
 	{"explore-apex-alpha", required_argument, NULL, OPTION_EXPLORE_ALPHA},
 	{"explore", required_argument, NULL, OPTION_EXPLORE},
 	{"explore-decisions", required_argument, NULL, OPTION_EXPLORE_DECISIONS},
+	{"pretrained", required_argument, NULL, OPTION_PRETRAINED},
 	{"seed", required_argument, NULL, OPTION_SEED},
 	{"rule-parameter", required_argument, NULL, OPTION_RULE_PARAMETER},
 	{"list-policies", no_argument, NULL, OPTION_LIST_POLICIES},
@@ -334,6 +344,9 @@ static int option_apply(struct options *options, int id, const char *value)
 		return 0;
 	case OPTION_EXPLORE_SCHEDULE:
 		return schedule_apply(&config->policy, value);
+	case OPTION_PRETRAINED:
+		config->pretrained = value;
+		return 0;
 	case OPTION_SEED:
 		config->seed = strtoull(value, NULL, 0);
 		return 0;
@@ -396,8 +409,13 @@ static void options_default(struct options *options, struct numbers *numbers)
 	numbers->values[NUMBER_TRAIN_CPU] = 0.5;
 	numbers->values[NUMBER_EXPLORE_BASE] = options->config.policy.explore_apex_base;
 	numbers->values[NUMBER_EXPLORE_ALPHA] = options->config.policy.explore_apex_alpha;
-	numbers->values[NUMBER_EXPLORE] = options->config.policy.explore_start;
+	numbers->values[NUMBER_EXPLORE] = -1; /* depends on where the networks start */
 	numbers->values[NUMBER_DECISIONS] = options->config.policy.explore_decisions;
+}
+
+static bool starts_from_nothing(const struct learner_config *config)
+{
+	return config->pretrained && strcmp(config->pretrained, PRETRAINED_NONE) == 0;
 }
 
 static int options_parse(struct options *options, int argc, char **argv)
@@ -435,14 +453,18 @@ static int options_parse(struct options *options, int argc, char **argv)
 	config->policy.cooldown_s = numbers.values[NUMBER_COOLDOWN];
 	config->policy.explore_apex_base = numbers.values[NUMBER_EXPLORE_BASE];
 	config->policy.explore_apex_alpha = numbers.values[NUMBER_EXPLORE_ALPHA];
-	config->policy.explore_start = numbers.values[NUMBER_EXPLORE];
+	if (numbers.values[NUMBER_EXPLORE] >= 0)
+		config->policy.explore_start = numbers.values[NUMBER_EXPLORE];
+	else if (!starts_from_nothing(config))
+		config->policy.explore_start = EXPLORE_PRETRAINED;
 	config->policy.explore_decisions = numbers.values[NUMBER_DECISIONS];
 	/* A tick is short against how long an action matters: a horizon of about ten ticks. */
 	config->train.gamma = 0.9F;
-	/* Live experience is scarce: learn from the first few, often, in small batches. */
+	/* Live experience is scarce: learn from the first few, often, in small batches. What was
+	 * learnt in the simulator is not to be forgotten for them. */
 	config->train.batch = 32;
-	config->train.warmup = 32;
-	config->train.learning_rate = 1e-3F;
+	config->train.warmup = starts_from_nothing(config) ? 32 : 256;
+	config->train.learning_rate = starts_from_nothing(config) ? 1e-3F : 5e-5F;
 	config->train.beta_steps = 4000;
 	/* Rewards are between -5 and 0 (docs/learning.md), values so between -50 and 0. */
 	config->train.q_bound = 500;

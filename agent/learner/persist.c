@@ -5,6 +5,7 @@
 #include "learner/aside.h"
 #include "learner/checkpoint.h"
 #include "learner/learner.h"
+#include "learner/pretrained.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -120,6 +121,29 @@ static int file_load(const struct learner *learner, const struct part *part, uin
 	return err;
 }
 
+/* Where there is no checkpoint: what was learnt in the simulator, if that is wanted. */
+static void part_begin(const struct learner *learner, const struct part *part)
+{
+	const char *folder = learner->config.pretrained;
+	const char *where = folder ? folder : "built-in";
+	struct checkpoint checkpoint = {0};
+	char error[160] = "", aside[64];
+	int err;
+
+	if (folder && strcmp(folder, PRETRAINED_NONE) == 0)
+		return;
+	err = pretrained_read(folder, part->name, &checkpoint, error, sizeof(error));
+	if (!err)
+		err = part_adopt(part, &checkpoint, aside, sizeof(aside), error, sizeof(error));
+	if (err)
+		log_warning("network=%s pretrained=%s error=\"%s\" effect=\"learns from nothing\"",
+			part->name, where, error[0] ? error : strerror(-err));
+	else
+		log_info("network=%s pretrained=%s event=loaded steps=%llu", part->name, where,
+			(unsigned long long)checkpoint.steps);
+	free(checkpoint.weights);
+}
+
 /* The newest that is sound. */
 static void part_load(const struct learner *learner, const struct part *part)
 {
@@ -142,6 +166,7 @@ static void part_load(const struct learner *learner, const struct part *part)
 			part->name, refused);
 	else
 		log_info("network=%s event=\"no checkpoint yet: a new network\"", part->name);
+	part_begin(learner, part);
 }
 
 void persist_load(struct learner *learner)

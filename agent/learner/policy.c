@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "learner/policy.h"
 
+#include "common/rung.h"
 #include "learner/text.h"
 
 #include <math.h>
@@ -24,8 +25,8 @@ void policy_config_init(struct policy_config *config)
 	rule_configs_init(&config->rules);
 }
 
-/* Which step of a table of down, hold, up a ratio is nearest to; -1: too far from all. */
-static int nearest_step(const double factors[3], double from, double to)
+/* Which step of the memory's down, hold, up a ratio is nearest to; -1: too far from all. */
+static int nearest_step(double from, double to)
 {
 	double moved, step;
 	int direction;
@@ -35,21 +36,41 @@ static int nearest_step(const double factors[3], double from, double to)
 		return 1;
 	moved = log(to / from);
 	direction = moved > 0 ? 2 : 0;
-	step = log(factors[direction]);
+	step = log(action_memory_factor[direction]);
 	if (moved / step > 2)
 		return -1;
 	return moved / step > 0.5 ? direction : 1;
 }
 
-uint32_t policy_nearest_action(const struct plan *from, const struct plan *to)
+/* The same along the ladder. Without a limit or demand nothing moves. */
+static int nearest_rung_step(const struct envelope_unit *bounds, double from, double to)
 {
-	int cpu = nearest_step(action_cpu_factor, from->cpu_millicores, to->cpu_millicores);
-	int memory = nearest_step(
-		action_memory_factor, (double)from->memory_bytes, (double)to->memory_bytes);
+	uint32_t lowest = bounds->reflex ? 0 : RUNG_ALONE;
+	double demand = bounds->demand.usual;
+	int rungs_moved;
+
+	if (from <= 0 || to <= 0 || demand <= 0)
+		return 1;
+	rungs_moved =
+		(int)rung_of_limit(to, demand, lowest) - (int)rung_of_limit(from, demand, lowest);
+	if (rungs_moved < -2 || rungs_moved > 2)
+		return -1;
+	return 1 + (rungs_moved > 0) - (rungs_moved < 0);
+}
+
+uint32_t policy_nearest_action(
+	const struct envelope_unit *bounds, const struct plan *from, const struct plan *to)
+{
+	int cpu = nearest_rung_step(bounds, from->cpu_millicores, to->cpu_millicores);
+	int memory = nearest_step((double)from->memory_bytes, (double)to->memory_bytes);
 
 	return cpu < 0 || memory < 0 ? POLICY_NO_ACTION
 				     : (uint32_t)(cpu * ACTION_MEMORY_STEPS + memory);
 }
+
+/* Quotas are whole microseconds and a container may join late: a limit as planned is about that. */
+#define SAME_LIMIT_SHARE 0.02
+#define SAME_LIMIT_LEAST 2.0
 
 /* The learner's parameters of the rules, or those with the objective's own. */
 static const struct rule_configs *service_rules(
@@ -155,26 +176,18 @@ static double explore_share(const struct policy_config *config, struct service *
 }
 
 /*
- * Where an engineer would look first: CPU demand with four fifths in reserve, memory a
- * quarter over what is in use. Guides exploration only, so that a new service is not tried at
- * random.
+ * Where an engineer would look first: the start of the ladder, memory a quarter over what is in
+ * use. Guides exploration only, so that a new service is not tried at random.
  */
-static uint32_t guided_vertical(const struct service_unit *unit, const struct envelope_unit *bounds)
+static uint32_t guided_vertical(const struct envelope_unit *bounds)
 {
 	const struct sample *sample = bounds->sample;
 	double containers = sample->containers ? sample->containers : 1;
-	double limit = sample->cpu_limit_millicores;
-	double used = sample->tick_s > 0
-			      ? (double)sample->cpu_used_us / (sample->tick_s * 1000) / containers
-			      : 0;
-	double demand = unit->state[STATE_demand_max] * limit;
-	double want = 1.8 * fmax(used, demand);
 	double memory = (double)sample->memory_working_set_bytes / containers * 1.25;
-	int cpu = 0, mem = 0;
+	uint32_t start = bounds->reflex ? RUNG_START : RUNG_ALONE + 1;
+	int cpu = (bounds->cpu_rung < start) - (bounds->cpu_rung > start), mem = 0;
 
-	if (want < limit * action_cpu_factor[0])
-		cpu = -1;
-	else if (want > limit || sample_violates(sample, bounds->objective))
+	if (sample_violates(sample, bounds->objective))
 		cpu = 1;
 	if (memory < (double)sample->memory_limit_bytes * action_memory_factor[0])
 		mem = -1;
@@ -219,10 +232,11 @@ static bool revert_cut(struct service_unit *unit, const struct envelope_unit *bo
 	if (bounds->objective->frozen || unit->cut_from <= limit ||
 		!sample_violates(bounds->sample, bounds->objective))
 		return false;
-	decision->plan.cpu_millicores = unit->cut_from;
-	decision->plan.memory_bytes = bounds->sample->memory_limit_bytes;
-	(void)envelope_clamp(bounds, &decision->plan.cpu_millicores, &decision->plan.memory_bytes);
+	/* One rung up, and no less than there was. */
 	decision->action = 2 * ACTION_MEMORY_STEPS + 1;
+	envelope_vertical_plan(bounds, decision->action, &decision->plan);
+	decision->plan.cpu_millicores = fmax(decision->plan.cpu_millicores, unit->cut_from);
+	(void)envelope_clamp(bounds, &decision->plan.cpu_millicores, &decision->plan.memory_bytes);
 	decision->rule = RULE_REVERT;
 	unit->cut_remaining = 0;
 	snprintf(decision->why, sizeof(decision->why),
@@ -242,7 +256,9 @@ static void explain_dqn(const struct service *service, const struct sample *samp
 	text_add_fixed(&why, sample->cpu_limit_millicores, 0);
 	text_add(&why, "m -> ");
 	text_add_fixed(&why, decision->plan.cpu_millicores, 0);
-	text_add(&why, "m, p");
+	text_add(&why, "m, ");
+	text_add_fixed(&why, rungs[decision->plan.cpu_rung].factor, 2);
+	text_add(&why, " x demand, p");
 	text_add_short(&why, service->objective.latency_percentile);
 	text_add(&why, " ");
 	text_add_fixed(&why, sample->latency_objective_us / 1000, 1);
@@ -276,8 +292,7 @@ static bool decide_dqn(const struct policy_context *context, struct service *ser
 	decision->explored = random_uniform(context->random) < epsilon;
 	if (decision->explored) {
 		if (random_uniform(context->random) < context->config->explore_guided)
-			decision->action =
-				soften_vertical(guided_vertical(unit, bounds), decision->mask);
+			decision->action = soften_vertical(guided_vertical(bounds), decision->mask);
 		else
 			decision->action =
 				random_action(context->random, decision->mask, ACTION_VERTICAL);
@@ -288,8 +303,7 @@ static bool decide_dqn(const struct policy_context *context, struct service *ser
 		if (wanted >= 0 && (uint32_t)wanted != decision->action)
 			decision->rule = rules[wanted];
 	}
-	envelope_vertical_limits(bounds, decision->action, &decision->plan.cpu_millicores,
-		&decision->plan.memory_bytes);
+	envelope_vertical_plan(bounds, decision->action, &decision->plan);
 	explain_dqn(service, sample, decision);
 	return true;
 }
@@ -316,7 +330,9 @@ static void decide_rules(const struct policy_context *context, const struct poli
 		bounds->sample, &objective, replicas, plan, &replicas);
 	if (decided & (DECIDES_CPU | DECIDES_MEMORY)) {
 		decision->rule = envelope_clamp(bounds, &plan->cpu_millicores, &plan->memory_bytes);
-		decision->action = policy_nearest_action(&before, plan);
+		decision->action = policy_nearest_action(bounds, &before, plan);
+		plan->cpu_rung = rung_of_limit(plan->cpu_millicores, bounds->demand.usual,
+			bounds->reflex ? 0 : RUNG_ALONE);
 		add_why(decision->why, sizeof(decision->why),
 			"CPU %.0fm -> %.0fm, memory %.0f -> %.0f MiB", before.cpu_millicores,
 			plan->cpu_millicores, (double)before.memory_bytes / (1 << 20),
@@ -362,7 +378,7 @@ static void decide_fallback(const struct policy_context *context, struct service
 		plan->cpu_millicores = fmax(plan->cpu_millicores, before.cpu_millicores);
 		if (plan->memory_bytes < before.memory_bytes)
 			plan->memory_bytes = before.memory_bytes;
-		decision->action = policy_nearest_action(&before, plan);
+		decision->action = policy_nearest_action(bounds, &before, plan);
 		add_why(decision->why, sizeof(decision->why), "no cut yet");
 	}
 	decision->rule = RULE_DIVERGED;
@@ -385,6 +401,24 @@ static void freeze_vertical(const struct envelope_unit *bounds, struct vertical_
 	snprintf(decision->why, sizeof(decision->why), "frozen: the limits stay");
 }
 
+struct envelope_unit policy_bounds(const struct service_unit *unit, const struct sample *sample,
+	const float *state, bool reflex)
+{
+	struct envelope_unit bounds = {.objective = &unit->service->objective,
+		.sample = sample,
+		.cpu_declared_millicores = unit->cpu_declared_millicores,
+		.memory_declared_bytes = unit->memory_declared_bytes,
+		.cpu_rung = unit->plan.cpu_rung,
+		.demand = state_demand(state, sample),
+		.reflex = reflex && unit->service->objective.reflex};
+	double planned = unit->plan.cpu_millicores, limit = sample->cpu_limit_millicores;
+
+	if (planned <= 0 || fabs(planned - limit) > SAME_LIMIT_SHARE * planned + SAME_LIMIT_LEAST)
+		bounds.cpu_rung =
+			rung_of_limit(limit, bounds.demand.usual, bounds.reflex ? 0 : RUNG_ALONE);
+	return bounds;
+}
+
 void policy_decide_vertical(const struct policy_context *context, struct service *service,
 	struct service_unit *unit, const struct envelope_unit *bounds,
 	struct vertical_decision *decision)
@@ -405,13 +439,17 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 	if (!(set->decides & DECIDES_BURST))
 		decision->plan.burst_us = 0;
 	decision->mask = 1ULL << ACTION_VERTICAL_HOLD;
+	decision->plan.cpu_rung = bounds->cpu_rung;
+	decision->plan.violation_price = price_adapt(unit->plan.violation_price,
+		sample_violates(bounds->sample, bounds->objective),
+		bounds->objective->acceptable_violations, bounds->sample->tick_s);
 	if (decided_by(set, true) & DECIDES_PLAN && !revert_cut(unit, bounds, decision)) {
 		fallen = !decide_dqn(context, service, unit, bounds, decision);
 		if (fallen)
 			decide_fallback(context, service, unit, bounds, decision);
 		else
 			unit->fallen_since_s = 0;
-		if (decision->plan.cpu_millicores < limit * 0.999) {
+		if (decision->plan.cpu_rung < bounds->cpu_rung) {
 			unit->cut_from = limit;
 			unit->cut_remaining = context->config->revert_ticks;
 		}
@@ -467,7 +505,9 @@ static bool horizontal_dqn(const struct policy_context *context, struct service 
 	uint32_t guided;
 	int wanted, best;
 
-	if (brain_evaluate(context->horizontal, service->state, 1, decision->q))
+	if (context->horizontal_q)
+		memcpy(decision->q, context->horizontal_q, sizeof(decision->q));
+	else if (brain_evaluate(context->horizontal, service->state, 1, decision->q))
 		return false;
 	decision->mask = envelope_horizontal_mask(bounds, rules);
 	decision->has_q = true;

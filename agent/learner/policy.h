@@ -43,6 +43,7 @@ struct policy_context {
 	double now_s; /* monotonic */
 	/* Q values of the unit's state, evaluated together with others'; NULL: evaluate here. */
 	const float *vertical_q;
+	const float *horizontal_q; /* the same of the service's */
 };
 
 struct vertical_decision {
@@ -56,10 +57,19 @@ struct vertical_decision {
 	char why[192];
 };
 /*
- * The action of the table that leads nearest to @to from @from, in the ratio of each limit; or
- * POLICY_NO_ACTION when a limit moves more than twice as far as the table's step that way.
+ * The action of the table that leads nearest to @to from @from: along the ladder of operating
+ * points, and in the ratio of memory limits; or POLICY_NO_ACTION when it is further than two rungs
+ * or twice the memory's step.
  */
-uint32_t policy_nearest_action(const struct plan *from, const struct plan *to);
+uint32_t policy_nearest_action(
+	const struct envelope_unit *bounds, const struct plan *from, const struct plan *to);
+/*
+ * The bounds of a unit's decision: @sample and @state of the tick that ended; @reflex: an allowance
+ * would be kept. The rung is the newest plan's, or, where the limit in force is someone else's, the
+ * one that it comes to. @unit may be a new one.
+ */
+struct envelope_unit policy_bounds(const struct service_unit *unit, const struct sample *sample,
+	const float *state, bool reflex);
 
 void policy_decide_vertical(const struct policy_context *context, struct service *service,
 	struct service_unit *unit, const struct envelope_unit *bounds,

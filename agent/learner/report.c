@@ -116,12 +116,14 @@ static void chunk_evaluate(struct work *work)
 					 (uint32_t)chunk->asking, chunk->q[0]) == 0;
 }
 
-static struct envelope_unit bounds_of(const struct service *service, const struct report_unit *wire)
+static struct envelope_unit bounds_of(
+	const struct service_unit *unit, const struct report_unit *wire)
 {
-	return (struct envelope_unit){.objective = &service->objective,
-		.sample = &wire->sample,
-		.cpu_declared_millicores = wire->cpu_declared_millicores,
-		.memory_declared_bytes = wire->memory_declared_bytes};
+	struct envelope_unit bounds = policy_bounds(unit, &wire->sample, wire->state, wire->reflex);
+
+	bounds.cpu_declared_millicores = wire->cpu_declared_millicores;
+	bounds.memory_declared_bytes = wire->memory_declared_bytes;
+	return bounds;
 }
 
 __attribute__((format(printf, 2, 3))) static void say(struct work *work, const char *format, ...)
@@ -150,7 +152,7 @@ static int chunk_log(struct work *work)
 	}
 	for (size_t i = 0; i < chunk->count && !err; i++) {
 		const struct report_unit *wire = &chunk->units[i];
-		struct envelope_unit bounds = bounds_of(chunk->known[i]->service, wire);
+		struct envelope_unit bounds = bounds_of(chunk->known[i], wire);
 		struct experience experience;
 
 		if (!wire->has_experience)
@@ -259,7 +261,7 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 		.random = &learner->random,
 		.now_s = work->now_s,
 		.vertical_q = q};
-	struct envelope_unit bounds = bounds_of(service, wire);
+	struct envelope_unit bounds = bounds_of(unit, wire);
 	bool apply = service->objective.mode == OBJECTIVE_AUTO;
 	struct answer_allowance allowance;
 	struct vertical_decision decision;
@@ -278,6 +280,8 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 		.policy = service->objective.policy,
 		.rule = envelope_rule_name(decision.rule),
 		.why = decision.why,
+		.cpu_rung = decision.plan.cpu_rung,
+		.violation_price = decision.plan.violation_price,
 		.q = decision.has_q ? decision.q : NULL,
 		.q_count = decision.has_q ? ACTION_VERTICAL : 0,
 		.allowance = apply ? allowance_of(&decision.plan, &allowance) : NULL};

@@ -42,7 +42,8 @@ enum {
 	UNIT_EXPERIENCE,
 	UNIT_DECIDE,
 	UNIT_CPU_DECLARED,
-	UNIT_MEMORY_DECLARED
+	UNIT_MEMORY_DECLARED,
+	UNIT_REFLEX
 };
 enum {
 	EXPERIENCE_STATE = 1,
@@ -485,6 +486,10 @@ static int unit_fields(struct place *place, struct reader reader, struct report_
 			err = take_count(place, "memory_declared_bytes", &field,
 				&unit->memory_declared_bytes);
 			break;
+		case UNIT_REFLEX:
+			err = take_count(place, "reflex", &field, &value);
+			unit->reflex = value != 0;
+			break;
 		default:
 			break;
 		}
@@ -502,6 +507,7 @@ static void unit_clear(struct report_unit *unit)
 	memset(&unit->sample, 0, sizeof(unit->sample));
 	unit->cpu_declared_millicores = 0;
 	unit->memory_declared_bytes = 0;
+	unit->reflex = false;
 	/* States are written in full or refused. */
 	unit->experience.action = 0;
 	unit->experience.reward = 0;

@@ -53,6 +53,7 @@ struct report_unit {
 	struct sample sample;
 	double cpu_declared_millicores;
 	uint64_t memory_declared_bytes;
+	bool reflex; /* an allowance would be kept */
 	float state[STATE_SIZE];
 	struct report_experience experience;
 };

@@ -234,6 +234,7 @@ static void sample_take(struct tier *tier, double tick_us, struct sample *sample
 		rounded(fmin(counts->memory_pressure_us, tick_us * sample->containers));
 	sample->oom_kills = counts->oom_kills;
 	sample->refills = counts->refills;
+	sample->throttled_periods = counts->throttled_periods;
 	sample->cpu_limit_millicores = tier->plan.cpu_millicores;
 	sample->memory_limit_bytes = tier->plan.memory_bytes;
 }
@@ -267,11 +268,6 @@ void simulate_tick(
 const uint32_t *simulate_latency(const struct simulation *simulation, uint32_t service)
 {
 	return simulation->tier[service].latency;
-}
-
-uint32_t simulate_throttled_periods(const struct simulation *simulation, uint32_t service)
-{
-	return simulation->tier[service].counts.throttled_periods;
 }
 
 double simulate_now_us(const struct simulation *simulation)

@@ -153,8 +153,6 @@ void simulate_tick(
 
 /* Latencies of the requests that @service answered in the newest tick. Valid until the next. */
 const uint32_t *simulate_latency(const struct simulation *simulation, uint32_t service);
-/* CFS periods of the newest tick that ended throttled: the kernel's nr_throttled, of all replicas. */
-uint32_t simulate_throttled_periods(const struct simulation *simulation, uint32_t service);
 /* Simulated time since the start. */
 double simulate_now_us(const struct simulation *simulation);
 /* Replicas that take requests. */

@@ -57,6 +57,8 @@ static void send(
 		.policy = service->objective.policy,
 		.rule = envelope_rule_name(decision->rule),
 		.why = decision->why,
+		.cpu_rung = decision->plan.cpu_rung,
+		.violation_price = decision->plan.violation_price,
 		.allowance = apply && (allowance.trigger_age_share > 0 || allowance.burst_us)
 				     ? &allowance
 				     : NULL};

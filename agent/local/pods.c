@@ -53,6 +53,7 @@ struct pod {
 	int quiet_looks;
 	bool in_gateway;
 	bool drained_by_probe;
+	bool drain_told; /* the gateway knows that no request is to come any more */
 	bool killed;
 	bool dirty; /* the store shows an older state */
 	struct pod_status status;
@@ -415,7 +416,7 @@ void pods_stop(
 	if (at_once || !pod->in_gateway) {
 		terminate(pods, pod, now_ms);
 	} else {
-		gateway_drain_server(pods->options.gateway, pod->name);
+		pod->drain_told = !gateway_drain_server(pods->options.gateway, pod->name);
 		pod->quiet_looks = 0;
 		enter(pod, POD_DRAINING, now_ms);
 	}
@@ -590,9 +591,15 @@ static int64_t advance_draining(struct pods *pods, struct pod *pod, int64_t now_
 
 	if (now_ms < pod->next_ms)
 		return pod->next_ms;
+	if (!pod->drain_told)
+		pod->drain_told = !gateway_drain_server(pods->options.gateway, pod->name);
 	sessions = pod->in_gateway ? gateway_count_sessions(pods->options.gateway, pod->name)
 				   : -ENOENT;
-	pod->quiet_looks = sessions > 0 ? 0 : pod->quiet_looks + 1;
+	/* A gateway that was not told, or does not answer, may have requests under way. */
+	if (!pod->drain_told || sessions > 0 || (sessions < 0 && sessions != -ENOENT))
+		pod->quiet_looks = 0;
+	else
+		pod->quiet_looks++;
 	if (pod->quiet_looks < 2 && now_ms - pod->state_ms < most) {
 		pod->next_ms = now_ms + DRAIN_LOOK_MS;
 		return pod->next_ms;

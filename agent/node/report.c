@@ -339,7 +339,9 @@ static void plan_from_wire(const Ebbtide__Wire__Action *action, struct plan *pla
 	const Ebbtide__Wire__Allowance *allowance = action->allowance;
 
 	*plan = (struct plan){.cpu_millicores = action->cpu_limit_millicores,
-		.memory_bytes = action->memory_limit_bytes};
+		.memory_bytes = action->memory_limit_bytes,
+		.cpu_rung = action->cpu_rung,
+		.violation_price = action->violation_price};
 	if (!allowance)
 		return;
 	plan->burst_us = allowance->burst_us;
@@ -374,6 +376,8 @@ static void action_note(struct unit *unit, const Ebbtide__Wire__Action *action)
 	snprintf(unit->why, sizeof(unit->why), "%s", action->why);
 	unit->action = action->action;
 	unit->acted = true;
+	if (isfinite(action->violation_price))
+		state_note_plan(&unit->history, action->cpu_rung, action->violation_price);
 	if (action->action >= ACTION_VERTICAL)
 		return;
 	state_note_action(&unit->history, action_cpu_direction(action->action),

@@ -244,7 +244,8 @@ static void unit_sample(struct agent *agent, struct unit *unit, double tick_s)
 	unit->has_previous = unit->has_state;
 	memcpy(unit->previous_state, unit->state, sizeof(unit->state));
 	state_build(&unit->history, sample, &objective, unit->state);
-	unit->reward = reward_compute(sample, &objective, sample->containers, &reward_defaults);
+	unit->reward = reward_compute(
+		sample, &objective, &unit->history, sample->containers, &reward_defaults);
 	unit->has_state = true;
 }
 

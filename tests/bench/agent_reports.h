@@ -111,7 +111,7 @@ static inline void agent_reports_step(struct agent_reports_unit *unit,
 	double cpu, memory;
 
 	unit->action = random_below(random, ACTION_VERTICAL);
-	cpu = unit->cpu_millicores * action_cpu_factor[action_cpu_direction(unit->action) + 1];
+	cpu = unit->cpu_millicores * (1 + 0.2 * action_cpu_direction(unit->action));
 	memory = (double)unit->memory_bytes *
 		 action_memory_factor[action_memory_direction(unit->action) + 1];
 	unit->cpu_millicores =
@@ -123,7 +123,8 @@ static inline void agent_reports_step(struct agent_reports_unit *unit,
 	memcpy(unit->previous, unit->state, sizeof(unit->previous));
 	agent_reports_tick(unit, random);
 	state_build(&unit->history, &unit->sample, objective, unit->state);
-	unit->reward = reward_compute(&unit->sample, objective, 1, &reward_defaults);
+	unit->reward = reward_compute(
+		&unit->sample, objective, &unit->history, 1, &reward_defaults);
 }
 
 struct agent_reports_message {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "common/rung.h"
 #include "learner/envelope.h"
 #include "learner/random.h"
 
@@ -38,6 +39,9 @@ static struct fixture make(void)
 	f.sample.memory_working_set_bytes = 20 << 20;
 	f.unit.cpu_declared_millicores = 1000;
 	f.unit.memory_declared_bytes = 256 << 20;
+	f.unit.cpu_rung = 6;
+	f.unit.demand = (struct demand){400, 400};
+	f.unit.reflex = true;
 	return f;
 }
 
@@ -101,13 +105,70 @@ static void test_limits_stay_inside_their_bounds(void **state)
 static void test_the_owners_limit_is_the_outermost_bound(void **state)
 {
 	struct fixture f = make();
-	double cpu;
-	uint64_t memory;
+	struct plan plan = {0};
 
 	(void)state;
 	f.unit.cpu_declared_millicores = 510;
-	envelope_vertical_limits(unit_of(&f), CPU_UP, &cpu, &memory);
-	assert_true(cpu == 510);
+	envelope_vertical_plan(unit_of(&f), CPU_UP, &plan);
+	assert_true(plan.cpu_millicores == 510);
+	assert_true(plan.allowance.ceiling_millicores == 510);
+}
+
+static void test_an_action_moves_along_the_ladder_of_operating_points(void **state)
+{
+	struct fixture f = make();
+	struct plan plan = {0};
+
+	(void)state;
+	envelope_vertical_plan(unit_of(&f), CPU_UP, &plan);
+	assert_int_equal(plan.cpu_rung, 7);
+	assert_true(plan.cpu_millicores == rungs[7].factor * 400);
+	assert_true(plan.allowance.trigger_age_share == rungs[7].trigger_age_share);
+	assert_int_equal(plan.allowance.refills_per_period, rungs[7].refills_per_period);
+	assert_int_equal(
+		plan.burst_us, (uint64_t)(rungs[7].burst_share * plan.cpu_millicores * 100));
+	assert_int_equal(plan.memory_bytes, 128 << 20);
+	/* Hold follows the demand up at once, down in steps. */
+	f.unit.demand = (struct demand){700, 700};
+	envelope_vertical_plan(unit_of(&f), ACTION_VERTICAL_HOLD, &plan);
+	assert_int_equal(plan.cpu_rung, 6);
+	assert_true(plan.cpu_millicores == rungs[6].factor * 700);
+	f.unit.demand = (struct demand){10, 10};
+	envelope_vertical_plan(unit_of(&f), ACTION_VERTICAL_HOLD, &plan);
+	assert_true(plan.cpu_millicores == 350);
+	/* And not down at all while the objective is broken. */
+	f.sample.requests_over = 500;
+	envelope_vertical_plan(unit_of(&f), ACTION_VERTICAL_HOLD, &plan);
+	assert_true(plan.cpu_millicores == 500);
+}
+
+static void test_the_ends_of_the_ladder_are_bounds(void **state)
+{
+	struct fixture f = make();
+
+	(void)state;
+	f.unit.cpu_rung = 0;
+	assert_forbidden(&f, CPU_DOWN, RULE_BOUNDS);
+	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_UP & 1);
+	f.unit.cpu_rung = RUNG_COUNT - 1;
+	assert_forbidden(&f, CPU_UP, RULE_BOUNDS);
+	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_DOWN & 1);
+}
+
+static void test_without_a_reflex_the_low_rungs_are_forbidden(void **state)
+{
+	struct fixture f = make();
+	struct plan plan = {0};
+
+	(void)state;
+	f.unit.reflex = false;
+	assert_forbidden(&f, CPU_DOWN, RULE_NO_REFLEX);
+	/* One that went away brings the unit up to where it can live alone. */
+	envelope_vertical_plan(unit_of(&f), ACTION_VERTICAL_HOLD, &plan);
+	assert_int_equal(plan.cpu_rung, RUNG_ALONE);
+	assert_true(plan.allowance.trigger_age_share == 0);
+	f.unit.cpu_rung = RUNG_ALONE + 1;
+	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_DOWN & 1);
 }
 
 static void test_memory_is_never_cut_under_what_is_in_use(void **state)
@@ -157,19 +218,23 @@ static void test_any_action_on_any_sample_stays_inside(void **state)
 	for (int i = 0; i < 20000; i++) {
 		struct fixture f = make();
 		uint32_t action = random_below(&random, ACTION_VERTICAL);
-		uint64_t memory;
-		double cpu;
+		struct plan plan = {0};
 
 		f.sample.cpu_limit_millicores = 100 + 900 * random_uniform_double(&random);
 		f.sample.memory_limit_bytes = (16ULL << 20) + random_below(&random, 240 << 20);
 		f.sample.memory_used_bytes = random_below(&random, 200 << 20);
 		f.sample.requests_over = random_below(&random, 30);
+		f.unit.cpu_rung = random_below(&random, RUNG_COUNT);
+		f.unit.demand.usual = 3000 * random_uniform_double(&random);
+		f.unit.reflex = random_below(&random, 4) != 0;
 		if (!(envelope_vertical_mask(unit_of(&f), NULL) >> action & 1))
 			continue;
-		envelope_vertical_limits(unit_of(&f), action, &cpu, &memory);
-		assert_true(cpu >= 100 && cpu <= 1000);
-		assert_true(memory <= 256 << 20);
-		assert_true(memory >= envelope_memory_floor(unit_of(&f)) || memory == 256 << 20);
+		envelope_vertical_plan(unit_of(&f), action, &plan);
+		assert_true(plan.cpu_millicores >= 100 && plan.cpu_millicores <= 1000);
+		assert_true(plan.memory_bytes <= 256 << 20);
+		assert_true(plan.memory_bytes >= envelope_memory_floor(unit_of(&f)) ||
+			    plan.memory_bytes == 256 << 20);
+		assert_true(plan.cpu_rung < RUNG_COUNT);
 	}
 }
 
@@ -338,10 +403,10 @@ static void test_hold_is_allowed_and_no_limit_leaves_its_bounds_whatever_is_meas
 	random_seed(&random, 6);
 	for (int i = 0; i < 50000; i++) {
 		struct fixture f = make();
-		uint64_t words[6], mask, memory;
-		double cpu;
+		uint64_t words[8], mask;
+		struct plan plan = {0};
 
-		for (int k = 0; k < 6; k++)
+		for (int k = 0; k < 8; k++)
 			words[k] = random_next(&random) >> random_below(&random, 64);
 		f.sample.cpu_limit_millicores = (double)words[0];
 		f.sample.memory_limit_bytes = words[1];
@@ -351,13 +416,16 @@ static void test_hold_is_allowed_and_no_limit_leaves_its_bounds_whatever_is_meas
 		f.sample.containers = (uint32_t)(words[5] >> 40);
 		f.sample.tick_s = random_below(&random, 3);
 		f.objective.frozen = random_below(&random, 8) == 0;
+		f.unit.cpu_rung = (uint32_t)words[6];
+		f.unit.demand.usual = (double)words[7];
 		mask = envelope_vertical_mask(unit_of(&f), NULL);
 		assert_true(mask >> ACTION_VERTICAL_HOLD & 1);
 		assert_true(mask < 1 << ACTION_VERTICAL);
 		for (uint32_t action = 0; action < ACTION_VERTICAL; action++) {
-			envelope_vertical_limits(unit_of(&f), action, &cpu, &memory);
-			assert_true(cpu >= 0 && cpu <= 1000);
-			assert_true(memory <= 256 << 20);
+			envelope_vertical_plan(unit_of(&f), action, &plan);
+			assert_true(plan.cpu_millicores >= 0 && plan.cpu_millicores <= 1000);
+			assert_true(plan.memory_bytes <= 256 << 20);
+			assert_true(plan.cpu_rung < RUNG_COUNT);
 		}
 	}
 }
@@ -400,6 +468,9 @@ int main(void)
 		cmocka_unit_test(test_no_cut_while_over_the_objective),
 		cmocka_unit_test(test_limits_stay_inside_their_bounds),
 		cmocka_unit_test(test_the_owners_limit_is_the_outermost_bound),
+		cmocka_unit_test(test_an_action_moves_along_the_ladder_of_operating_points),
+		cmocka_unit_test(test_the_ends_of_the_ladder_are_bounds),
+		cmocka_unit_test(test_without_a_reflex_the_low_rungs_are_forbidden),
 		cmocka_unit_test(test_memory_is_never_cut_under_what_is_in_use),
 		cmocka_unit_test(test_a_limit_that_the_owner_did_not_set_is_never_added),
 		cmocka_unit_test(test_a_freeze_leaves_only_hold),

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What each policy decides, with real networks, and that no policy leaves the envelope. */
+
+#include "common/rung.h"
 #include "learner/policy.h"
 
 #include <errno.h>
@@ -86,7 +88,10 @@ static int setup(void **state)
 	f->bounds = (struct envelope_unit){.objective = objective,
 		.sample = &f->unit->sample,
 		.cpu_declared_millicores = 800,
-		.memory_declared_bytes = 192 * MIB};
+		.memory_declared_bytes = 192 * MIB,
+		.cpu_rung = 6,
+		.demand = {400, 400},
+		.reflex = true};
 	f->service_bounds = (struct envelope_service){.objective = objective,
 		.sample = &f->unit->sample,
 		.replicas = 3,
@@ -239,22 +244,21 @@ static void test_a_rule_stays_inside_the_bounds(void **state)
 
 static void test_a_rules_move_is_the_nearest_action_of_the_table(void **state)
 {
+	struct fixture *f = *state;
 	static const struct {
-		double cpu, memory; /* ratios */
+		double cpu, memory; /* CPU over demand, from 1.2; ratio of memory */
 		const char *action; /* NULL: none */
-	} cases[] = {{1, 1, "hold"}, {0.85, 1, "cpu-down memory-hold"},
-		{1.3, 1.25, "cpu-up memory-up"}, {1.1, 1.1, "hold"},
-		{1.15, 1, "cpu-up memory-hold"}, {0.93, 1, "hold"},
-		{0.9, 0.9, "cpu-down memory-down"}, {1.68, 1, "cpu-up memory-hold"}, {1.7, 1, NULL},
-		{0.73, 1, "cpu-down memory-hold"}, {0.72, 1, NULL}, {1, 1.57, NULL}, {1, 0.8, NULL},
-		{0, 1, "hold"}};
+	} cases[] = {{1.2, 1, "hold"}, {1.1, 1, "cpu-down memory-hold"},
+		{1.4, 1.25, "cpu-up memory-up"}, {1.15, 1.1, "hold"},
+		{1.3, 1, "cpu-up memory-hold"}, {1.0, 0.9, "cpu-down memory-down"},
+		{1.5, 1, "cpu-up memory-hold"}, {1.6, 1, NULL}, {0.9, 1, NULL}, {1.2, 1.57, NULL},
+		{1.2, 0.8, NULL}, {0, 1, "hold"}};
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct plan from = {.cpu_millicores = 400, .memory_bytes = 1000 * MIB};
+		struct plan from = {.cpu_millicores = 480, .memory_bytes = 1000 * MIB};
 		struct plan to = {.cpu_millicores = 400 * cases[i].cpu,
 			.memory_bytes = (uint64_t)(cases[i].memory * 1000 * (double)MIB)};
-		uint32_t action = policy_nearest_action(&from, &to);
+		uint32_t action = policy_nearest_action(&f->bounds, &from, &to);
 
 		if (cases[i].action ? strcmp(action_vertical_name(action), cases[i].action) != 0
 				    : action != POLICY_NO_ACTION)
@@ -268,7 +272,8 @@ static void test_a_jump_teaches_nothing_but_counts(void **state)
 	struct fixture *f = *state;
 
 	policy_set(f, "k8s-cpu-fast");
-	/* To 500m of use over 0.5, 800m by the owner's limit: 1.6 times. */
+	/* To 500m of use over 0.9: from 1.25 to 1.4 times the demand, a rung. */
+	strcpy(f->service->objective.rule_parameters, "k8s-cpu-fast.target=0.9");
 	f->unit->sample.cpu_used_us = 500000;
 	assert_string_equal(action_vertical_name(decide(f).action), "cpu-up memory-hold");
 	f->unit->sample.cpu_limit_millicores = 200;
@@ -329,14 +334,22 @@ static void test_an_allowance_is_brought_inside_and_ends_with_its_policy(void **
 	decision = decide(f);
 	assert_true(decision.plan.cpu_millicores == 100);
 	assert_true(decision.plan.burst_us <= 10000);
-	/* The network and a hand-set allowance. */
-	policy_set(f, "dqn+reflex");
+	/* The network's is that of its rung. */
+	policy_set(f, "dqn");
 	decision = decide(f);
 	assert_true(decision.has_q);
+	assert_true(decision.plan.allowance.trigger_age_share ==
+		    rungs[decision.plan.cpu_rung].trigger_age_share);
+	assert_true(decision.plan.burst_us > 0);
+	f->bounds.reflex = false;
+	assert_true(decide(f).plan.allowance.trigger_age_share <= 0);
+	f->bounds.reflex = true;
+	policy_set(f, "k8s-cpu-fast+reflex");
+	decision = decide(f);
 	assert_true(decision.plan.allowance.trigger_age_share == 0.4);
 	assert_int_equal(decision.plan.burst_us, 0);
 	assert_non_null(strstr(decision.why, "; reflex: from 0.4 of the target"));
-	policy_set(f, "dqn");
+	policy_set(f, "k8s-cpu-fast");
 	decision = decide(f);
 	assert_true(decision.plan.allowance.trigger_age_share <= 0);
 	assert_int_equal(decision.plan.allowance.refills_per_period, 0);
@@ -481,10 +494,11 @@ static void test_guided_exploration_follows_the_load(void **state)
 	struct fixture *f = *state;
 
 	explore_set(f, 1, 1);
-	/* Idle, with six times the memory it works with. */
+	/* High on the ladder, with six times the memory it works with. */
+	f->bounds.cpu_rung = RUNG_COUNT - 1;
 	assert_string_equal(action_vertical_name(decide(f).action), "cpu-down memory-down");
-	/* Demand over the limit, memory in use near its own. */
-	f->unit->state[STATE_demand_max] = 1.2F;
+	/* Low on it, memory in use near its own limit. */
+	f->bounds.cpu_rung = 1;
 	f->unit->sample.memory_used_bytes = f->unit->sample.memory_working_set_bytes = 110 * MIB;
 	assert_string_equal(action_vertical_name(decide(f).action), "cpu-up memory-up");
 	/* At its upper bound the other dimension still moves. */
@@ -500,17 +514,21 @@ static void cut(struct fixture *f)
 	explore_set(f, 1, 1);
 	f->unit->sample.cpu_limit_millicores = 500;
 	f->unit->sample.cpu_used_us = 50000;
+	f->bounds.cpu_rung = RUNG_COUNT - 1;
+	f->bounds.demand = (struct demand){100, 100};
 	decision = decide(f);
-	assert_true(fabs(decision.plan.cpu_millicores - 425) < 1e-9);
+	assert_int_equal(decision.plan.cpu_rung, RUNG_COUNT - 2);
+	assert_true(fabs(decision.plan.cpu_millicores - 350) < 1e-9);
 	f->unit->sample.cpu_limit_millicores = decision.plan.cpu_millicores;
+	f->bounds.cpu_rung = decision.plan.cpu_rung;
 	explore_set(f, 0, 0);
 }
 
-/* Guided exploration finds nothing to change: 1.8 x use and 1.25 x memory are just inside. */
+/* Guided exploration finds nothing to change: it is where it leads, 1.25 x memory is just inside. */
 static void hold(struct fixture *f)
 {
 	explore_set(f, 1, 1);
-	f->unit->sample.cpu_used_us = 220000;
+	f->bounds.cpu_rung = RUNG_START;
 	f->unit->sample.memory_used_bytes = f->unit->sample.memory_working_set_bytes = 97 * MIB;
 }
 
@@ -723,7 +741,9 @@ static void test_a_policys_other_parts_go_on_without_the_network(void **state)
 	struct fixture *f = *state;
 	struct vertical_decision decision;
 
-	policy_set(f, "dqn+reflex");
+	policy_set(f, "dqn");
+	decision = decide(f);
+	assert_true(decision.plan.allowance.trigger_age_share > 0);
 	diverge(f->context.vertical);
 	decision = decide(f);
 	assert_int_equal(decision.rule, RULE_DIVERGED);

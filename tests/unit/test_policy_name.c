@@ -34,9 +34,10 @@ static void test_parts_that_decide_different_things_are_joined(void **state)
 	assert_int_equal(policy_parse("captain+senpai+hpa+reflex+burst", &set, NULL, 0), 0);
 	assert_int_equal(set.count, 5);
 	assert_int_equal(set.decides, DECIDES_PLAN | DECIDES_REPLICAS);
-	assert_int_equal(policy_parse("dqn+reflex", &set, NULL, 0), 0);
-	assert_int_equal(
-		set.decides, DECIDES_CPU | DECIDES_MEMORY | DECIDES_REPLICAS | DECIDES_ALLOWANCE);
+	assert_int_equal(policy_parse("dqn", &set, NULL, 0), 0);
+	assert_int_equal(set.decides, DECIDES_PLAN | DECIDES_REPLICAS);
+	/* It decides all, so nothing can stand beside it. */
+	assert_int_equal(policy_parse("dqn+reflex", &set, NULL, 0), -EINVAL);
 }
 
 static void test_the_order_of_the_parts_means_nothing(void **state)

@@ -629,6 +629,7 @@ static void test_a_sample_gives_a_sound_state_and_reward(void **state)
 	struct simulation *simulation;
 	float features[STATE_SIZE];
 	struct sample sample;
+	double reward;
 
 	(void)state;
 	objective_init(&objective);
@@ -645,12 +646,9 @@ static void test_a_sample_gives_a_sound_state_and_reward(void **state)
 		assert_true(sample.latency_p95_us <= sample.latency_p99_us);
 		assert_true(sample.latency_objective_us == sample.latency_p99_us);
 		assert_true(sample.memory_working_set_bytes <= sample.memory_used_bytes);
-		assert_near(reward_compute(&sample, &objective, 2, &reward_defaults),
-			sample_violates(&sample, &objective)
-				? -2
-				: -(0.6 * (double)sample.cpu_allocated_us / 4e6 + 0.2 * 0.25 +
-					  0.2 * 0.5),
-			sample_violates(&sample, &objective) ? 2 : 1e-4);
+		reward = (double)reward_compute(&sample, &objective, &history, 2, &reward_defaults);
+		assert_true(reward < 0 && reward > -6);
+		assert_true(sample_violates(&sample, &objective) || reward > -1);
 	}
 	assert_near((double)features[STATE_cpu_use], 200 * 0.002 / 0.6, 0.15);
 	assert_near((double)features[STATE_demand], 200 * 0.002 / 0.6, 0.15);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "common/rung.h"
 #include "common/state.h"
 #include "learner/random.h"
 
@@ -128,44 +129,59 @@ static void test_an_action_is_in_the_next_state(void **state)
 	assert_true(features[STATE_last_memory] == 1.0F);
 }
 
+/* What a unit remembers that has used 200 millicores for long, at a price of 9. */
+static struct state_history history_make(void)
+{
+	return (struct state_history){.cpu_usual_millicores = 200, .violation_price = 9};
+}
+
 static void test_reward_falls_with_allocation_and_with_overshoot(void **state)
 {
 	struct objective objective = objective_make();
+	struct state_history history = history_make();
 	struct sample sample = sample_make();
 	float last = 1, reward;
 
 	(void)state;
-	for (uint64_t allocated = 0; allocated <= 4000000; allocated += 100000) {
+	for (uint64_t allocated = 0; allocated <= 1000000; allocated += 50000) {
 		sample.cpu_allocated_us = allocated;
-		reward = reward_compute(&sample, &objective, 2, &reward_defaults);
+		reward = reward_compute(&sample, &objective, &history, 2, &reward_defaults);
 		assert_true(reward < last && reward <= 0);
 		last = reward;
 	}
 	sample = sample_make();
-	last = reward_compute(&sample, &objective, 2, &reward_defaults);
+	last = reward_compute(&sample, &objective, &history, 2, &reward_defaults);
 	for (uint64_t over = 2; over <= 100; over++) {
 		sample.requests_over = over;
 		sample.latency_objective_us = 50000 + 10000.0 * (double)over;
-		reward = reward_compute(&sample, &objective, 2, &reward_defaults);
+		reward = reward_compute(&sample, &objective, &history, 2, &reward_defaults);
 		assert_true(reward < last);
 		last = reward;
 	}
-	assert_true(reward_compute(&sample, &objective, 3, &reward_defaults) < last);
+	assert_true(reward_compute(&sample, &objective, &history, 3, &reward_defaults) < last);
+	last = reward_compute(&sample, &objective, &history, 2, &reward_defaults);
+	sample.refills = 20;
+	assert_true(reward_compute(&sample, &objective, &history, 2, &reward_defaults) < last);
 }
 
-static void test_a_violation_costs_more_than_all_the_bounds_save(void **state)
+static void test_the_price_weighs_a_violation_against_the_cost(void **state)
 {
 	struct objective objective = objective_make();
-	struct sample most = sample_make(), broken = sample_make();
+	struct state_history history = history_make();
+	struct sample dear = sample_make(), broken = sample_make();
 
 	(void)state;
-	most.cpu_allocated_us = 4000000;
+	/* Five times what is used, or a violation and nothing set aside. */
+	dear.cpu_allocated_us = 1000000;
 	broken.cpu_allocated_us = 0;
-	broken.memory_limit_bytes = 0;
 	broken.requests_over = 50;
 	broken.latency_objective_us = 200000;
-	assert_true(reward_compute(&broken, &objective, 1, &reward_defaults) <
-		    reward_compute(&most, &objective, 4, &reward_defaults));
+	history.violation_price = PRICE_MOST;
+	assert_true(reward_compute(&broken, &objective, &history, 1, &reward_defaults) <
+		    reward_compute(&dear, &objective, &history, 4, &reward_defaults));
+	history.violation_price = PRICE_LEAST;
+	assert_true(reward_compute(&broken, &objective, &history, 1, &reward_defaults) >
+		    reward_compute(&dear, &objective, &history, 4, &reward_defaults));
 }
 
 static void test_violation_is_more_requests_over_than_the_percentile_allows(void **state)
@@ -267,7 +283,7 @@ static void test_the_largest_sample_that_a_report_can_carry_is_a_sound_state(voi
 				assert_sound(features);
 			}
 			reward = reward_compute(
-				&sample, &objective, (uint32_t)word, &reward_defaults);
+				&sample, &objective, &history, (uint32_t)word, &reward_defaults);
 			assert_false(isnan(reward));
 			assert_true(reward <= 0);
 			/* One such tick does not spoil those that follow. */
@@ -282,7 +298,7 @@ static void test_the_table_is_in_the_order_of_its_names(void **state)
 	(void)state;
 	assert_string_equal(state_features[0].name, "latency_p50");
 	assert_string_equal(state_features[STATE_demand_max].name, "demand_max");
-	assert_string_equal(state_features[STATE_SIZE - 1].name, "violations_asked");
+	assert_string_equal(state_features[STATE_SIZE - 1].name, "violation_price");
 	for (int i = 0; i < STATE_SIZE; i++)
 		assert_true(state_features[i].text[0] != '\0');
 }
@@ -299,7 +315,6 @@ static void test_actions_are_named_by_what_they_do(void **state)
 		snprintf(name, sizeof(name), "cpu-%s memory-%s", words[cpu + 1], words[memory + 1]);
 		assert_string_equal(action_vertical_name(action),
 			action == ACTION_VERTICAL_HOLD ? "hold" : name);
-		assert_int_equal(action_cpu_factor[cpu + 1] > 1, cpu > 0);
 		assert_int_equal(action_memory_factor[memory + 1] < 1, memory < 0);
 	}
 	assert_string_equal(action_vertical_name(ACTION_VERTICAL), "invalid");
@@ -371,28 +386,106 @@ static void test_violations_are_the_share_of_thirty_ticks(void **state)
 static void test_the_reward_is_the_sum_that_its_description_gives(void **state)
 {
 	struct objective objective = objective_make();
+	struct state_history history = history_make();
 	struct sample sample = sample_make();
-	double cost = 0.6 * 500 / 4000 + 0.2 * 2 * 64 / (4 * 128) + 0.2 * 2 / 4;
-	double late = 1.0 / 4, over = 0.5;
+	double cost, penalty, late = 1.0 / 4, over = 0.5;
 
 	(void)state;
-	assert_true(fabs(-cost - (double)reward_compute(&sample, &objective, 2, &reward_defaults)) <
-		    1e-6);
+	/* 500 of CPU for a usual use of 200, 64 MiB of memory for a working set of 32, two of four
+	 * replicas, two refills a second for two containers. */
+	sample.memory_working_set_bytes = 2 * (32 << 20);
+	sample.refills = 4;
+	cost = 1.0 * 500 / 200 + 0.2 * 2 + 0.2 * 2 / 4 + 0.003 * 4 / 2;
+	assert_true(fabs(-cost / 10 - (double)reward_compute(&sample, &objective, &history, 2,
+					      &reward_defaults)) < 1e-6);
 	/* Twice the target, half of the requests over it. */
 	sample.requests_over = 50;
 	sample.latency_objective_us = 100000;
-	cost += 3 * (0.25 + 0.75 * (0.5 * late + 0.5 * over));
-	assert_true(fabs(-cost - (double)reward_compute(&sample, &objective, 2, &reward_defaults)) <
-		    1e-6);
+	penalty = 0.5 + 0.25 * late + 0.25 * over;
+	assert_true(
+		fabs(-(cost + 9 * penalty) / 10 - (double)reward_compute(&sample, &objective,
+							  &history, 2, &reward_defaults)) < 1e-6);
 	sample.oom_kills = 1;
-	cost += 1;
-	assert_true(fabs(-cost - (double)reward_compute(&sample, &objective, 2, &reward_defaults)) <
-		    1e-6);
+	penalty += 1;
+	assert_true(
+		fabs(-(cost + 9 * penalty) / 10 - (double)reward_compute(&sample, &objective,
+							  &history, 2, &reward_defaults)) < 1e-6);
+	/* Without a price yet it is what the share that is asked for begins with. */
+	history.violation_price = 0;
+	objective.acceptable_violations = 0.02 / 9;
+	assert_true(
+		fabs(-(cost + 9 * penalty) / 10 - (double)reward_compute(&sample, &objective,
+							  &history, 2, &reward_defaults)) < 1e-6);
+}
+
+static void test_a_state_tells_operating_point_and_price(void **state)
+{
+	struct objective objective = objective_make();
+	struct state_history history = {0};
+	struct sample sample = sample_make();
+	float features[STATE_SIZE];
+
+	(void)state;
+	state_note_plan(&history, RUNG_COUNT - 1, PRICE_LEAST);
+	state_build(&history, &sample, &objective, features);
+	assert_true(features[STATE_cpu_rung] == 1.0F);
+	assert_true(features[STATE_violation_price] == 0.0F);
+	state_note_plan(&history, 0, PRICE_MOST);
+	state_build(&history, &sample, &objective, features);
+	assert_true(features[STATE_cpu_rung] == 0.0F);
+	assert_true(fabsf(features[STATE_violation_price] - 1.0F) < 1e-6F);
+}
+
+static void test_demand_of_a_container_is_between_now_and_the_mean(void **state)
+{
+	struct objective objective = objective_make();
+	struct state_history history = {0};
+	struct sample sample = sample_make();
+	float features[STATE_SIZE];
+
+	(void)state;
+	state_build(&history, &sample, &objective, features);
+	/* Two containers use 200. */
+	assert_true(fabs(state_demand(features, &sample).usual - 100) < 1e-4);
+	sample.requests *= 2;
+	sample.cpu_used_us *= 2;
+	state_build(&history, &sample, &objective, features);
+	assert_true(fabs(state_demand(features, &sample).usual - (200 + 150) / 2.0) < 1e-4);
+	/* Beyond the feature's bound what was used counts. */
+	sample.cpu_used_us = 2000000;
+	sample.requests = 1000;
+	state_build(&history, &sample, &objective, features);
+	assert_true(fabs(state_demand(features, &sample).usual - 1000) < 1e-4);
+	/* Without a limit there is no share of it. */
+	sample.cpu_limit_millicores = 0;
+	assert_true(fabs(state_demand(features, &sample).usual - 1000) < 1e-4);
+}
+
+static void test_another_cost_of_a_request_is_taken_over_at_once(void **state)
+{
+	struct objective objective = objective_make();
+	struct state_history history = {0};
+	struct sample sample = sample_make();
+	float features[STATE_SIZE];
+
+	(void)state;
+	for (int i = 0; i < 20; i++)
+		state_build(&history, &sample, &objective, features);
+	assert_true(fabs(history.cpu_per_request_us - 2000) < 1e-6);
+	sample.cpu_used_us = 400000;
+	state_build(&history, &sample, &objective, features);
+	assert_true(fabs(history.cpu_per_request_us - 4000) < 1e-6);
+	/* A few requests' chance is not news. */
+	sample.requests = 5;
+	sample.cpu_used_us = 40000;
+	state_build(&history, &sample, &objective, features);
+	assert_true(history.cpu_per_request_us < 4300);
 }
 
 static void test_no_reward_is_positive(void **state)
 {
 	struct objective objective = objective_make();
+	struct state_history history = history_make();
 	struct random_state random;
 
 	(void)state;
@@ -409,7 +502,7 @@ static void test_no_reward_is_positive(void **state)
 		sample.memory_limit_bytes = random_next(&random) >> 32;
 		sample.tick_s = 2 * random_uniform_double(&random);
 		reward = reward_compute(
-			&sample, &objective, random_below(&random, 9), &reward_defaults);
+			&sample, &objective, &history, random_below(&random, 9), &reward_defaults);
 		assert_true(isfinite(reward) && reward <= 0);
 	}
 }
@@ -440,7 +533,7 @@ int main(void)
 		cmocka_unit_test(test_latency_at_the_target_is_zero_and_twice_it_a_half),
 		cmocka_unit_test(test_an_action_is_in_the_next_state),
 		cmocka_unit_test(test_reward_falls_with_allocation_and_with_overshoot),
-		cmocka_unit_test(test_a_violation_costs_more_than_all_the_bounds_save),
+		cmocka_unit_test(test_the_price_weighs_a_violation_against_the_cost),
 		cmocka_unit_test(test_violation_is_more_requests_over_than_the_percentile_allows),
 		cmocka_unit_test(test_merge_adds_counts_and_weighs_percentiles),
 		cmocka_unit_test(test_extend_adds_time_and_keeps_the_newest_gauges),
@@ -452,6 +545,9 @@ int main(void)
 		cmocka_unit_test(test_demand_is_remembered_for_ten_ticks),
 		cmocka_unit_test(test_violations_are_the_share_of_thirty_ticks),
 		cmocka_unit_test(test_the_reward_is_the_sum_that_its_description_gives),
+		cmocka_unit_test(test_a_state_tells_operating_point_and_price),
+		cmocka_unit_test(test_demand_of_a_container_is_between_now_and_the_mean),
+		cmocka_unit_test(test_another_cost_of_a_request_is_taken_over_at_once),
 		cmocka_unit_test(test_no_reward_is_positive),
 		cmocka_unit_test(test_merging_with_nothing_changes_nothing_but_the_tick),
 	};

@@ -119,7 +119,7 @@ static void test_a_rules_service_has_no_such_condition(void **state)
 	strcpy(f->service->objective.policy, "k8s-cpu+hpa");
 	assert_null(condition_of(f, "PolicySound"));
 	assert_non_null(condition_of(f, "Measured"));
-	strcpy(f->service->objective.policy, "dqn+reflex");
+	strcpy(f->service->objective.policy, "dqn");
 	assert_non_null(condition_of(f, "PolicySound"));
 }
 

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/rung.h"
+
+#include <math.h>
+
+const struct rung rungs[RUNG_COUNT] = {
+	{0.60, 0.40, 10, 1.0, 0.0},
+	{0.70, 0.35, 10, 1.0, 0.0},
+	{0.80, 0.30, 10, 1.0, 0.0},
+	{0.90, 0.25, 10, 1.0, 0.0},
+	{1.00, 0.20, 10, 1.0, 0.0},
+	{1.10, 0.20, 10, 1.0, 0.2},
+	{1.20, 0.15, 10, 1.0, 0.3},
+	{1.35, 0.15, 10, 1.0, 0.4},
+	{1.50, 0.10, 10, 1.0, 0.5},
+	{1.75, 0.10, 10, 1.0, 0.6},
+	{2.10, 0.10, 10, 1.0, 0.7},
+	{2.60, 0.05, 10, 1.0, 0.8},
+	{3.30, 0.05, 10, 1.0, 0.9},
+	{4.50, 0.05, 10, 1.0, 1.0},
+};
+
+/* How fast the logarithm of the price moves, in a second. A violation raises the price by a third,
+ * what is asked for keeps it where it is. */
+#define PRICE_RATE 0.3
+
+uint32_t rung_of_limit(double limit, double demand, uint32_t lowest)
+{
+	uint32_t rung = lowest < RUNG_COUNT ? lowest : RUNG_COUNT - 1;
+
+	while (rung + 1 < RUNG_COUNT && rungs[rung].factor * demand < limit)
+		rung++;
+	return rung;
+}
+
+void rung_plan(uint32_t rung, const struct demand *demand, double most_millicores, bool reflex,
+	struct plan *plan)
+{
+	const struct rung *on = &rungs[rung < RUNG_COUNT ? rung : RUNG_COUNT - 1];
+
+	plan->cpu_millicores = on->factor * fmax(demand->usual, on->peak_share * demand->peak);
+	/* Until the envelope has seen it a limit may be anything. */
+	plan->burst_us = (uint64_t)fmin(
+		on->burst_share * plan->cpu_millicores / 1000 * PLAN_PERIOD_US, 0x1p62);
+	plan->allowance = (struct allowance){.trigger_age_share = 0};
+	if (reflex && most_millicores > 0)
+		plan->allowance = (struct allowance){.trigger_age_share = on->trigger_age_share,
+			.refills_per_period = on->refills_per_period,
+			.ceiling_millicores = most_millicores};
+}
+
+static double price_clamp(double price)
+{
+	return fmin(fmax(price, PRICE_LEAST), PRICE_MOST);
+}
+
+double price_start(double violations_asked)
+{
+	return price_clamp(violations_asked > 0 ? 0.02 / violations_asked : PRICE_MOST);
+}
+
+double price_adapt(double price, bool violated, double violations_asked, double tick_s)
+{
+	if (price <= 0)
+		price = price_start(violations_asked);
+	return price_clamp(
+		price * exp(PRICE_RATE * tick_s * ((violated ? 1 : 0) - violations_asked)));
+}
+
+double price_feature(double price)
+{
+	return price > 0 ? log(price_clamp(price) / PRICE_LEAST) / log(PRICE_MOST / PRICE_LEAST)
+			 : 0;
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Pretraining repeats itself, and what the program carries fits it and is of use. */
+#include "learner/pretrain.h"
+#include "learner/pretrained.h"
+
+#include "common/state.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct pretrain_config small(enum pretrain_part part)
+{
+	struct pretrain_config config;
+
+	pretrain_config_init(&config, part);
+	config.worlds = 4;
+	config.rounds = 60;
+	config.length = 25; /* a world ends and another begins */
+	config.updates = 1;
+	config.replay = 1000;
+	config.train.warmup = 128;
+	return config;
+}
+
+static void assert_repeats(const struct pretrain_config *config)
+{
+	struct pretrain_result one, two, other;
+	struct pretrain_config changed = *config;
+	size_t bytes;
+
+	assert_int_equal(pretrain_run(config, &one, NULL, NULL), 0);
+	assert_int_equal(pretrain_run(config, &two, NULL, NULL), 0);
+	changed.seed++;
+	assert_int_equal(pretrain_run(&changed, &other, NULL, NULL), 0);
+	bytes = one.network.layout.count * sizeof(float);
+	assert_true(one.steps > 10);
+	assert_int_equal(one.steps, two.steps);
+	assert_memory_equal(one.network.parameters, two.network.parameters, bytes);
+	assert_memory_not_equal(one.network.parameters, other.network.parameters, bytes);
+	assert_true(network_is_finite(&one.network));
+	network_destroy(&one.network);
+	network_destroy(&two.network);
+	network_destroy(&other.network);
+}
+
+static void test_the_same_seed_gives_the_same_weights(void **state)
+{
+	struct pretrain_config config = small(PRETRAIN_VERTICAL);
+
+	(void)state;
+	assert_repeats(&config);
+}
+
+static struct network own_network(enum pretrain_part part, const char *name)
+{
+	const struct network_shape shape = pretrain_shape(part);
+	struct network network;
+	char error[256] = "";
+
+	if (pretrained_network(NULL, name, &shape, &network, error, sizeof(error)))
+		fail_msg("%s: %s", name, error);
+	return network;
+}
+
+static void test_replicas_are_learnt_over_a_vertical_network(void **state)
+{
+	struct pretrain_config config = small(PRETRAIN_HORIZONTAL);
+	struct network vertical = own_network(PRETRAIN_VERTICAL, "vertical");
+	struct pretrain_result result;
+
+	(void)state;
+	assert_int_equal(pretrain_run(&config, &result, NULL, NULL), -EINVAL);
+	config.vertical = &vertical;
+	assert_repeats(&config);
+	network_destroy(&vertical);
+}
+
+static void test_what_the_program_carries_is_better_than_no_training(void **state)
+{
+	struct network vertical = own_network(PRETRAIN_VERTICAL, "vertical");
+	struct network horizontal = own_network(PRETRAIN_HORIZONTAL, "horizontal");
+	struct pretrain_config config = small(PRETRAIN_VERTICAL);
+	struct pretrain_score trained, untrained, scaled;
+	struct pretrain_result nothing;
+
+	(void)state;
+	config.updates = 0;
+	assert_int_equal(pretrain_run(&config, &nothing, NULL, NULL), 0);
+	assert_int_equal(pretrain_test(&vertical, NULL, 77, 16, 600, 0.01, &trained), 0);
+	assert_int_equal(pretrain_test(&nothing.network, NULL, 77, 16, 600, 0.01, &untrained), 0);
+	assert_int_equal(trained.worlds, 16);
+	assert_true(trained.reward > untrained.reward);
+	assert_true(trained.violations < 0.05);
+	assert_true(trained.allocated >= 1 && trained.allocated < 3);
+	assert_int_equal(pretrain_test(&vertical, &horizontal, 77, 16, 600, 0.01, &scaled), 0);
+	assert_true(scaled.replicas > 0.1 && scaled.replicas < 0.9);
+	network_destroy(&nothing.network);
+	network_destroy(&vertical);
+	network_destroy(&horizontal);
+}
+
+static void test_a_network_of_another_shape_is_refused(void **state)
+{
+	struct network_shape shape = pretrain_shape(PRETRAIN_VERTICAL);
+	struct network network;
+	char error[256] = "";
+
+	(void)state;
+	shape.hidden1 = 64;
+	assert_int_equal(
+		pretrained_network(NULL, "vertical", &shape, &network, error, sizeof(error)),
+		-EINVAL);
+	assert_non_null(strstr(error, "made for schema"));
+	assert_int_equal(pretrained_network("/nonexistent", "vertical", &shape, &network, error,
+				 sizeof(error)),
+		-ENOENT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_the_same_seed_gives_the_same_weights),
+		cmocka_unit_test(test_replicas_are_learnt_over_a_vertical_network),
+		cmocka_unit_test(test_what_the_program_carries_is_better_than_no_training),
+		cmocka_unit_test(test_a_network_of_another_shape_is_refused),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
