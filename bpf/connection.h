@@ -40,6 +40,12 @@ struct detail {
 	__u8 head[REQUEST_HEAD_BYTES];
 };
 
+/* The first bytes of a connection, as long as they do not tell its protocol. */
+struct first_bytes {
+	__u8 bytes[15];
+	__u8 count;
+};
+
 struct connection {
 	__u64 start_ns; /* of the request in flight, when there is one and no table */
 	__u32 slot;
@@ -51,6 +57,7 @@ struct connection {
 	union {
 		struct http1 request1;
 		struct http2 request2;
+		struct first_bytes first; /* while the protocol is unknown or opaque */
 	};
 	union {
 		struct http1 response1;
@@ -97,6 +104,8 @@ struct exchange {
 struct exchanges {
 	__u32 first; /* of the queue */
 	__u32 next;
+	/* HTTP/2: the beginning of a frame that was cut by a segment's end, of each direction. */
+	__u8 cut[2][HTTP2_CUT_BYTES];
 	struct exchange entries[EXCHANGES];
 };
 

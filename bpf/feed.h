@@ -80,7 +80,8 @@ struct feed {
 	} while (0)
 #define FEED_STEP static __noinline long
 #else
-#define FEED_STEPS	     16384
+/* No step takes less than a byte: the end of 64 KiB, the largest packet but with BIG TCP, is reached. */
+#define FEED_STEPS	     (1 << 17)
 #define FEED_RUN(step, feed) bpf_loop(FEED_STEPS, step, feed, 0)
 #define FEED_STEP	     static long
 #endif
@@ -144,6 +145,16 @@ static __always_inline struct exchanges *table_get(struct feed *feed)
 	return feed->table;
 }
 
+/* No status: the payload ends within its first bytes, and could become the head of a response. */
+#define HTTP1_STATUS_CUT 1
+
+/* What the client sends from now on is no request, unless HTTP/2 begins. */
+static __always_inline void protocol_opaque(struct connection *connection)
+{
+	connection->protocol = PROTOCOL_OPAQUE;
+	connection->first.count = 0;
+}
+
 /* The status that a payload's first bytes tell, 0 if they are not the head of an HTTP/1 response. */
 static __always_inline __u16 http1_status(struct feed *feed)
 {
@@ -151,9 +162,14 @@ static __always_inline __u16 http1_status(struct feed *feed)
 	__u32 bytes =
 		PAYLOAD_LOAD(feed->skb, feed->room->offset, feed->room->payload_bytes, head, 16);
 
+	if (bytes && bytes < 12 && head[0] == 'H')
+		return HTTP1_STATUS_CUT;
 	if (bytes < 12 || head[0] != 'H' || head[1] != 'T' || head[2] != 'T' || head[3] != 'P' ||
 		head[4] != '/')
 		return 0;
+	for (int i = 9; i < 12; i++)
+		if (head[i] < (i == 9 ? '1' : '0') || head[i] > '9')
+			return 0;
 	return (__u16)((head[9] - '0') * 100 + (head[10] - '0') * 10 + (head[11] - '0'));
 }
 

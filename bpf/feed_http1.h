@@ -26,9 +26,9 @@ static __always_inline void http1_responses(struct feed *feed)
 	status = http1_status(feed);
 	if (status == 100)
 		return;
-	single_answer(feed, status);
+	single_answer(feed, status == HTTP1_STATUS_CUT ? 0 : status);
 	if (status == 101)
-		feed->connection->protocol = PROTOCOL_OPAQUE;
+		protocol_opaque(feed->connection);
 }
 
 #else
@@ -119,12 +119,13 @@ static __always_inline void queue_answer(struct feed *feed, __u16 status)
 static __always_inline void response_expect(struct feed *feed)
 {
 	struct exchanges *table = feed->table;
-	struct http1 *http1 = &feed->connection->response1;
+	struct connection *connection = feed->connection;
+	bool is_head = connection->is_head;
 
-	http1->flags = 0;
-	if (table && table->first != table->next &&
-		table->entries[table->first & (EXCHANGES - 1)].head_mask & 1)
-		http1->flags = HTTP1_HEAD;
+	if (connection->flags & CONNECTION_MANY)
+		is_head = table && table->first != table->next &&
+			  table->entries[table->first & (EXCHANGES - 1)].head_mask & 1;
+	connection->response1.flags = is_head ? HTTP1_HEAD : 0;
 }
 
 /*
@@ -197,7 +198,7 @@ FEED_STEP feed_response1(__u32 index, struct feed *feed)
 	else if (connection->in_flight)
 		single_answer(feed, http1->status);
 	if (event == HTTP1_UPGRADED)
-		connection->protocol = PROTOCOL_OPAQUE;
+		protocol_opaque(connection);
 	return event == HTTP1_UPGRADED;
 }
 
@@ -216,29 +217,35 @@ static __always_inline void http1_responses(struct feed *feed)
 	if (!(connection->flags & CONNECTION_SYNCED)) {
 		status = http1_status(feed);
 		if (!(connection->flags & CONNECTION_MANY)) {
-			/* One request: the first payload answers it, if it is no interim response,
-			 * behind which the final one may follow in the same segment. */
+			/* One request: the first payload answers it, if it is neither cut short nor
+			 * an interim response, behind which the final one may follow at once. */
 			if (!connection->in_flight)
 				return;
-			if (status < 100 || status >= 200 || status == 101) {
+			if (status != HTTP1_STATUS_CUT &&
+				(status < 100 || status >= 200 || status == 101)) {
 				single_answer(feed, status);
 				if (status == 101)
-					connection->protocol = PROTOCOL_OPAQUE;
+					protocol_opaque(connection);
 				return;
 			}
 		} else if (!status) {
 			return;
-		} else {
-			connection->flags |= CONNECTION_SYNCED;
 		}
+		connection->flags |= CONNECTION_SYNCED;
 		connection->response1.state = HTTP1_START;
 	}
 	if (connection->flags & CONNECTION_MANY && !table_get(feed))
 		return;
 	FEED_RUN(feed_response1, feed);
-	if (connection->response1.state == HTTP1_LOST)
+	if (connection->response1.state == HTTP1_LOST) {
 		connection->flags &= (__u8)~CONNECTION_SYNCED;
-	if (!connection->in_flight && connection->response1.state == HTTP1_START)
+		/* It only began like a response of HTTP: an answer all the same. */
+		if (connection->in_flight && !(connection->flags & CONNECTION_MANY))
+			single_answer(feed, 0);
+	}
+	/* With one request at a time, the rest of its response is not looked at. */
+	if (!connection->in_flight && (!(connection->flags & CONNECTION_MANY) ||
+					      connection->response1.state == HTTP1_START))
 		connection->flags &= (__u8) ~(CONNECTION_MANY | CONNECTION_SYNCED);
 }
 

@@ -72,49 +72,41 @@ static __always_inline void stream_end(
 	ending_report(feed->sk, connection, feed->slot, ending);
 }
 
-/* The first of a header block, in the room, zeros behind it; returns how many bytes there are. */
-static __always_inline __u32 block_load(
-	struct feed *feed, const struct http2_frame *frame, __u32 payload)
-{
-	__u32 skip = http2_block_offset(frame), left = frame->length;
-
-	__builtin_memset(feed->room->bytes, 0, 32);
-	if (left > feed->room->end - payload)
-		left = feed->room->end - payload;
-	if (left <= skip)
-		return 0;
-	return PAYLOAD_LOAD(feed->skb, payload + skip, left - skip, feed->room->bytes, 16);
-}
-
+/* @frame ends or goes on with a response; the first of its header block is in the room. */
 static __always_inline void stream_answer(
-	struct feed *feed, const struct http2_frame *frame, __u32 payload)
+	struct feed *feed, const struct http2_frame *frame, __u32 block_bytes)
 {
 	struct ending ending = {.grpc_status = GRPC_STATUS_NONE};
 	struct slot *slot = feed->slot;
 	struct exchange *exchange = stream_find(feed->table, frame->stream, false);
-	__u8 *block = feed->room->bytes, grpc;
-	__u32 bytes;
+	const __u8 *block =
+		&feed->room->bytes[HTTP2_HEADER_BYTES + (http2_block_offset(frame) & 7)];
+	__u8 grpc;
 
 	if (!exchange)
 		return;
 	if (frame->type == HTTP2_HEADERS) {
-		bytes = block_load(feed, frame, payload);
 		if (!(exchange->flags & EXCHANGE_ANSWERED)) {
-			ending.status = http2_status(block, bytes);
-			if (ending.status && ending.status < 200)
+			ending.status = http2_status(block, block_bytes);
+			if (ending.status && ending.status < 200 &&
+				!(frame->flags & HTTP2_END_STREAM))
 				return;
 			exchange->flags |= EXCHANGE_ANSWERED;
 			stream_end(feed, exchange, &ending);
 		} else if (frame->flags & HTTP2_END_STREAM) {
-			grpc = http2_grpc_status(block, bytes);
+			grpc = http2_grpc_status(block, block_bytes);
 			if (grpc != 0 && grpc != HTTP2_GRPC_UNKNOWN)
 				__sync_fetch_and_add(feed->connection->side == SIDE_SERVER
 							     ? &slot->server_errors
 							     : &slot->calls_errors,
 					1);
 		}
-	} else if (frame->type == HTTP2_RST_STREAM && !(exchange->flags & EXCHANGE_ANSWERED)) {
-		ending.outcome = OUTCOME_FAILED;
+	} else if (!(exchange->flags & EXCHANGE_ANSWERED)) {
+		/* Reset, or at an end that had no beginning: in either case no longer in flight. */
+		if (frame->type == HTTP2_RST_STREAM)
+			ending.outcome = OUTCOME_FAILED;
+		else
+			exchange->flags |= EXCHANGE_ANSWERED;
 		stream_end(feed, exchange, &ending);
 	}
 	if (frame->type == HTTP2_RST_STREAM || frame->flags & HTTP2_END_STREAM) {
@@ -126,41 +118,73 @@ static __always_inline void stream_answer(
 	}
 }
 
-/* Loads the next frame header, which an earlier segment may have begun. False: not whole yet. */
-static __always_inline bool frame_next(
-	struct feed *feed, struct http2 *http2, struct http2_frame *frame)
+/*
+ * Load into the room until it holds @need bytes of a frame (at most HTTP2_CUT_BYTES). False: there are
+ * no more. How many it holds is in the room as well: what the verifier does not know it does not follow.
+ */
+static __noinline int frame_gather(struct feed *feed, __u32 need)
 {
-	__u32 left = feed->room->end - feed->room->offset, need = HTTP2_HEADER_BYTES - http2->have,
-	      had;
+	struct room *room = feed->room;
+	__u32 had = room->at & (HTTP2_CUT_BYTES - 1), left = room->end - room->offset;
 
-	if (http2->have == 0 && left >= HTTP2_HEADER_BYTES) {
-		if (bpf_skb_load_bytes(
-			    feed->skb, feed->room->offset, http2->header, HTTP2_HEADER_BYTES))
-			return false;
-		feed->room->offset += HTTP2_HEADER_BYTES;
+	if (had >= need)
+		return true;
+	if (!left)
+		return false;
+	if (left > need - had)
+		left = need - had;
+	left = PAYLOAD_LOAD(feed->skb, room->offset, left, room->bytes + had, HTTP2_CUT_BYTES);
+	room->offset += left;
+	room->at = had + left;
+	return room->at >= need;
+}
+
+/*
+ * Load the next frame's beginning into the room, zeros behind it: its header, and of a response's
+ * HEADERS as much of the block as is looked at (*@block_bytes). False: it is not whole yet; the next
+ * segment goes on with it.
+ */
+static __always_inline bool frame_next(struct feed *feed, struct http2 *http2,
+	struct http2_frame *frame, bool is_response, __u32 *block_bytes)
+{
+	struct room *room = feed->room;
+	__u8 *cut = feed->table->cut[is_response];
+	__u32 bytes = 0, lead = 0;
+
+	room->at = http2->have;
+	if (http2->have) {
+		__builtin_memcpy(room->bytes, cut, HTTP2_CUT_BYTES);
 	} else {
-		/* Byte by byte: it is rare, and an address that varies is hard to prove. */
-		had = http2->have;
-		for (__u32 i = 0; i < HTTP2_HEADER_BYTES; i++) {
-			if (i < had || feed->room->offset >= feed->room->end)
-				continue;
-			if (bpf_skb_load_bytes(feed->skb, feed->room->offset, &http2->header[i], 1))
-				return false;
-			feed->room->offset++;
-			http2->have++;
-		}
-		if (need > left)
-			return false;
+		__builtin_memset(room->bytes, 0, HTTP2_CUT_BYTES);
 	}
 	http2->have = 0;
-	http2_read(http2->header, frame);
+	if (!frame_gather(feed, HTTP2_HEADER_BYTES))
+		goto cut;
+	http2_read(room->bytes, frame);
+	if (is_response && frame->type == HTTP2_HEADERS) {
+		lead = http2_block_offset(frame);
+		if (frame->length > lead)
+			bytes = frame->length - lead;
+		else
+			lead = 0;
+		if (bytes > HTTP2_BLOCK_BYTES)
+			bytes = HTTP2_BLOCK_BYTES;
+		if (bytes && !frame_gather(feed, HTTP2_HEADER_BYTES + lead + bytes))
+			goto cut;
+	}
+	*block_bytes = bytes;
+	http2->skip = frame->length - lead - bytes;
 	return true;
+cut:
+	__builtin_memcpy(cut, room->bytes, HTTP2_CUT_BYTES);
+	http2->have = room->at;
+	return false;
 }
 
 static __always_inline long feed_frame(struct feed *feed, struct http2 *http2, bool is_response)
 {
-	struct http2_frame frame;
-	__u32 left, payload;
+	struct http2_frame frame = {};
+	__u32 left, block_bytes = 0;
 
 	if (feed->room->offset >= feed->room->end)
 		return 1;
@@ -171,23 +195,21 @@ static __always_inline long feed_frame(struct feed *feed, struct http2 *http2, b
 		feed->room->offset += left;
 		return 0;
 	}
-	if (!frame_next(feed, http2, &frame))
+	if (!frame_next(feed, http2, &frame, is_response, &block_bytes))
 		return 1;
 	if (!http2_is_sound(&frame)) {
 		/* Not where frames begin: wait for a segment that looks like one. */
 		feed->connection->protocol = PROTOCOL_LOST;
 		return 1;
 	}
-	payload = feed->room->offset;
-	http2->skip = frame.length;
 	if (!is_response) {
 		if (frame.type == HTTP2_HEADERS)
-			stream_begin(feed, &frame, payload);
+			stream_begin(feed, &frame, feed->room->offset);
 		else if (frame.type == HTTP2_RST_STREAM)
-			stream_answer(feed, &frame, payload);
+			stream_answer(feed, &frame, 0);
 	} else if (frame.type == HTTP2_HEADERS || frame.type == HTTP2_RST_STREAM ||
 		   (frame.type == HTTP2_DATA && frame.flags & HTTP2_END_STREAM)) {
-		stream_answer(feed, &frame, payload);
+		stream_answer(feed, &frame, block_bytes);
 	}
 	return 0;
 }

@@ -154,12 +154,12 @@ static inline __attribute__((always_inline)) ebb_u32 http1_status_byte(
 {
 	ebb_u8 at = http1->match++;
 
-	/* "HTTP/1.1 200": four letters are enough to know one, the digits are at 9, 10 and 11. */
-	if ((at == 1 || at == 2) && byte != 'T')
+	/* "HTTP/1.1 200": the digits are at 9, 10 and 11. */
+	if (at <= 4 && byte != (ebb_u8)(0x2f505454U >> (at - 1) * 8 % 32))
 		http1->state = HTTP1_LOST;
 	if (at < 9)
 		return HTTP1_NOTHING;
-	if (byte < '0' || byte > '9') {
+	if (byte < (at == 9 ? '1' : '0') || byte > '9') {
 		http1->state = HTTP1_LOST;
 		return HTTP1_NOTHING;
 	}

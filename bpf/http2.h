@@ -36,12 +36,18 @@ enum http2_flag {
 	HTTP2_WITH_PRIORITY = 0x20,
 };
 
+/*
+ * What is looked at of a header block, and what may stand before it: a frame that begins with one is
+ * taken when so much of it has come.
+ */
+#define HTTP2_BLOCK_BYTES 16
+#define HTTP2_CUT_BYTES	  32 /* at least 9 + 6 + 16 */
+
 /* One direction of a connection; as large as struct http1, whose place it takes. */
 struct http2 {
 	ebb_u32 skip; /* bytes until the next frame header */
-	ebb_u8 have;  /* bytes of a frame header that was cut by a segment's end */
-	ebb_u8 header[HTTP2_HEADER_BYTES];
-	ebb_u8 reserved[2];
+	ebb_u32 have; /* bytes of a frame's beginning that was cut by a segment's end */
+	ebb_u32 reserved[2];
 };
 
 struct http2_frame {
@@ -131,9 +137,9 @@ static inline __attribute__((always_inline)) ebb_u16 http2_status(const ebb_u8 *
 {
 	ebb_u32 bits, digit, status = 0, at = 0;
 
-	/* A change of the table's size may come first. */
+	/* A change of the table's size may come first, of one to four bytes. */
 	if (size >= 2 && (block[0] & 0xe0) == 0x20)
-		at = 1;
+		at = block[0] != 0x3f ? 1 : !(block[1] & 0x80) ? 2 : !(block[2] & 0x80) ? 3 : 4;
 	if (at >= size)
 		return 0;
 	switch (block[at]) {
@@ -155,7 +161,8 @@ static inline __attribute__((always_inline)) ebb_u16 http2_status(const ebb_u8 *
 		break;
 	}
 	/* Literal with, without or never indexing; name of static entry 8. */
-	if (size < at + 5 || (block[at] != 0x48 && block[at] != 0x08 && block[at] != 0x18))
+	if (size < at + 4 || size < at + 2 + (block[at + 1] & 0x7f) ||
+		(block[at] != 0x48 && block[at] != 0x08 && block[at] != 0x18))
 		return 0;
 	if (block[at + 1] == 3)
 		return (ebb_u16)((block[at + 2] - '0') * 100 + (block[at + 3] - '0') * 10 +
@@ -163,9 +170,8 @@ static inline __attribute__((always_inline)) ebb_u16 http2_status(const ebb_u8 *
 	if ((block[at + 1] & 0xfe) != 0x82)
 		return 0;
 	/* 0, 1, 2 are five bits (their value), 3 to 9 six bits (0x19 to 0x1f). */
-	bits = (ebb_u32)block[at + 2] << 16 | (ebb_u32)block[at + 3] << 8 | block[at + 4];
-	if (block[at + 1] == 0x82)
-		bits |= 0xff;
+	bits = (ebb_u32)block[at + 2] << 16 | (ebb_u32)block[at + 3] << 8;
+	bits |= block[at + 1] == 0x82 ? 0xff : block[at + 4];
 	for (int i = 0; i < 3; i++) {
 		digit = bits >> 19 & 31;
 		if (digit <= 2) {

@@ -66,28 +66,100 @@ static __always_inline bool is_method(const __u8 *head, __u32 bytes)
 	return false;
 }
 
+/* Whether @bytes end within a method, or within the preface of HTTP/2, and so do not tell yet. */
+static __always_inline bool head_is_cut(const __u8 *head, __u32 bytes)
+{
+	__u32 at;
+
+	if (bytes < 16 && head[0] == 'P' && head[1] == 'R' && head[2] == 'I' && head[3] == ' ')
+		return true;
+	for (at = 0; at < 8; at++) {
+		if (at >= bytes)
+			return true;
+		if (head[at] == ' ')
+			return at >= 3 && bytes == at + 1;
+		if (head[at] < 'A' || head[at] > 'Z')
+			return false;
+	}
+	return false;
+}
+
+/*
+ * The first bytes of a request, at most 16, in the room with zeros behind them: what came before
+ * (*@before of them) and what this segment has. Returns how many.
+ */
+static __always_inline __u32 first_load(struct feed *feed, __u32 *before)
+{
+	struct connection *connection = feed->connection;
+	__u8 *head = feed->room->bytes;
+	__u32 count = 0, bytes;
+
+	__builtin_memset(head, 0, 32);
+	/* A request that was answered before it told anything is over. */
+	if (connection->protocol == PROTOCOL_OPAQUE ||
+		(connection->protocol == PROTOCOL_UNKNOWN && connection->in_flight)) {
+		count = connection->first.count & 15;
+		__builtin_memcpy(head, connection->first.bytes, sizeof(connection->first.bytes));
+	}
+	*before = count;
+	asm volatile("" : "+r"(count));
+	bytes = PAYLOAD_LOAD(feed->skb, feed->room->offset, feed->room->end - feed->room->offset,
+		head + (count & 15), 16);
+	if (!bytes)
+		return 0;
+	bytes += count;
+	return bytes < 16 ? bytes : 16;
+}
+
+/* The request of HTTP/1 whose first @before bytes were in earlier segments goes on. */
+static __always_inline void request1_resume(struct feed *feed)
+{
+	struct connection *connection = feed->connection;
+
+	connection->is_head = feed->room->bytes[0] == 'H';
+	connection->request1.flags = connection->is_head ? HTTP1_HEAD : 0;
+	connection->request1.state = HTTP1_SKIP;
+}
+
+static __always_inline void protocol_forget(struct connection *connection)
+{
+	connection->protocol = PROTOCOL_UNKNOWN;
+	connection->first.count = 0;
+}
+
 /* What the first bytes of a request say of the connection's protocol. */
 static __always_inline void protocol_find(struct feed *feed)
 {
 	struct connection *connection = feed->connection;
+	__u8 *head = feed->room->bytes;
 	struct http2_frame frame;
-	__u8 head[16] = {};
-	__u32 bytes = PAYLOAD_LOAD(
-		feed->skb, feed->room->offset, feed->room->end - feed->room->offset, head, 16);
+	__u32 before, bytes = first_load(feed, &before);
 
 	if (!bytes)
 		return;
-	if (connection->protocol == PROTOCOL_OPAQUE && (head[0] != 'P' || head[1] != 'R'))
+	if (connection->protocol == PROTOCOL_OPAQUE &&
+		(head[0] != 'P' || (bytes > 1 && head[1] != 'R'))) {
+		connection->first.count = 0;
 		return;
+	}
+	if (connection->protocol != PROTOCOL_HTTP1 && head_is_cut(head, bytes)) {
+		__builtin_memcpy(connection->first.bytes, head, sizeof(connection->first.bytes));
+		connection->first.count = (__u8)bytes;
+		if (connection->protocol == PROTOCOL_UNKNOWN && !connection->in_flight)
+			single_begin(feed);
+		return;
+	}
 	__builtin_memset(&connection->request1, 0, sizeof(connection->request1));
 	__builtin_memset(&connection->response1, 0, sizeof(connection->response1));
 	if (bytes == 16 && head[0] == 'P' && head[1] == 'R' && head[2] == 'I' && head[4] == '*' &&
 		head[6] == 'H') {
 		connection->protocol = PROTOCOL_HTTP2;
-		connection->request2.skip = HTTP2_PREFACE_BYTES;
+		connection->request2.skip = HTTP2_PREFACE_BYTES - before;
 		connection->next_id = 0;
 	} else if (is_method(head, bytes)) {
 		connection->protocol = PROTOCOL_HTTP1;
+		if (before)
+			request1_resume(feed);
 	} else if (bytes >= 3 && head[0] >= 0x14 && head[0] <= 0x17 && head[1] == 3 &&
 		   head[2] <= 4) {
 		connection->protocol = PROTOCOL_TLS;
@@ -102,32 +174,42 @@ static __always_inline void protocol_find(struct feed *feed)
 			}
 		}
 	}
+	/* Nothing that was begun as another protocol's can be answered in this one. */
+	if (connection->protocol != PROTOCOL_HTTP1 &&
+		(connection->flags & CONNECTION_MANY ||
+			(connection->protocol == PROTOCOL_HTTP2 && connection->in_flight)))
+		flights_drop(connection, table_get(feed), feed->slot);
 	if (connection->protocol == PROTOCOL_HTTP2)
 		connection->flags |= CONNECTION_MANY;
 }
+
+/* An alert of TLS 1.3 (two bytes, their kind and a tag of 16), which looks like application data. */
+#define TLS_ALERT_BYTES 19
 
 /* TLS: whether the segment carries application data that is a request's. */
 static __always_inline bool tls_has_request(struct feed *feed)
 {
 	struct connection *connection = feed->connection;
-	__u32 at = feed->room->offset;
+	__u32 at = feed->room->offset, bytes;
 	__u8 record[5];
 
 	for (int i = 0; i < 4; i++) {
 		if (at + sizeof(record) > feed->room->end ||
 			bpf_skb_load_bytes(feed->skb, at, record, sizeof(record)))
 			return false;
+		bytes = (__u32)record[3] << 8 | record[4];
 		if (record[0] == 0x14)
 			connection->flags |= CONNECTION_SKIP_RECORD;
 		else if (record[0] == 0x16)
 			connection->flags &= (__u8)~CONNECTION_SKIP_RECORD;
-		else if (record[0] == 0x17 && !(connection->flags & CONNECTION_SKIP_RECORD))
+		else if (record[0] == 0x17 && bytes != TLS_ALERT_BYTES &&
+			 !(connection->flags & CONNECTION_SKIP_RECORD))
 			return true;
 		else if (record[0] == 0x17)
 			connection->flags &= (__u8)~CONNECTION_SKIP_RECORD;
 		else
 			return false;
-		at += sizeof(record) + ((__u32)record[3] << 8 | record[4]);
+		at += sizeof(record) + bytes;
 	}
 	return false;
 }
@@ -357,7 +439,7 @@ static __always_inline void framing_lost(struct feed *feed)
 	if (connection->protocol == PROTOCOL_HTTP1)
 		connection->request1.state = HTTP1_LOST;
 	else if (connection->protocol >= PROTOCOL_HTTP2)
-		connection->protocol = PROTOCOL_UNKNOWN;
+		protocol_forget(connection);
 	CONTROL_COUNT(connections_lost);
 	if (connection->flags & CONNECTION_MANY)
 		flights_drop(connection, table_get(feed), feed->slot);
@@ -404,7 +486,7 @@ static __noinline struct connection *connection_find(
 		table_clear(bpf_sk_storage_get(&multiplexed, sk, 0, 0));
 		connection->in_flight = 0;
 		connection->flags = 0;
-		connection->protocol = PROTOCOL_UNKNOWN;
+		protocol_forget(connection);
 		connection_open(skb, sk, connection);
 		return connection;
 	}

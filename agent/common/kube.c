@@ -11,6 +11,9 @@
 #include <string.h>
 #include <sys/random.h>
 
+/* For another try at the end of a request's time. */
+#define LEFT_LEAST_MS 1000
+
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
 
 static void init_curl(void)
@@ -28,6 +31,7 @@ struct kube_client *kube_client_new(const struct kube_config *config, const char
 	client->config = config;
 	client->user_agent = strdup(user_agent);
 	client->multi = curl_multi_init();
+	client->timeout_ms = KUBE_REQUEST_TIMEOUT_MS;
 	if (config->connect_to)
 		client->connect_to = curl_slist_append(NULL, config->connect_to);
 	if (!client->user_agent || !client->multi || (config->connect_to && !client->connect_to)) {
@@ -52,6 +56,11 @@ void kube_client_free(struct kube_client *client)
 	free(client);
 }
 
+void kube_client_set_timeout(struct kube_client *client, unsigned int timeout_ms)
+{
+	client->timeout_ms = (long)timeout_ms;
+}
+
 const char *kube_last_error(const struct kube_client *client)
 {
 	return client->error;
@@ -59,15 +68,15 @@ const char *kube_last_error(const struct kube_client *client)
 
 static int request_once(struct kube_client *client, const char *method, const char *path,
 	const char *content_type, const json_t *body, int *status, json_t **answer,
-	const atomic_bool *stop)
+	const atomic_bool *stop, long timeout_ms)
 {
 	struct kube_transfer transfer;
 	json_error_t json_error;
 	json_t *json = NULL;
 	int err;
 
-	err = kube_transfer_start(client, &transfer, method, path, content_type, body,
-		KUBE_ANSWER_MAX, KUBE_REQUEST_TIMEOUT_MS);
+	err = kube_transfer_start(
+		client, &transfer, method, path, content_type, body, KUBE_ANSWER_MAX, timeout_ms);
 	if (!err)
 		err = kube_transfer_run(client, &transfer, stop);
 	if (!err)
@@ -89,27 +98,52 @@ out:
 	return err;
 }
 
+/*
+ * A server with too much to do says when to come again; that it did nothing, so that no method is
+ * done twice. Only what ends before the deadline is waited for.
+ */
+static bool wait_as_asked(
+	struct kube_client *client, int code, int64_t deadline_ms, const atomic_bool *stop)
+{
+	int64_t again_ms = kube_now_ms() + client->retry_after_ms;
+
+	if ((code != 429 && code != 503) || !client->retry_after_ms || again_ms >= deadline_ms)
+		return false;
+	kube_sleep_until(again_ms, stop);
+	return !stop || !atomic_load(stop);
+}
+
 int kube_request_until(struct kube_client *client, const char *method, const char *path,
 	const char *content_type, const json_t *body, int *status, json_t **answer,
 	const atomic_bool *stop)
 {
-	json_t *json = NULL;
-	int code = 0;
-	int err = request_once(client, method, path, content_type, body, &code, &json, stop);
+	int64_t deadline_ms = kube_now_ms() + client->timeout_ms;
+	char *before = NULL;
+	bool token_is_new = client->config->token_file == NULL, again;
+	json_t *json;
+	int code, err;
 
-	/* The token may have been replaced without a new time: read it again, try once more. */
-	if (code == 401 && client->config->token_file) {
-		char *before = client->token;
+	do {
+		int64_t left_ms = deadline_ms - kube_now_ms();
 
-		client->token = NULL;
-		json_decref(json);
+		code = 0;
 		json = NULL;
-		err = request_once(client, method, path, content_type, body, &code, &json, stop);
-		if (!client->token)
-			client->token = before;
-		else
-			free(before);
-	}
+		err = request_once(client, method, path, content_type, body, &code, &json, stop,
+			left_ms > LEFT_LEAST_MS ? (long)left_ms : LEFT_LEAST_MS);
+		again = wait_as_asked(client, code, deadline_ms, stop);
+		/* The token may have been replaced without a new time: read it, try once more. */
+		if (code == 401 && !token_is_new) {
+			before = client->token;
+			client->token = NULL;
+			token_is_new = again = true;
+		}
+		if (again)
+			json_decref(json);
+	} while (again);
+	if (client->token)
+		free(before);
+	else
+		client->token = before;
 	if (status)
 		*status = code;
 	if (answer)

@@ -42,6 +42,8 @@ struct kube_client;
 /* @config is borrowed and must outlive the client. NULL: out of memory. */
 struct kube_client *kube_client_new(const struct kube_config *config, const char *user_agent);
 void kube_client_free(struct kube_client *client);
+/* The longest that one request may take, 10 s unless said; with the waits that the server asks for. */
+void kube_client_set_timeout(struct kube_client *client, unsigned int timeout_ms);
 const char *kube_last_error(const struct kube_client *client);
 
 /*
@@ -49,7 +51,8 @@ const char *kube_last_error(const struct kube_client *client);
  * NULL; @body not consumed. On an answer, *status is the HTTP code and *answer the JSON (may be
  * NULL; the caller decrefs). 0 for 2xx; -ENOENT 404, -EEXIST 409 AlreadyExists, -EAGAIN other 409,
  * -EACCES 401 and 403, -ESTALE 410, -EBUSY 429, -EINVAL other 4xx, -EIO 5xx and what is not JSON,
- * -EMSGSIZE over 64 MiB, -ECONNREFUSED/-ETIMEDOUT no (trusted) answer. Times out after 10 s.
+ * -EMSGSIZE over 64 MiB, -ECONNREFUSED/-ETIMEDOUT no (trusted) answer. A 429 or 503 that says when
+ * to come again (Retry-After) is tried again then, as long as that is within the timeout.
  */
 int kube_request(struct kube_client *client, const char *method, const char *path,
 	const char *content_type, const json_t *body, int *status, json_t **answer);
@@ -69,8 +72,8 @@ enum kube_event {
 typedef void (*kube_event_handler)(enum kube_event event, const json_t *object, void *context);
 
 /*
- * List, then watch, for ever: reconnects with back-off (0.2 s to 10 s, jittered), takes bookmarks,
- * lists again on 410 Gone. @path may carry a query ("/api/v1/pods?fieldSelector=spec.nodeName=a").
+ * List, then watch, for ever: reconnects with back-off (0.2 s to 10 s, jittered; not before the
+ * server's Retry-After), takes bookmarks, lists again on 410 Gone. @path may carry a query ("/api/v1/pods?fieldSelector=spec.nodeName=a").
  * Returns when *stop is set (checked at least every 250 ms). Objects come without
  * metadata.managedFields and are borrowed for the call. Of an object found to be gone by listing
  * again, only metadata without annotations and spec.targetRef are known. The handler may make

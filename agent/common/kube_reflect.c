@@ -44,31 +44,18 @@ static unsigned int random_below(struct reflector *reflector, unsigned int bound
 	return (unsigned int)rand_r(&reflector->client->random) % bound;
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static void back_off(struct reflector *reflector)
 {
 	int half = reflector->backoff_ms / 2;
-	int64_t until = now_ms() + half + random_below(reflector, (unsigned int)half + 1);
+	int64_t pause_ms = half + random_below(reflector, (unsigned int)half + 1);
 
+	/* Later than asked, never sooner. */
+	pause_ms += reflector->client->retry_after_ms;
+	reflector->client->retry_after_ms = 0;
 	reflector->backoff_ms *= 2;
 	if (reflector->backoff_ms > BACKOFF_MOST_MS)
 		reflector->backoff_ms = BACKOFF_MOST_MS;
-	while (!stopped(reflector)) {
-		int64_t left = until - now_ms();
-
-		if (left <= 0)
-			return;
-		if (left > KUBE_POLL_MS)
-			left = KUBE_POLL_MS;
-		nanosleep(&(struct timespec){.tv_nsec = left * 1000000}, NULL);
-	}
+	kube_sleep_until(kube_now_ms() + pause_ms, reflector->stop);
 }
 
 static char *make_path(const char *path, const char *query)
@@ -407,11 +394,11 @@ static int watch_on(struct reflector *reflector)
 	bool retried = false;
 
 	while (!stopped(reflector)) {
-		int64_t began = now_ms();
+		int64_t began = kube_now_ms();
 
 		reflector->progress = false;
 		int err = watch_once(reflector);
-		bool healthy = now_ms() - began >= WATCH_HEALTHY_MS;
+		bool healthy = kube_now_ms() - began >= WATCH_HEALTHY_MS;
 
 		if (healthy || reflector->progress) {
 			reflector->backoff_ms = BACKOFF_LEAST_MS;

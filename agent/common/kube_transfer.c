@@ -26,12 +26,25 @@ void kube_set_error(struct kube_client *client, const char *format, ...)
 	va_end(args);
 }
 
-static time_t monotonic_s(void)
+int64_t kube_now_ms(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec;
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void kube_sleep_until(int64_t until_ms, const atomic_bool *stop)
+{
+	while (!stop || !atomic_load(stop)) {
+		int64_t left_ms = until_ms - kube_now_ms();
+
+		if (left_ms <= 0)
+			return;
+		if (left_ms > KUBE_POLL_MS)
+			left_ms = KUBE_POLL_MS;
+		nanosleep(&(struct timespec){.tv_nsec = left_ms * 1000000}, NULL);
+	}
 }
 
 /* A token goes into a header line: trim its end, refuse what could start another line. */
@@ -71,7 +84,7 @@ static int read_token(struct kube_client *client, int fd)
 static int refresh_token(struct kube_client *client)
 {
 	const char *path = client->config->token_file;
-	time_t now = monotonic_s();
+	time_t now = (time_t)(kube_now_ms() / 1000);
 	struct stat status;
 	int fd, err;
 
@@ -230,6 +243,7 @@ int kube_transfer_start(struct kube_client *client, struct kube_transfer *transf
 	int err;
 
 	*transfer = (struct kube_transfer){.limit = limit};
+	client->retry_after_ms = 0;
 	transfer->method = strdup(method);
 	transfer->easy = curl_easy_init();
 	if (asprintf(&transfer->url, "%s%s", client->config->server, path) < 0)
@@ -361,7 +375,13 @@ int kube_check_status(struct kube_client *client, const struct kube_transfer *tr
 {
 	const char *reason = kube_string(answer, "reason", NULL);
 	const char *text = kube_string(answer, "message", NULL);
+	curl_off_t after_s = 0;
 
+	curl_easy_getinfo(transfer->easy, CURLINFO_RETRY_AFTER, &after_s);
+	client->retry_after_ms = after_s <= 0 ? 0
+				 : after_s > KUBE_RETRY_AFTER_MAX_MS / 1000
+					 ? KUBE_RETRY_AFTER_MAX_MS
+					 : (long)after_s * 1000;
 	if (status >= 200 && status < 300)
 		return 0;
 	kube_set_error(client, "%s %s: %d%s%s: %s", transfer->method, transfer->url, status,

@@ -12,11 +12,14 @@
 #include <curl/curl.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <time.h>
 
 #define KUBE_REQUEST_TIMEOUT_MS 10000
 #define KUBE_CONNECT_TIMEOUT_MS 5000
 #define KUBE_POLL_MS		200 /* how often a stop flag is looked at */
+/* More than that of a Retry-After is not waited for. */
+#define KUBE_RETRY_AFTER_MAX_MS 30000
 #define KUBE_ANSWER_MAX		((size_t)64 << 20)
 #define KUBE_LINE_MAX		((size_t)16 << 20)
 
@@ -29,6 +32,8 @@ struct kube_client {
 	struct timespec token_modified;
 	time_t token_read_s; /* monotonic */
 	unsigned int random;
+	long timeout_ms;
+	long retry_after_ms; /* what the newest answer asked for; 0: nothing */
 	char error[512];
 };
 
@@ -72,6 +77,9 @@ void kube_transfer_end(struct kube_client *client, struct kube_transfer *transfe
  */
 int kube_check_status(struct kube_client *client, const struct kube_transfer *transfer, int status,
 	const json_t *answer);
+int64_t kube_now_ms(void);
+/* Until @until_ms by kube_now_ms, or until *stop (may be NULL) is set. */
+void kube_sleep_until(int64_t until_ms, const atomic_bool *stop);
 /* kube_request with a stop flag. */
 int kube_request_until(struct kube_client *client, const char *method, const char *path,
 	const char *content_type, const json_t *body, int *status, json_t **answer,

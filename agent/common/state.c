@@ -311,14 +311,15 @@ static double overshoot(const struct sample *sample, const struct objective *obj
 	const double asked = (double)(sample->requests + sample->requests_failed);
 	double late = 0, share_over = 1;
 
+	if (asked > 0)
+		share_over = (double)(sample->requests_over + sample->requests_failed) / asked;
+	/* Broken objectives are rare; how near a tick came to one says something every time. */
 	if (!sample_violates(sample, objective))
-		return 0;
+		return asked > 0 ? 0.25 * share_over / sample_over_allowed(objective) : 0;
 	/* Half for by how much the percentile is over, half for how many requests are. */
 	if (sample->latency_objective_us > objective->latency_target_us)
 		late = fmin(
 			log2(sample->latency_objective_us / objective->latency_target_us) / 4, 1);
-	if (asked > 0)
-		share_over = (double)(sample->requests_over + sample->requests_failed) / asked;
 	return 0.5 + 0.25 * late + 0.25 * fmin(1, share_over);
 }
 

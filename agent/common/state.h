@@ -205,8 +205,8 @@ extern const struct reward_weights reward_defaults;
  * Reward of a tick, at most 0:
  *	-(cost + price * (over + failure)) / (1 + price)
  * Cost is what is set aside over what is needed: CPU over its average use, memory over the working
- * set, replicas over their bound, and refills. over is 0 unless the tick broke the objective, else
- * 0.5 to 1 by how far; failure is 1 with an OOM kill or a failed request. The price is the
+ * set, replicas over their bound, and refills. over is 0.5 to 1 when the tick broke the objective, by
+ * how far, else up to 0.25 by how near it came; failure is 1 with an OOM kill or a failed request. The price is the
  * history's, which the tick has gone into (state_build()). Falls in allocation and in overshoot;
  * at a high price violations decide, at a low one the cost.
  */

@@ -33,6 +33,8 @@ int ctl_write(const struct ctl *ctl, const char *path, const char *value);
  * namespaces have it) after a message that lists what there is.
  */
 int ctl_find_service(const struct ctl *ctl, const char *name, char *path, size_t size);
+/* The same without a word: how many services of this node have that name, or -errno. */
+int ctl_match_service(const struct ctl *ctl, const char *name, char *path, size_t size);
 /* Call @each with "services/NAMESPACE/NAME" for every service, sorted. Returns how many. */
 int ctl_each_service(const struct ctl *ctl,
 	void (*each)(const struct ctl *ctl, const char *path, void *context), void *context);
@@ -43,6 +45,7 @@ int ctl_complain_tree(const struct ctl *ctl);
 
 int ctl_status(struct ctl *ctl, int argc, char **argv);
 int ctl_top(struct ctl *ctl, int argc, char **argv);
+int ctl_explain(struct ctl *ctl, int argc, char **argv);
 int ctl_trace(struct ctl *ctl, int argc, char **argv);
 int ctl_get(struct ctl *ctl, int argc, char **argv);
 int ctl_set(struct ctl *ctl, int argc, char **argv);

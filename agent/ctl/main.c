@@ -12,6 +12,8 @@ static const struct ctl_command commands[] = {
 		ctl_top},
 	{"trace", "SERVICE [--slower 20ms] [--errors] [...]",
 		"requests one by one, as they end (trace --help)", ctl_trace},
+	{"explain", "SERVICE [--at TIME] [--watch] [...]",
+		"what was decided, why, and what came of it (explain --help)", ctl_explain},
 	{"get", "SERVICE [FILE]", "one value of the tree, or all of a service", ctl_get},
 	{"set", "SERVICE FIELD VALUE", "one field of the objective", ctl_set},
 };

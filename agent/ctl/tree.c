@@ -122,6 +122,14 @@ static void match(const struct ctl *ctl, const char *path, void *context)
 	snprintf(search->path, search->size, "%s", path);
 }
 
+int ctl_match_service(const struct ctl *ctl, const char *name, char *path, size_t size)
+{
+	struct search search = {.name = name, .path = path, .size = size};
+	int found = ctl_each_service(ctl, match, &search);
+
+	return found < 0 ? found : search.matches;
+}
+
 int ctl_find_service(const struct ctl *ctl, const char *name, char *path, size_t size)
 {
 	struct search search = {.name = name, .path = path, .size = size};

@@ -5,25 +5,6 @@
 
 #include <math.h>
 
-const char *envelope_rule_name(enum envelope_rule rule)
-{
-	static const char *const names[RULE_COUNT] = {
-		[RULE_NONE] = "",
-		[RULE_BOUNDS] = "bounds",
-		[RULE_STEP] = "step-limit",
-		[RULE_OVER_OBJECTIVE] = "no-cut-over-objective",
-		[RULE_MEMORY_FLOOR] = "memory-floor",
-		[RULE_COOLDOWN] = "cooldown",
-		[RULE_REVERT] = "revert",
-		[RULE_FROZEN] = "frozen",
-		[RULE_UNLIMITED] = "no-limit-set",
-		[RULE_NO_REFLEX] = "no-reflex",
-		[RULE_DIVERGED] = "diverged",
-	};
-
-	return rule < RULE_COUNT ? names[rule] : "";
-}
-
 double envelope_cpu_max(const struct envelope_unit *unit)
 {
 	double declared = unit->cpu_declared_millicores;

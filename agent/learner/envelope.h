@@ -8,24 +8,9 @@
 #ifndef EBBTIDE_ENVELOPE_H
 #define EBBTIDE_ENVELOPE_H
 
+#include "common/envelope_rule.h"
 #include "common/plan.h"
 #include "common/state.h"
-
-enum envelope_rule {
-	RULE_NONE,
-	RULE_BOUNDS,	     /* outside the objective's bounds or the owner's own limit */
-	RULE_STEP,	     /* a rule's jump cut to one step of the action table */
-	RULE_OVER_OBJECTIVE, /* no cut while over the objective */
-	RULE_MEMORY_FLOOR,   /* memory never under working set + margin */
-	RULE_COOLDOWN,	     /* replicas rest after a scale-in */
-	RULE_REVERT,	     /* the objective broke right after a cut: the cut is taken back */
-	RULE_FROZEN,	     /* the operator's freeze */
-	RULE_UNLIMITED,	     /* the owner set no such limit: none is added */
-	RULE_NO_REFLEX,	     /* too near to the demand where no reflex helps */
-	RULE_DIVERGED,	     /* the network is not to be used: a rule decides in its place */
-	RULE_COUNT,
-};
-const char *envelope_rule_name(enum envelope_rule rule);
 
 /* Margin over what is in use that a memory limit keeps: a share and an amount. */
 #define ENVELOPE_MEMORY_MARGIN_SHARE 0.1

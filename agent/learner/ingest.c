@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The learner's HTTP server: POST /v1/report, GET /v1/actions, /metrics, /healthz, /readyz. */
+/*
+ * The learner's HTTP server: POST /v1/report, GET /v1/actions, /v1/decisions, /metrics, /healthz,
+ * /readyz.
+ */
 #include "common/listen.h"
 #include "common/log.h"
 #include "learner/learner.h"
@@ -25,6 +28,7 @@
 /* What is refused is still read, so that the connection can be kept; but not for ever. */
 #define IGNORED_BYTES_MAX (2 * (size_t)BODY_BYTES_MAX)
 #define RETRY_AFTER	  "1"
+#define STANDBY		  "standby: another learner holds the lease\n"
 
 struct ingest {
 	struct learner *learner;
@@ -146,8 +150,7 @@ static void body_expect(struct request *request)
 				"Content-Encoding: only deflate and gzip are understood\n");
 	}
 	if (!request->status && !atomic_load(&request->ingest->learner->leader))
-		refuse_later(request, MHD_HTTP_SERVICE_UNAVAILABLE,
-			"standby: another learner holds the lease\n");
+		refuse_later(request, MHD_HTTP_SERVICE_UNAVAILABLE, STANDBY);
 	if (!request->status && atomic_load(&budget->used) >= budget->most)
 		refuse_body(request, -ENOBUFS);
 }
@@ -272,8 +275,7 @@ static enum MHD_Result poll_answer(struct request *request)
 		return answer_text(
 			connection, MHD_HTTP_BAD_REQUEST, "after, learner: give a number each\n");
 	if (!atomic_load(&learner->leader))
-		return answer_text(connection, MHD_HTTP_SERVICE_UNAVAILABLE,
-			"standby: another learner holds the lease\n");
+		return answer_text(connection, MHD_HTTP_SERVICE_UNAVAILABLE, STANDBY);
 	got = push_poll(&learner->push, agent, whose, after, learner_now_s(), NULL, &found);
 	if (got == 0 && !request->polled) {
 		request->polled = true;
@@ -293,6 +295,30 @@ static enum MHD_Result poll_answer(struct request *request)
 		MHD_RESPMEM_MUST_FREE);
 }
 
+/* --- people --- */
+
+static enum MHD_Result explain_answer(struct MHD_Connection *connection, struct learner *learner)
+{
+	const struct decisions_query query = {.service = MHD_lookup_connection_value(
+						      connection, MHD_GET_ARGUMENT_KIND, "service"),
+		.unit = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "unit"),
+		.at_us = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "at"),
+		.count = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "n")};
+	unsigned int status;
+	size_t size;
+	char *body;
+
+	if (!atomic_load(&learner->leader))
+		return answer_text(connection, MHD_HTTP_SERVICE_UNAVAILABLE, STANDBY);
+	status = decisions_answer(learner, &query, &body, &size);
+	if (!body)
+		return answer_text(
+			connection, MHD_HTTP_SERVICE_UNAVAILABLE, "out of memory: try again\n");
+	return answer(connection, status,
+		status == MHD_HTTP_OK ? "application/json" : "text/plain; charset=utf-8", body,
+		size, MHD_RESPMEM_MUST_FREE);
+}
+
 /* --- all requests --- */
 
 static enum MHD_Result get_answer(struct request *request, const char *url)
@@ -303,6 +329,8 @@ static enum MHD_Result get_answer(struct request *request, const char *url)
 
 	if (strcmp(url, "/v1/actions") == 0)
 		return poll_answer(request);
+	if (strcmp(url, "/v1/decisions") == 0)
+		return explain_answer(connection, learner);
 	if (strcmp(url, "/healthz") == 0)
 		return answer_text(connection, MHD_HTTP_OK, "ok\n");
 	if (strcmp(url, "/readyz") == 0)
@@ -315,7 +343,8 @@ static enum MHD_Result get_answer(struct request *request, const char *url)
 			page.used, MHD_RESPMEM_MUST_FREE);
 	}
 	return answer_text(connection, MHD_HTTP_NOT_FOUND,
-		"not found: POST /v1/report, GET /v1/actions, /metrics, /healthz, /readyz\n");
+		"not found: POST /v1/report, GET /v1/actions, /v1/decisions, /metrics, /healthz, "
+		"/readyz\n");
 }
 
 static bool is_report(const char *method, const char *url)

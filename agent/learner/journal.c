@@ -2,19 +2,16 @@
 #include "learner/journal.h"
 
 #include "common/log.h"
-#include "learner/text.h"
+#include "learner/decision_json.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-/* A line with all states, and names as long as they may be, is half of it. */
-#define LINE_BYTES 8192
 /* What waits for a disk that does not keep up: then lines are left out, and counted. */
 #define PENDING_BYTES_MAX (16U << 20)
 /* Lines of so long are written together. */
@@ -189,178 +186,20 @@ static void line_put(struct journal *journal, const char *line, size_t size)
 	pthread_mutex_unlock(&journal->lock);
 }
 
-/* --- a line: {"name":value,...} --- */
-
-struct line {
-	struct text text;
-	char bytes[LINE_BYTES];
-};
-
-static void name(struct line *line, const char *field)
-{
-	text_add(&line->text, line->text.at == line->bytes ? "{\"" : ",\"");
-	text_add(&line->text, field);
-	text_add(&line->text, "\":");
-}
-
-static void add_string(struct line *line, const char *field, const char *value)
-{
-	name(line, field);
-	text_add_quoted(&line->text, value);
-}
-
-static void add_flag(struct line *line, const char *field, bool value)
-{
-	name(line, field);
-	text_add(&line->text, value ? "true" : "false");
-}
-
-/* What reads it has integers of 64 bits with a sign. */
-static void add_integer(struct line *line, uint64_t value)
-{
-	text_add_count(&line->text, value < INT64_MAX ? value : INT64_MAX);
-}
-
-static void add_count(struct line *line, const char *field, uint64_t value)
-{
-	name(line, field);
-	add_integer(line, value);
-}
-
-/* JSON has no number that is none. */
-static void add_value(struct line *line, double value)
-{
-	if (isfinite(value))
-		text_add_fixed(&line->text, value, 6);
-	else
-		text_add(&line->text, "null");
-}
-
-static void add_number(struct line *line, const char *field, double value)
-{
-	name(line, field);
-	add_value(line, value);
-}
-
-static void add_floats(struct line *line, const char *field, const float *values, size_t count)
-{
-	name(line, field);
-	for (size_t i = 0; i < count; i++) {
-		text_add(&line->text, i ? "," : "[");
-		add_value(line, (double)values[i]);
-	}
-	text_add(&line->text, "]");
-}
-
-static void line_begin(
-	struct line *line, double unix_s, const struct service *service, const char *kind)
-{
-	text_begin(&line->text, line->bytes, sizeof(line->bytes));
-	add_count(line, "time_us", (uint64_t)(unix_s * 1e6));
-	add_string(line, "kind", kind);
-	add_string(line, "namespace", service->namespace);
-	add_string(line, "service", service->name);
-	add_string(line, "policy", service->objective.policy);
-}
-
-static void line_end(struct line *line, struct journal *journal)
-{
-	text_add(&line->text, "}\n");
-	line_put(journal, line->bytes, (size_t)(line->text.at - line->bytes));
-}
-
-static void add_sample(struct line *line, const struct sample *sample)
-{
-	const char *separator = "{\"";
-
-	name(line, "sample");
-#define X(field)                                                                                   \
-	text_add(&line->text, separator);                                                          \
-	text_add(&line->text, #field "\":");                                                       \
-	_Generic(sample->field, double : add_value, default : add_integer)(line, sample->field);   \
-	separator = ",\"";
-	SAMPLE_FIELDS(X)
-#undef X
-	text_add(&line->text, "}");
-}
-
 void journal_sample(struct journal *journal, double unix_s, const struct service *service,
 	const struct service_unit *unit)
 {
-	struct line line;
+	char line[DECISION_LINE_BYTES];
 
-	if (!journal)
-		return;
-	line_begin(&line, unix_s, service, "sample");
-	add_string(&line, "agent", unit->agent);
-	add_sample(&line, &unit->sample);
-	line_end(&line, journal);
+	if (journal)
+		line_put(journal, line, decision_json_sample(line, unix_s, service, unit));
 }
 
-void journal_vertical(struct journal *journal, double unix_s, const struct service *service,
-	const struct service_unit *unit, const struct vertical_decision *decision, bool apply)
+void journal_decision(struct journal *journal, const struct decision_subject *subject,
+	const struct decision_record *record)
 {
-	const struct allowance *allowance = &decision->plan.allowance;
-	const struct sample *sample = &unit->sample;
-	struct line line;
+	char line[DECISION_LINE_BYTES];
 
-	if (!journal)
-		return;
-	line_begin(&line, unix_s, service, "vertical");
-	add_string(&line, "agent", unit->agent);
-	add_flag(&line, "apply", apply);
-	add_string(&line, "action",
-		decision->action < ACTION_VERTICAL ? action_vertical_name(decision->action)
-						   : "limit");
-	add_flag(&line, "explored", decision->explored);
-	add_string(&line, "rule", envelope_rule_name(decision->rule));
-	add_number(&line, "from_millicores", sample->cpu_limit_millicores);
-	add_number(&line, "to_millicores", decision->plan.cpu_millicores);
-	add_count(&line, "from_bytes", sample->memory_limit_bytes);
-	add_count(&line, "to_bytes", decision->plan.memory_bytes);
-	add_count(&line, "burst_us", decision->plan.burst_us);
-	add_count(&line, "cpu_rung", decision->plan.cpu_rung);
-	add_number(&line, "violation_price", decision->plan.violation_price);
-	add_number(&line, "latency_us", sample->latency_objective_us);
-	add_count(&line, "requests", sample->requests);
-	add_count(&line, "requests_over", sample->requests_over);
-	add_count(&line, "cpu_used_us", sample->cpu_used_us);
-	add_string(&line, "why", decision->why);
-	add_sample(&line, sample);
-	if (allowance->trigger_age_share > 0) {
-		add_number(&line, "trigger_age_share", allowance->trigger_age_share);
-		add_count(&line, "refills_per_period", allowance->refills_per_period);
-		add_number(&line, "ceiling_millicores", allowance->ceiling_millicores);
-	}
-	if (decision->has_q) {
-		add_floats(&line, "q", decision->q, ACTION_VERTICAL);
-		add_count(&line, "mask", decision->mask);
-		add_floats(&line, "state", unit->state, STATE_SIZE);
-	}
-	line_end(&line, journal);
-}
-
-void journal_horizontal(struct journal *journal, double unix_s, const struct service *service,
-	const struct horizontal_decision *decision, float reward, bool apply)
-{
-	struct line line;
-
-	if (!journal)
-		return;
-	line_begin(&line, unix_s, service, "horizontal");
-	add_flag(&line, "apply", apply);
-	add_string(&line, "action",
-		decision->action < ACTION_HORIZONTAL ? action_horizontal_name(decision->action)
-						     : "replicas");
-	add_flag(&line, "explored", decision->explored);
-	add_string(&line, "rule", envelope_rule_name(decision->rule));
-	add_count(&line, "from_replicas", service->replicas);
-	add_count(&line, "to_replicas", decision->replicas);
-	add_number(&line, "reward", (double)reward);
-	add_string(&line, "why", decision->why);
-	if (decision->has_q) {
-		add_floats(&line, "q", decision->q, ACTION_HORIZONTAL);
-		add_floats(&line, "state", service->state, STATE_SIZE);
-	}
-	line_end(&line, journal);
+	if (journal)
+		line_put(journal, line, decision_json_line(line, subject, record));
 }

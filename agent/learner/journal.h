@@ -8,7 +8,7 @@
 #ifndef EBBTIDE_JOURNAL_H
 #define EBBTIDE_JOURNAL_H
 
-#include "learner/policy.h"
+#include "learner/decision_json.h"
 
 struct journal;
 
@@ -23,9 +23,7 @@ uint64_t journal_dropped(struct journal *journal);
 /* These do nothing without a journal. Lines of one unit and tick carry its whole sample. */
 void journal_sample(struct journal *journal, double unix_s, const struct service *service,
 	const struct service_unit *unit);
-void journal_vertical(struct journal *journal, double unix_s, const struct service *service,
-	const struct service_unit *unit, const struct vertical_decision *decision, bool apply);
-void journal_horizontal(struct journal *journal, double unix_s, const struct service *service,
-	const struct horizontal_decision *decision, float reward, bool apply);
+void journal_decision(struct journal *journal, const struct decision_subject *subject,
+	const struct decision_record *record);
 
 #endif

@@ -3,7 +3,7 @@
  * The learner as a whole: what main.c sets up and the threads share.
  *
  * Threads: HTTP (ingest and decisions), training, objectives and deployments (watches), scale
- * (horizontal decisions, status, lease); the main one takes over, gives up and writes checkpoints.
+ * (horizontal decisions, status), lease; the main one takes over, gives up and writes checkpoints.
  * `lock` guards services and counts.
  */
 #ifndef EBBTIDE_LEARNER_H
@@ -30,7 +30,8 @@ struct learner_config {
 	const char *lease;	  /* namespace/name, or NULL: always leader */
 	const char *identity;
 	uint32_t http_threads;
-	size_t bodies_bytes; /* of requests in memory, all together */
+	size_t bodies_bytes;	/* of requests in memory, all together */
+	size_t decisions_bytes; /* of decisions in memory, all together */
 	double scale_period_s;
 	uint32_t checkpoint_period_s;
 	uint32_t checkpoints; /* kept of each network */
@@ -99,6 +100,24 @@ void urgent_objective(
 /* @broken's objective broke just now: cuts on probation in the service's other units go back. */
 void urgent_broken(struct learner *learner, struct service_unit *broken, double now_s);
 
+/*
+ * decisions.c: what was decided, of each unit and of replicas, for people. The lock is held.
+ * Into the ring of @unit, or with NULL of @service's replicas, and into the decisions file.
+ */
+void decisions_keep(struct learner *learner, struct service *service, struct service_unit *unit,
+	const struct decision_record *record);
+
+/* GET /v1/decisions, as it was asked; what was not is NULL. */
+struct decisions_query {
+	const char *service; /* NAME or NAMESPACE/NAME */
+	const char *unit;    /* node; NULL: the one that was decided on last */
+	const char *at_us;   /* Unix; NULL: now */
+	const char *count;   /* of limits, and of replicas; NULL: 1 */
+};
+/* Without the lock. The HTTP status; @body is to be freed, NULL: out of memory. */
+unsigned int decisions_answer(
+	struct learner *learner, const struct decisions_query *query, char **body, size_t *size);
+
 /* scale.c */
 void *scale_objectives_thread(void *learner);
 void *scale_deployments_thread(void *learner);
@@ -108,12 +127,19 @@ void scale_decide(struct learner *learner, double now_s);
 void scale_objective(struct learner *learner, enum kube_event event, const json_t *object);
 void scale_deployment(struct learner *learner, enum kube_event event, const json_t *object);
 
-/* lease.c: acquire or renew; sets learner->elected. Call every few seconds. */
-void lease_renew(struct learner *learner, struct kube_client *client, double now_s);
-void lease_release(struct learner *learner, struct kube_client *client);
+/*
+ * lease.c: acquires, renews and at the end releases; sets learner->elected. A thread of its own, so
+ * that no other request delays a renewal, or the end of a lease that cannot be renewed.
+ */
+void *lease_thread(void *learner);
 
-/* status.c: what an objective's status says, and the events. */
-json_t *status_describe(const struct learner *learner, const struct service *service);
+/* status.c: what an objective's status says, as a merge patch, and the events. */
+json_t *status_describe(const struct learner *learner, struct service *service);
+/* Conditions as an earlier leader left them: their times go on. */
+void status_adopt(struct service *service, const json_t *object);
+/* The next status is another object's. */
+void status_forget(struct service *service);
+/* To every objective whose status is another than it was told last. */
 void status_publish(struct learner *learner, struct kube_client *client);
 
 void status_event(struct kube_client *client, const struct service *service, bool failed,

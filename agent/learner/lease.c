@@ -8,15 +8,20 @@
 #include <string.h>
 #include <time.h>
 
-#define LEASE_SECONDS 15
-/* A leader that could not renew for so long steps down before anyone else can take over. */
-#define LEASE_RENEW_DEADLINE_S 10
+#define LEASE_SECONDS	     15
+#define LEASE_RENEW_PERIOD_S 2
+/*
+ * A leader that could not renew for so long steps down. An attempt that begins just before is two
+ * requests long, and over before anyone else can take the lease.
+ */
+#define LEASE_RENEW_DEADLINE_S	 8
+#define LEASE_REQUEST_TIMEOUT_MS 3000
 
 struct lease_view {
 	char holder[256];
 	char renewed[64]; /* renewTime as it stands in the object */
 	double seen_s;	  /* when that value was first seen, by our own clock */
-	double ours_s;	  /* when we last renewed */
+	double ours_s;	  /* when the newest renewal that succeeded began */
 };
 
 static struct lease_view view;
@@ -90,28 +95,13 @@ static int lease_take(struct learner *learner, struct kube_client *client, const
 	return kube_request(client, "PUT", one, KUBE_JSON, lease, NULL, NULL);
 }
 
-void lease_renew(struct learner *learner, struct kube_client *client, double now_s)
+/* Who holds it, and since when we have seen no change; true when it may be taken or renewed. */
+static bool lease_look(struct learner *learner, const json_t *lease, double now_s, bool *ours)
 {
-	char list[512], one[768], namespace[64];
-	const char *holder, *renewed, *name;
-	json_t *lease = NULL;
-	bool ours;
-	int err;
+	const char *holder = kube_string(lease, "spec", "holderIdentity", NULL);
+	const char *renewed = kube_string(lease, "spec", "renewTime", NULL);
 
-	if (!learner->config.lease)
-		return;
-	lease_paths(learner->config.lease, list, one, sizeof(list), namespace, &name);
-	err = kube_request(client, "GET", one, NULL, NULL, NULL, &lease);
-	if (err == -ENOENT) {
-		err = lease_create(learner, client, list, namespace, name);
-		ours = true;
-		goto out;
-	}
-	if (err)
-		goto out;
-	holder = kube_string(lease, "spec", "holderIdentity", NULL);
-	renewed = kube_string(lease, "spec", "renewTime", NULL);
-	ours = holder && strcmp(holder, learner->config.identity) == 0;
+	*ours = holder && strcmp(holder, learner->config.identity) == 0;
 	if (strcmp(view.renewed, renewed ? renewed : "") != 0 ||
 		strcmp(view.holder, holder ? holder : "") != 0) {
 		snprintf(view.renewed, sizeof(view.renewed), "%s", renewed ? renewed : "");
@@ -120,36 +110,82 @@ void lease_renew(struct learner *learner, struct kube_client *client, double now
 	}
 	/* Another's lease is over when it was not renewed while we watched for its whole length:
 	 * clocks of two nodes need not agree. */
-	if (!ours && holder && holder[0] && now_s - view.seen_s < LEASE_SECONDS) {
+	return *ours || !holder || !holder[0] || now_s - view.seen_s >= LEASE_SECONDS;
+}
+
+static void lease_renew(struct learner *learner, struct kube_client *client)
+{
+	char list[512], one[768], namespace[64];
+	double now_s = learner_now_s();
+	const char *name;
+	json_t *lease = NULL;
+	bool ours;
+	int err;
+
+	lease_paths(learner->config.lease, list, one, sizeof(list), namespace, &name);
+	err = kube_request(client, "GET", one, NULL, NULL, NULL, &lease);
+	if (err == -ENOENT) {
+		err = lease_create(learner, client, list, namespace, name);
+	} else if (!err && !lease_look(learner, lease, now_s, &ours)) {
 		elect(learner, false);
-		json_decref(lease);
-		return;
+		goto out;
+	} else if (!err) {
+		err = lease_take(learner, client, one, lease, ours);
 	}
-	err = lease_take(learner, client, one, lease, ours);
-out:
 	if (!err) {
 		view.ours_s = now_s;
 		elect(learner, true);
-	} else if (now_s - view.ours_s > LEASE_RENEW_DEADLINE_S) {
+	} else if (learner_now_s() - view.ours_s > LEASE_RENEW_DEADLINE_S) {
 		if (atomic_load(&learner->elected))
 			log_warning("lease=%s error=\"%s\" effect=\"not renewed in time\"",
 				learner->config.lease, kube_last_error(client));
 		elect(learner, false);
 	}
+out:
 	json_decref(lease);
 }
 
-void lease_release(struct learner *learner, struct kube_client *client)
+/* So that the next one need not wait until it is over. */
+static void lease_release(struct learner *learner, struct kube_client *client)
 {
-	json_t *patch;
 	char list[512], one[768], namespace[64];
+	json_t *lease = NULL, *spec;
 	const char *name;
+	bool ours;
 
-	if (!learner->config.lease || !atomic_load(&learner->elected))
+	if (!atomic_load(&learner->elected))
 		return;
 	lease_paths(learner->config.lease, list, one, sizeof(list), namespace, &name);
-	patch = json_pack(
-		"{s:{s:s, s:i}}", "spec", "holderIdentity", "", "leaseDurationSeconds", 1);
-	(void)kube_request(client, "PATCH", one, KUBE_MERGE_PATCH, patch, NULL, NULL);
-	json_decref(patch);
+	if (!kube_request(client, "GET", one, NULL, NULL, NULL, &lease) &&
+		lease_look(learner, lease, learner_now_s(), &ours) && ours) {
+		spec = kube_get(lease, "spec", NULL);
+		json_object_set_new(spec, "holderIdentity", json_string(""));
+		json_object_set_new(spec, "leaseDurationSeconds", json_integer(1));
+		(void)kube_request(client, "PUT", one, KUBE_JSON, lease, NULL, NULL);
+	}
+	json_decref(lease);
+}
+
+void *lease_thread(void *context)
+{
+	struct learner *learner = context;
+	struct kube_client *client =
+		kube_client_new(&learner->kube, "ebbtide-learner/" EBBTIDE_VERSION);
+	const struct timespec pause = {.tv_nsec = 100 * 1000000L};
+
+	if (!client) {
+		log_err("lease=%s error=\"out of memory\"", learner->config.lease);
+		return NULL;
+	}
+	kube_client_set_timeout(client, LEASE_REQUEST_TIMEOUT_MS);
+	while (!atomic_load(&learner->stop)) {
+		double again_s = learner_now_s() + LEASE_RENEW_PERIOD_S;
+
+		lease_renew(learner, client);
+		while (learner_now_s() < again_s && !atomic_load(&learner->stop))
+			nanosleep(&pause, NULL);
+	}
+	lease_release(learner, client);
+	kube_client_free(client);
+	return NULL;
 }

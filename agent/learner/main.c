@@ -2,6 +2,7 @@
 /* ebbtide-learner: one a cluster. Takes experiences, trains, decides. */
 #include "common/descriptors.h"
 #include "common/log.h"
+#include "common/options.h"
 #include "learner/blas.h"
 #include "learner/command.h"
 #include "learner/dump.h"
@@ -22,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define PROGRAM	     "ebbtide-learner"
 #define EXIT_USAGE   2
 #define FILES_WANTED 65536
 #define TRAIN_NICE   10
@@ -53,6 +55,8 @@ static const char usage[] =
 	"  --state DIR              checkpoints and the experience log (default\n"
 	"                           /var/lib/ebbtide-learner)\n"
 	"  --decisions FILE         append every decision, one JSON object a line\n"
+	"  --decisions-mib N        memory for the newest decisions of each unit and service, for\n"
+	"                           ebbctl explain; 0: none (default 160)\n"
 	"  --lease NAMESPACE/NAME   lead through this Lease (default: none, always leading)\n"
 	"  --identity NAME          in that Lease (default: hostname and pid)\n"
 	"  --scale-period-s N       seconds between two decisions on replicas (default 10)\n"
@@ -100,6 +104,7 @@ enum option_id {
 	OPTION_KUBECONFIG,
 	OPTION_STATE,
 	OPTION_DECISIONS,
+	OPTION_DECISIONS_MIB,
 	OPTION_LEASE,
 	OPTION_IDENTITY,
 	OPTION_SCALE_PERIOD,
@@ -134,6 +139,7 @@ static const struct option long_options[] = {
 	{"kubeconfig", required_argument, NULL, OPTION_KUBECONFIG},
 	{"state", required_argument, NULL, OPTION_STATE},
 	{"decisions", required_argument, NULL, OPTION_DECISIONS},
+	{"decisions-mib", required_argument, NULL, OPTION_DECISIONS_MIB},
 	{"lease", required_argument, NULL, OPTION_LEASE},
 	{"identity", required_argument, NULL, OPTION_IDENTITY},
 	{"scale-period-s", required_argument, NULL, OPTION_SCALE_PERIOD},
@@ -172,6 +178,7 @@ struct number_option {
 enum number_index {
 	NUMBER_HTTP_THREADS,
 	NUMBER_BODIES,
+	NUMBER_DECISIONS_MIB,
 	NUMBER_SCALE_PERIOD,
 	NUMBER_COOLDOWN,
 	NUMBER_CHECKPOINT,
@@ -194,6 +201,7 @@ struct numbers {
 static const struct number_option number_options[] = {
 	{OPTION_HTTP_THREADS, 1, 64, NUMBER_HTTP_THREADS},
 	{OPTION_BODIES, 1, 1 << 20, NUMBER_BODIES},
+	{OPTION_DECISIONS_MIB, 0, 1 << 20, NUMBER_DECISIONS_MIB},
 	{OPTION_SCALE_PERIOD, 0.1, 3600, NUMBER_SCALE_PERIOD},
 	{OPTION_COOLDOWN, 0, 86400, NUMBER_COOLDOWN},
 	{OPTION_CHECKPOINT, 1, 86400, NUMBER_CHECKPOINT},
@@ -221,21 +229,12 @@ static int number_apply(struct numbers *numbers, int id, const char *value)
 {
 	for (size_t i = 0; i < sizeof(number_options) / sizeof(number_options[0]); i++) {
 		const struct number_option *option = &number_options[i];
-		char *end;
-		double number;
 
-		if (option->id != id)
-			continue;
-		number = strtod(value, &end);
-		if (end == value || *end ||
-			!(number >= option->lowest && number <= option->highest)) {
-			fprintf(stderr,
-				"ebbtide-learner: --%s: \"%s\" is not a number from %g to %g\n",
-				option_name(id), value, option->lowest, option->highest);
-			return -EINVAL;
-		}
-		numbers->values[option->index] = number;
-		return 1;
+		if (option->id == id)
+			return options_real(PROGRAM, option_name(id), value, option->lowest,
+				       option->highest, &numbers->values[option->index])
+				       ? -EINVAL
+				       : 1;
 	}
 	return 0;
 }
@@ -270,21 +269,6 @@ static void list_policies(void)
 				p->lowest, p->highest, p->text);
 		}
 	}
-}
-
-static int level_apply(const char *value)
-{
-	int level = log_parse_level(value);
-
-	if (level < 0) {
-		fprintf(stderr,
-			"ebbtide-learner: --log-level: \"%s\" is not one of err, warning, notice, "
-			"info, debug\n",
-			value);
-		return -EINVAL;
-	}
-	log_init("ebbtide-learner", (enum log_level)level);
-	return 0;
 }
 
 static int durability_apply(struct learner_config *config, const char *value)
@@ -356,7 +340,7 @@ static int option_apply(struct options *options, int id, const char *value)
 		list_policies();
 		return 1;
 	case OPTION_LOG:
-		return level_apply(value);
+		return options_log_level(PROGRAM, value);
 	case OPTION_HELP:
 		fputs(usage, stdout);
 		return 1;
@@ -364,8 +348,7 @@ static int option_apply(struct options *options, int id, const char *value)
 		printf("ebbtide-learner %s\n", EBBTIDE_VERSION);
 		return 1;
 	default:
-		fputs("Try 'ebbtide-learner --help'.\n", stderr);
-		return -EINVAL;
+		return options_refer(PROGRAM);
 	}
 }
 
@@ -399,6 +382,7 @@ static void options_default(struct options *options, struct numbers *numbers)
 	policy_config_init(&options->config.policy);
 	train_config_init(&options->config.train);
 	numbers->values[NUMBER_BODIES] = 256;
+	numbers->values[NUMBER_DECISIONS_MIB] = 160;
 	numbers->values[NUMBER_SCALE_PERIOD] = 10;
 	numbers->values[NUMBER_COOLDOWN] = options->config.policy.cooldown_s;
 	numbers->values[NUMBER_CHECKPOINT] = 60;
@@ -434,15 +418,13 @@ static int options_parse(struct options *options, int argc, char **argv)
 		if (err)
 			return err;
 	}
-	if (optind < argc) {
-		fprintf(stderr, "ebbtide-learner: \"%s\" is not an option. Try --help.\n",
-			argv[optind]);
+	if (options_stray(PROGRAM, argc, argv))
 		return -EINVAL;
-	}
 	if (numbers.values[NUMBER_HTTP_THREADS] < 1)
 		numbers.values[NUMBER_HTTP_THREADS] = http_threads_default(config->durability);
 	config->http_threads = (uint32_t)numbers.values[NUMBER_HTTP_THREADS];
 	config->bodies_bytes = (size_t)numbers.values[NUMBER_BODIES] << 20;
+	config->decisions_bytes = (size_t)numbers.values[NUMBER_DECISIONS_MIB] << 20;
 	config->scale_period_s = numbers.values[NUMBER_SCALE_PERIOD];
 	config->checkpoint_period_s = (uint32_t)numbers.values[NUMBER_CHECKPOINT];
 	config->checkpoints = (uint32_t)numbers.values[NUMBER_CHECKPOINTS];
@@ -525,6 +507,7 @@ static int learner_open(struct learner *learner, const struct options *options)
 	}
 	random_seed(&learner->random, learner->config.seed + 2);
 	learner->bodies.most = learner->config.bodies_bytes;
+	learner->services.decisions.bytes = learner->config.decisions_bytes;
 	push_init(&learner->push, (uint64_t)(learner_unix_s() * 1e6));
 	err = experience_log_create(&learner->log);
 	if (!err)
@@ -615,9 +598,10 @@ static void files_raise(void)
 
 static int learner_run(struct learner *learner, const sigset_t *signals)
 {
-	void *(*const bodies[])(void *) = {
-		train_thread, scale_objectives_thread, scale_deployments_thread, scale_thread};
-	pthread_t threads[4];
+	void *(*const bodies[])(void *) = {train_thread, scale_objectives_thread,
+		scale_deployments_thread, scale_thread, lease_thread};
+	const int count = learner->config.lease ? 5 : 4;
+	pthread_t threads[5];
 	struct ingest *ingest = NULL;
 	int err;
 
@@ -635,13 +619,13 @@ static int learner_run(struct learner *learner, const sigset_t *signals)
 		ingest_close(ingest);
 		return err;
 	}
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < count; i++)
 		pthread_create(&threads[i], NULL, bodies[i], learner);
 	log_notice("event=ready listen=%s blas=%s seed=%llu", learner->config.listen,
 		blas_corename(), (unsigned long long)learner->config.seed);
 	lead_until_signal(learner, signals);
 	atomic_store(&learner->stop, true);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < count; i++)
 		pthread_join(threads[i], NULL);
 	ingest_close(ingest);
 	err = persist_save(learner);

@@ -275,7 +275,6 @@ static bool decide_dqn(const struct policy_context *context, struct service *ser
 	struct service_unit *unit, const struct envelope_unit *bounds,
 	struct vertical_decision *decision)
 {
-	enum envelope_rule rules[ACTION_VERTICAL];
 	const struct sample *sample = bounds->sample;
 	double epsilon = explore_share(
 		context->config, service, sample, unit->index, service->owner->unit_count);
@@ -286,12 +285,15 @@ static bool decide_dqn(const struct policy_context *context, struct service *ser
 	else if (brain_evaluate(context->vertical, unit->state, 1, decision->q))
 		return false;
 	service->counts.epsilon_mean = service_mean(service->counts.epsilon_mean, epsilon);
-	decision->mask = envelope_vertical_mask(bounds, rules);
+	decision->mask = envelope_vertical_mask(bounds, decision->forbidden);
 	decision->has_q = true;
+	decision->epsilon = epsilon;
 	wanted = network_best_action(decision->q, ACTION_VERTICAL, NETWORK_ALL_ACTIONS);
 	decision->explored = random_uniform(context->random) < epsilon;
 	if (decision->explored) {
-		if (random_uniform(context->random) < context->config->explore_guided)
+		decision->guided =
+			random_uniform(context->random) < context->config->explore_guided;
+		if (decision->guided)
 			decision->action = soften_vertical(guided_vertical(bounds), decision->mask);
 		else
 			decision->action =
@@ -301,7 +303,7 @@ static bool decide_dqn(const struct policy_context *context, struct service *ser
 
 		decision->action = best < 0 ? ACTION_VERTICAL_HOLD : (uint32_t)best;
 		if (wanted >= 0 && (uint32_t)wanted != decision->action)
-			decision->rule = rules[wanted];
+			decision->rule = decision->forbidden[wanted];
 	}
 	envelope_vertical_plan(bounds, decision->action, &decision->plan);
 	explain_dqn(service, sample, decision);
@@ -499,7 +501,6 @@ static bool horizontal_dqn(const struct policy_context *context, struct service 
 	const struct envelope_service *bounds, double declared_millicores,
 	struct horizontal_decision *decision)
 {
-	enum envelope_rule rules[ACTION_HORIZONTAL];
 	double epsilon = explore_share(
 		context->config, service, bounds->sample, service->index, service->owner->count);
 	uint32_t guided;
@@ -509,19 +510,22 @@ static bool horizontal_dqn(const struct policy_context *context, struct service 
 		memcpy(decision->q, context->horizontal_q, sizeof(decision->q));
 	else if (brain_evaluate(context->horizontal, service->state, 1, decision->q))
 		return false;
-	decision->mask = envelope_horizontal_mask(bounds, rules);
+	decision->mask = envelope_horizontal_mask(bounds, decision->forbidden);
 	decision->has_q = true;
+	decision->epsilon = epsilon;
 	wanted = network_best_action(decision->q, ACTION_HORIZONTAL, NETWORK_ALL_ACTIONS);
 	best = network_best_action(decision->q, ACTION_HORIZONTAL, decision->mask);
 	decision->action = best < 0 ? ACTION_HORIZONTAL_HOLD : (uint32_t)best;
 	decision->explored = random_uniform(context->random) < epsilon;
 	if (decision->explored) {
 		guided = guided_horizontal(service, bounds, declared_millicores);
-		if (random_uniform(context->random) >= context->config->explore_guided)
+		decision->guided =
+			random_uniform(context->random) < context->config->explore_guided;
+		if (!decision->guided)
 			guided = random_action(context->random, decision->mask, ACTION_HORIZONTAL);
 		decision->action = decision->mask >> guided & 1 ? guided : ACTION_HORIZONTAL_HOLD;
 	} else if (wanted >= 0 && (uint32_t)wanted != decision->action) {
-		decision->rule = rules[wanted];
+		decision->rule = decision->forbidden[wanted];
 	}
 	decision->replicas = bounds->replicas + decision->action - ACTION_HORIZONTAL_HOLD;
 	snprintf(decision->why, sizeof(decision->why),

@@ -51,9 +51,12 @@ struct vertical_decision {
 	struct plan plan;
 	enum envelope_rule rule; /* that changed what the policy wanted */
 	bool explored;
+	bool guided;	/* of an explored one: not at random */
+	double epsilon; /* share of decisions that explore, as it was */
 	bool has_q;
 	float q[ACTION_VERTICAL];
 	uint64_t mask;
+	enum envelope_rule forbidden[ACTION_VERTICAL]; /* what is not in @mask, by which rule */
 	char why[192];
 };
 /*
@@ -80,9 +83,12 @@ struct horizontal_decision {
 	uint32_t replicas;
 	enum envelope_rule rule;
 	bool explored;
+	bool guided;
+	double epsilon;
 	bool has_q;
 	float q[ACTION_HORIZONTAL];
 	uint64_t mask;
+	enum envelope_rule forbidden[ACTION_HORIZONTAL];
 	char why[192];
 };
 void policy_decide_horizontal(const struct policy_context *context, struct service *service,

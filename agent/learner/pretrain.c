@@ -26,7 +26,8 @@ void pretrain_config_init(struct pretrain_config *config, enum pretrain_part par
 	config->train.n_step = 3;
 	config->train.batch = 128;
 	config->train.learning_rate = 5e-4F;
-	config->train.prioritised = false;
+	config->train.prioritised = true;
+	config->train.beta_steps = (uint64_t)config->rounds * config->updates;
 	config->train.target_period = 1;
 	config->train.tau = 0.005F;
 	config->train.huber_delta = 1;

@@ -5,6 +5,7 @@
 #include "learner/report_decode.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -265,10 +266,14 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 	bool apply = service->objective.mode == OBJECTIVE_AUTO;
 	struct answer_allowance allowance;
 	struct vertical_decision decision;
+	struct decision_record record;
 	struct answer_action action;
 
 	policy_decide_vertical(&context, service, unit, &bounds, &decision);
-	journal_vertical(learner->journal, work->unix_s, service, unit, &decision, apply);
+	/* The agent's own of the tick that ended, when something was learnt from it. */
+	decision_record_vertical(&record, work->unix_s, unit, &bounds, &decision,
+		wire->has_experience ? wire->experience.reward : NAN, apply);
+	decisions_keep(learner, service, unit, &record);
 	action_note(work, service, &decision);
 	action = (struct answer_action){.namespace = wire->namespace,
 		.service = wire->service,

@@ -33,13 +33,16 @@ void scale_objective(struct learner *learner, enum kube_event event, const json_
 	service = services_get(&learner->services, objective.namespace, objective.service);
 	if (service && event == KUBE_EVENT_DELETED) {
 		service->has_objective = false;
+		status_forget(service);
 	} else if (service) {
 		struct objective before = service->objective;
 		bool had = service->has_objective;
 
+		if (strcmp(before.name, objective.name) != 0)
+			status_forget(service);
 		service->objective = objective;
 		service->has_objective = true;
-		service->status_due = true;
+		status_adopt(service, object);
 		if (had)
 			urgent_objective(learner, service, &before);
 	}
@@ -52,6 +55,7 @@ void scale_deployment(struct learner *learner, enum kube_event event, const json
 	const char *name = kube_string(object, "metadata", "name", NULL);
 	const json_t *replicas = json_object_get(kube_get(object, "spec", NULL), "replicas");
 	const json_t *ready = json_object_get(kube_get(object, "status", NULL), "readyReplicas");
+	const char *uid = kube_string(object, "metadata", "uid", NULL);
 	struct service *service;
 
 	if (!namespace || !name)
@@ -60,6 +64,8 @@ void scale_deployment(struct learner *learner, enum kube_event event, const json
 	service = services_get(&learner->services, namespace, name);
 	if (service) {
 		service->has_deployment = event != KUBE_EVENT_DELETED;
+		snprintf(service->deployment_uid, sizeof(service->deployment_uid), "%s",
+			uid ? uid : "");
 		service->replicas =
 			json_is_integer(replicas) ? (uint32_t)json_integer_value(replicas) : 1;
 		service->ready = (uint32_t)json_integer_value(ready);
@@ -167,6 +173,7 @@ static void service_decide(struct learner *learner, struct service *service, dou
 		.since_scale_in_s = now_s - service->scale_in_s,
 		.cooldown_s = learner->config.policy.cooldown_s};
 	struct horizontal_decision decision;
+	struct decision_record record;
 	bool apply = service->objective.mode == OBJECTIVE_AUTO;
 	float reward;
 
@@ -178,7 +185,8 @@ static void service_decide(struct learner *learner, struct service *service, dou
 	reward = period_learn(learner, service, &bounds);
 	policy_decide_horizontal(
 		&context, service, &bounds, declared_millicores(service), &decision);
-	journal_horizontal(learner->journal, learner_unix_s(), service, &decision, reward, apply);
+	decision_record_horizontal(&record, learner_unix_s(), service, &decision, reward, apply);
+	decisions_keep(learner, service, NULL, &record);
 	service->recommended_replicas = decision.replicas;
 	if (decision.action < ACTION_HORIZONTAL) {
 		service->action = apply ? decision.action : ACTION_HORIZONTAL_HOLD;
@@ -195,7 +203,6 @@ static void service_decide(struct learner *learner, struct service *service, dou
 		if (decision.replicas < service->replicas)
 			service->scale_in_s = now_s;
 	}
-	service->status_due = true;
 }
 
 void scale_decide(struct learner *learner, double now_s)
@@ -236,9 +243,13 @@ static void scale_send(struct learner *learner, struct kube_client *client)
 {
 	for (size_t i = 0;; i++) {
 		struct service copy;
+		char error[512];
 		uint32_t wanted;
 		int err;
 
+		/* A slow server may outlast the lease. */
+		if (!atomic_load(&learner->leader))
+			return;
 		pthread_mutex_lock(&learner->lock);
 		if (i >= learner->services.count) {
 			pthread_mutex_unlock(&learner->lock);
@@ -255,11 +266,12 @@ static void scale_send(struct learner *learner, struct kube_client *client)
 		learner->counts.scale_requests++;
 		learner->counts.scale_failures += err != 0;
 		pthread_mutex_unlock(&learner->lock);
-		status_event(
-			client, &copy, err != 0, err ? kube_last_error(client) : copy.wanted_why);
+		/* The event's own request has an error of its own. */
+		snprintf(error, sizeof(error), "%s", err ? kube_last_error(client) : "");
+		status_event(client, &copy, err != 0, err ? error : copy.wanted_why);
 		if (err)
 			log_warning("service=%s/%s replicas=%u->%u error=\"%s\"", copy.namespace,
-				copy.name, copy.replicas, wanted, kube_last_error(client));
+				copy.name, copy.replicas, wanted, error);
 		else
 			log_info("service=%s/%s replicas=%u->%u why=\"%s\"", copy.namespace,
 				copy.name, copy.replicas, wanted, copy.wanted_why);
@@ -272,7 +284,7 @@ void *scale_thread(void *context)
 	struct kube_client *client =
 		kube_client_new(&learner->kube, "ebbtide-learner/" EBBTIDE_VERSION);
 	const struct timespec pause = {.tv_nsec = 100 * 1000000L};
-	double renewed_s = -1e9, published_s = -1e9;
+	double published_s = -1e9;
 
 	if (!client) {
 		log_err("event=scale error=\"out of memory\"");
@@ -281,10 +293,6 @@ void *scale_thread(void *context)
 	while (!atomic_load(&learner->stop)) {
 		double now_s = learner_now_s();
 
-		if (now_s - renewed_s >= 2) {
-			lease_renew(learner, client, now_s);
-			renewed_s = now_s;
-		}
 		if (atomic_load(&learner->leader)) {
 			pthread_mutex_lock(&learner->lock);
 			scale_decide(learner, now_s);
@@ -299,7 +307,6 @@ void *scale_thread(void *context)
 		push_expire(&learner->push, now_s);
 		nanosleep(&pause, NULL);
 	}
-	lease_release(learner, client);
 	kube_client_free(client);
 	return NULL;
 }

@@ -66,6 +66,7 @@ struct service *services_get(struct services *services, const char *namespace, c
 
 static void unit_free(struct service_unit *unit)
 {
+	decision_ring_free(&unit->decisions, &unit->service->owner->decisions);
 	nstep_destroy(&unit->stream);
 	rule_team_free(&unit->rules);
 	free(unit);
@@ -78,6 +79,7 @@ void services_free(struct services *services)
 	for (size_t i = 0; i < services->count; i++) {
 		struct service *service = services->items[i];
 
+		decision_ring_free(&service->decisions, &services->decisions);
 		nstep_destroy(&service->stream);
 		rule_team_free(&service->rules);
 		free(service->units);
@@ -124,13 +126,13 @@ struct service_unit *service_get_unit(
 	unit = calloc(1, sizeof(*unit));
 	if (!unit)
 		return NULL;
+	unit->service = service;
 	if (nstep_create(&unit->stream, vertical->n_step, STATE_SIZE, vertical->gamma) ||
 		index_add(&all->by_agent, hash, unit)) {
 		unit_free(unit);
 		return NULL;
 	}
 	snprintf(unit->agent, sizeof(unit->agent), "%s", agent);
-	unit->service = service;
 	unit->hash = hash;
 	unit->position = service->unit_count;
 	unit->index = all->unit_count;

@@ -8,6 +8,7 @@
 
 #include "common/state.h"
 #include "learner/brain.h"
+#include "learner/decision_ring.h"
 #include "learner/envelope.h"
 #include "learner/index.h"
 #include "learner/rules.h"
@@ -35,7 +36,8 @@ struct service_unit {
 	struct plan plan;	/* of the newest decision */
 	double cut_from;	/* the limit before that cut, millicores */
 	uint32_t cut_remaining; /* ticks in which a broken objective takes the cut back */
-	double fallen_since_s;	/* a rule decides in the network's place; 0: it does not */
+	struct decision_ring decisions;
+	double fallen_since_s; /* a rule decides in the network's place; 0: it does not */
 };
 
 /* A mean of the last few: each new value weighs a sixteenth. */
@@ -56,6 +58,25 @@ struct service_counts {
 	double epsilon_mean; /* of the last few decisions */
 };
 
+enum condition {
+	CONDITION_MEASURED,
+	CONDITION_OBJECTIVE_MET,
+	CONDITION_POLICY_SOUND,
+	CONDITION_COUNT
+};
+
+enum truth {
+	TRUTH_FALSE,
+	TRUTH_TRUE,
+	TRUTH_UNKNOWN
+};
+
+struct condition_since {
+	bool known;
+	enum truth truth;
+	double unix_s;
+};
+
 struct service {
 	char namespace[64];
 	char name[OBJECTIVE_NAME_MAX];
@@ -70,6 +91,7 @@ struct service {
 
 	/* Horizontal: one decision a scale period. */
 	bool has_deployment;
+	char deployment_uid[64];
 	uint32_t replicas; /* spec.replicas */
 	uint32_t ready;
 	struct sample period; /* since the last decision */
@@ -90,6 +112,7 @@ struct service {
 	double urgent_s;		   /* when cuts were last taken back for another unit */
 	struct rule_configs rule_configs;  /* the learner's, changed by objective.rule_parameters */
 	char rule_parameters[OBJECTIVE_PARAMETERS_MAX]; /* of those; empty: they are not made */
+	struct decision_ring decisions;			/* on its replicas */
 	uint32_t wanted;				/* replicas to be asked for; 0: none */
 	char wanted_why[192];
 
@@ -100,7 +123,8 @@ struct service {
 	double recommended_millicores;
 	uint64_t recommended_bytes;
 	uint32_t recommended_replicas;
-	bool status_due;
+	struct condition_since conditions[CONDITION_COUNT];
+	uint64_t status_hash; /* of what the API server was last told; 0: nothing */
 };
 
 /* Zero-initialise. */
@@ -110,8 +134,9 @@ struct services {
 	struct index by_name;
 	struct service_unit **units; /* of all services */
 	size_t unit_count;
-	struct index by_agent; /* units by service and agent */
-	size_t expiring;       /* where services_expire_units() goes on */
+	struct index by_agent;		  /* units by service and agent */
+	size_t expiring;		  /* where services_expire_units() goes on */
+	struct decision_budget decisions; /* of all units and services */
 };
 
 struct service *services_find(

@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -18,18 +19,67 @@ static void time_text(double unix_s, char *out, size_t size)
 	strftime(out, size, "%Y-%m-%dT%H:%M:%SZ", &utc);
 }
 
-static json_t *condition(const char *type, bool truth, const char *reason, const char *message)
-{
-	char now[64];
+static const char *const condition_names[CONDITION_COUNT] = {
+	[CONDITION_MEASURED] = "Measured",
+	[CONDITION_OBJECTIVE_MET] = "ObjectiveMet",
+	[CONDITION_POLICY_SOUND] = "PolicySound",
+};
 
-	time_text(learner_unix_s(), now, sizeof(now));
-	return json_pack("{s:s, s:s, s:s, s:s, s:s}", "type", type, "status",
-		truth ? "True" : "False", "reason", reason, "message", message,
-		"lastTransitionTime", now);
+static const char *const truths[] = {
+	[TRUTH_FALSE] = "False",
+	[TRUTH_TRUE] = "True",
+	[TRUTH_UNKNOWN] = "Unknown",
+};
+
+/* Its time is that of its last change, not of the last look at it. */
+static json_t *condition(struct service *service, enum condition which, enum truth truth,
+	const char *reason, const char *message)
+{
+	struct condition_since *since = &service->conditions[which];
+	json_t *made;
+	char when[64];
+
+	if (!since->known || since->truth != truth)
+		*since = (struct condition_since){
+			.known = true, .truth = truth, .unix_s = learner_unix_s()};
+	time_text(since->unix_s, when, sizeof(when));
+	made = json_pack("{s:s, s:s, s:s, s:s, s:s}", "type", condition_names[which], "status",
+		truths[truth], "reason", reason, "message", message, "lastTransitionTime", when);
+	if (made && service->objective.generation > 0)
+		json_object_set_new(made, "observedGeneration",
+			json_integer((json_int_t)service->objective.generation));
+	return made;
+}
+
+static void adopt_one(struct service *service, const json_t *kept)
+{
+	const char *type = kube_string(kept, "type", NULL);
+	const char *status = kube_string(kept, "status", NULL);
+	const char *when = kube_string(kept, "lastTransitionTime", NULL);
+	enum truth truth = TRUTH_FALSE;
+	struct tm utc = {0};
+
+	if (!type || !status || !when || !strptime(when, "%Y-%m-%dT%H:%M:%SZ", &utc))
+		return;
+	while (truth < TRUTH_UNKNOWN && strcmp(status, truths[truth]) != 0)
+		truth++;
+	for (int i = 0; i < CONDITION_COUNT; i++)
+		if (strcmp(type, condition_names[i]) == 0 && !service->conditions[i].known)
+			service->conditions[i] = (struct condition_since){
+				.known = true, .truth = truth, .unix_s = (double)timegm(&utc)};
+}
+
+void status_adopt(struct service *service, const json_t *object)
+{
+	const json_t *kept;
+	size_t i;
+
+	json_array_foreach (kube_get(object, "status", "conditions", NULL), i, kept)
+		adopt_one(service, kept);
 }
 
 /* What became of the networks, for a service whose policy has them; NULL for another's. */
-static json_t *policy_condition(const struct learner *learner, const struct service *service)
+static json_t *policy_condition(const struct learner *learner, struct service *service)
 {
 	static const char *const messages[] = {
 		[BRAIN_SOUND] = "the networks decide",
@@ -47,33 +97,65 @@ static json_t *policy_condition(const struct learner *learner, const struct serv
 
 	if (!policy_learns(service->objective.policy))
 		return NULL;
-	return condition("PolicySound", worst == BRAIN_SOUND, reasons[worst], messages[worst]);
+	return condition(service, CONDITION_POLICY_SOUND,
+		worst == BRAIN_SOUND ? TRUTH_TRUE : TRUTH_FALSE, reasons[worst], messages[worst]);
 }
 
-json_t *status_describe(const struct learner *learner, const struct service *service)
+static json_t *objective_condition(struct service *service, bool measured)
+{
+	if (!measured)
+		return condition(service, CONDITION_OBJECTIVE_MET, TRUTH_UNKNOWN, "NotMeasured",
+			"no agent reports this service");
+	if (sample_violates(&service->tick, &service->objective))
+		return condition(service, CONDITION_OBJECTIVE_MET, TRUTH_FALSE, "OverTarget",
+			"the latency percentile is over its target");
+	return condition(service, CONDITION_OBJECTIVE_MET, TRUTH_TRUE, "WithinTarget",
+		"the latency percentile is within its target");
+}
+
+/* Only what has been decided: a 0 would read like advice. A null takes an older value away. */
+static json_t *recommendation(const struct service *service)
+{
+	json_t *cpu = json_null(), *memory = json_null(), *replicas = json_null();
+	char text[32];
+
+	if (service->recommended_millicores > 0) {
+		quantity_format_millicores(
+			text, sizeof(text), round(service->recommended_millicores));
+		cpu = json_string(text);
+	}
+	if (service->recommended_bytes) {
+		quantity_format_bytes(text, sizeof(text), service->recommended_bytes);
+		memory = json_string(text);
+	}
+	if (service->recommended_replicas)
+		replicas = json_integer(service->recommended_replicas);
+	return json_pack("{s:o, s:o, s:o}", "cpu", cpu, "memory", memory, "replicas", replicas);
+}
+
+json_t *status_describe(const struct learner *learner, struct service *service)
 {
 	const struct sample *sample = &service->tick;
 	bool measured = service->unit_count > 0;
-	bool met = measured && !sample_violates(sample, &service->objective);
-	char cpu[32], memory[32], when[64];
 	json_t *status, *last, *policy = policy_condition(learner, service);
+	char when[64];
 
-	quantity_format_millicores(cpu, sizeof(cpu), round(service->recommended_millicores));
-	quantity_format_bytes(memory, sizeof(memory), service->recommended_bytes);
-	status = json_pack("{s:I, s:f, s:{s:s, s:s, s:i}, s:[o, o]}", "currentLatencyUs",
-		(json_int_t)sample->latency_objective_us, "violationShare",
-		measured ? (double)service->state[STATE_violations] *
-				   (double)service->state[STATE_violations]
-			 : 0.0,
-		"recommendation", "cpu", cpu, "memory", memory, "replicas",
-		(int)service->recommended_replicas, "conditions",
-		condition("Measured", measured, measured ? "AgentsReport" : "NoAgentReports",
+	status = json_pack("{s:o, s:o, s:o, s:[o, o]}", "currentLatencyUs",
+		measured ? json_integer((json_int_t)sample->latency_objective_us) : json_null(),
+		"violationShare",
+		measured ? json_real((double)service->state[STATE_violations] *
+				     (double)service->state[STATE_violations])
+			 : json_null(),
+		"recommendation", recommendation(service), "conditions",
+		condition(service, CONDITION_MEASURED, measured ? TRUTH_TRUE : TRUTH_FALSE,
+			measured ? "AgentsReport" : "NoAgentReports",
 			measured ? "agents report this service" : "no agent reports this service"),
-		condition("ObjectiveMet", met, met ? "WithinTarget" : "OverTarget",
-			met ? "the latency percentile is within its target"
-			    : "the latency percentile is over its target, or nothing is measured"));
+		objective_condition(service, measured));
 	if (policy)
 		json_array_append_new(json_object_get(status, "conditions"), policy);
+	if (status && service->objective.generation > 0)
+		json_object_set_new(status, "observedGeneration",
+			json_integer((json_int_t)service->objective.generation));
 	if (!status || !service->last_action[0])
 		return status;
 	time_text(service->last_action_unix_s, when, sizeof(when));
@@ -83,33 +165,72 @@ json_t *status_describe(const struct learner *learner, const struct service *ser
 	return status;
 }
 
+void status_forget(struct service *service)
+{
+	memset(service->conditions, 0, sizeof(service->conditions));
+	service->status_hash = 0;
+}
+
+/* The status, when it is not what was told last; the lock is held. */
+static json_t *status_news(struct learner *learner, struct service *service, uint64_t *hash)
+{
+	json_t *status;
+	char *text;
+
+	service_merge_units(service, &service->tick);
+	status = status_describe(learner, service);
+	text = json_dumps(status, JSON_COMPACT | JSON_SORT_KEYS);
+	*hash = text ? index_hash(INDEX_HASH_START, text, strlen(text)) : 0;
+	free(text);
+	if (*hash == service->status_hash) {
+		json_decref(status);
+		return NULL;
+	}
+	service->status_hash = *hash;
+	return status;
+}
+
+static void status_send(struct learner *learner, struct kube_client *client,
+	struct service *service, const char *path, json_t *status, uint64_t hash)
+{
+	json_t *body = json_pack("{s:o}", "status", status);
+
+	if (body && !kube_request(client, "PATCH", path, KUBE_MERGE_PATCH, body, NULL, NULL)) {
+		json_decref(body);
+		return;
+	}
+	log_debug("path=%s error=\"%s\"", path, kube_last_error(client));
+	json_decref(body);
+	/* Again the next time, unless it was made anew meanwhile. */
+	pthread_mutex_lock(&learner->lock);
+	if (service->status_hash == hash)
+		service->status_hash = 0;
+	pthread_mutex_unlock(&learner->lock);
+}
+
 void status_publish(struct learner *learner, struct kube_client *client)
 {
-	for (size_t i = 0;; i++) {
-		json_t *body = NULL;
+	/* A slow server may outlast the lease. */
+	for (size_t i = 0; atomic_load(&learner->leader); i++) {
+		struct service *service = NULL;
+		json_t *status = NULL;
 		char path[768] = "";
-		struct service *service;
+		uint64_t hash;
 
 		pthread_mutex_lock(&learner->lock);
-		if (i >= learner->services.count) {
-			pthread_mutex_unlock(&learner->lock);
-			return;
-		}
-		service = learner->services.items[i];
-		if (service->has_objective && service->status_due) {
-			service_merge_units(service, &service->tick);
-			service->status_due = false;
-			body = json_pack("{s:o}", "status", status_describe(learner, service));
+		if (i < learner->services.count)
+			service = learner->services.items[i];
+		if (service && service->has_objective) {
+			status = status_news(learner, service, &hash);
 			snprintf(path, sizeof(path),
 				"/apis/ebbtide.io/v1alpha1/namespaces/%s/scaleobjectives/%s/status",
 				service->objective.namespace, service->objective.name);
 		}
 		pthread_mutex_unlock(&learner->lock);
-		if (!body)
-			continue;
-		if (kube_request(client, "PATCH", path, KUBE_MERGE_PATCH, body, NULL, NULL))
-			log_debug("path=%s error=\"%s\"", path, kube_last_error(client));
-		json_decref(body);
+		if (!service)
+			return;
+		if (status)
+			status_send(learner, client, service, path, status, hash);
 	}
 }
 
@@ -130,6 +251,10 @@ void status_event(
 		failed ? "ScaleFailed" : "Scaled", "message", message, "type",
 		failed ? "Warning" : "Normal", "firstTimestamp", now, "lastTimestamp", now, "count",
 		1, "source", "component", "ebbtide-learner");
+	/* `kubectl describe` shows the events of one uid. */
+	if (event && service->deployment_uid[0])
+		json_object_set_new(json_object_get(event, "involvedObject"), "uid",
+			json_string(service->deployment_uid));
 	if (kube_request(client, "POST", path, KUBE_JSON, event, NULL, NULL))
 		log_debug("path=%s error=\"%s\"", path, kube_last_error(client));
 	json_decref(event);

@@ -37,8 +37,8 @@ static bool differs(const struct plan *a, const struct plan *b)
 	       a->memory_bytes != b->memory_bytes;
 }
 
-static void send(
-	struct learner *learner, struct service_unit *unit, struct vertical_decision *decision)
+static void send(struct learner *learner, struct service_unit *unit, const struct plan *now,
+	struct vertical_decision *decision)
 {
 	struct service *service = unit->service;
 	bool apply = service->objective.mode == OBJECTIVE_AUTO;
@@ -62,6 +62,8 @@ static void send(
 		.allowance = apply && (allowance.trigger_age_share > 0 || allowance.burst_us)
 				     ? &allowance
 				     : NULL};
+	struct envelope_unit bounds = bounds_of(unit);
+	struct decision_record record;
 
 	decision->action = POLICY_NO_ACTION;
 	if (!push_add(&learner->push, unit->agent, &action))
@@ -69,7 +71,13 @@ static void send(
 	unit->plan = decision->plan;
 	unit->cut_remaining = 0;
 	service->counts.interventions[decision->rule]++;
-	journal_vertical(learner->journal, learner_unix_s(), service, unit, decision, apply);
+	/* The tick's reward is that of the decision before. */
+	bounds.cpu_rung = now->cpu_rung;
+	decision_record_vertical(&record, learner_unix_s(), unit, &bounds, decision, NAN, apply);
+	record.pushed = true;
+	record.from_millicores = now->cpu_millicores;
+	record.from_bytes = now->memory_bytes;
+	decisions_keep(learner, service, unit, &record);
 }
 
 static void unit_rebound(struct learner *learner, struct service_unit *unit,
@@ -94,7 +102,7 @@ static void unit_rebound(struct learner *learner, struct service_unit *unit,
 			(double)decision.plan.memory_bytes / (1 << 20));
 	}
 	if (told || differs(&now, &decision.plan))
-		send(learner, unit, &decision);
+		send(learner, unit, &now, &decision);
 }
 
 void urgent_objective(
@@ -127,7 +135,7 @@ static void cut_revert(
 		"objective broke on %.60s within ticks of a cut here: CPU back %.0fm -> %.0fm",
 		broken->agent, now.cpu_millicores, decision.plan.cpu_millicores);
 	if (differs(&now, &decision.plan))
-		send(learner, unit, &decision);
+		send(learner, unit, &now, &decision);
 }
 
 void urgent_broken(struct learner *learner, struct service_unit *broken, double now_s)

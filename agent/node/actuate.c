@@ -95,6 +95,14 @@ int actuate_save(struct agent *agent)
 	return 0;
 }
 
+void actuate_keep_original(struct agent *agent, const struct container *container)
+{
+	agent->originals_changed = true;
+	json_object_set_new(agent->originals, container->path,
+		limits_to_json(&container->original,
+			probes_slot(agent->probes, container->attachment.slot)->cpu_id));
+}
+
 int actuate_adopt(struct agent *agent, struct container *container)
 {
 	uint64_t cpu_id = probes_slot(agent->probes, container->attachment.slot)->cpu_id;
@@ -106,10 +114,23 @@ int actuate_adopt(struct agent *agent, struct container *container)
 		    &container->original))
 		return 0;
 	container->original = container->current;
-	agent->originals_changed = true;
-	json_object_set_new(
-		agent->originals, container->path, limits_to_json(&container->original, cpu_id));
+	actuate_keep_original(agent, container);
 	return 0;
+}
+
+void actuate_forget_restored(struct agent *agent)
+{
+	for (size_t i = 0; i < agent->units.count; i++) {
+		for (size_t k = 0; k < agent->units.items[i]->container_count; k++) {
+			struct container *one = agent->units.items[i]->containers[k];
+
+			/* The pod's spec says another limit still: for the next agent. */
+			if (one->resize.known && !resize_spec_is_declared(&one->resize.spec))
+				continue;
+			actuate_forget(agent, one);
+			resize_forget(agent, one);
+		}
+	}
 }
 
 void actuate_close(struct container *container)
@@ -159,7 +180,11 @@ static int write_cpu(struct agent *agent, struct container *container, int64_t q
 
 int actuate_memory(struct agent *agent, struct container *container, int64_t bytes)
 {
-	bool v2 = agent->driver.layout == CGROUP_LAYOUT_V2;
+	/*
+	 * memory.high slows and reclaims, memory.max kills: on v2 only the first is ours to move. The
+	 * kubelet moves the second, so that a raise by us has to as well.
+	 */
+	bool high = agent->driver.layout == CGROUP_LAYOUT_V2 && !agent->resizer;
 	int64_t page = sysconf(_SC_PAGESIZE);
 	int err;
 
@@ -167,12 +192,11 @@ int actuate_memory(struct agent *agent, struct container *container, int64_t byt
 	if (bytes == actuate_memory_limit(&container->current))
 		return 0;
 	(void)actuate_save(agent);
-	/* memory.high slows and reclaims, memory.max kills: on v2 only the first is ours to move. */
-	err = v2 ? cgroup_write_memory_high(&agent->driver, container->path, bytes)
-		 : cgroup_write_memory_max(&agent->driver, container->path, bytes);
+	err = high ? cgroup_write_memory_high(&agent->driver, container->path, bytes)
+		   : cgroup_write_memory_max(&agent->driver, container->path, bytes);
 	if (err)
 		return err;
-	if (v2)
+	if (high)
 		container->current.memory_high_bytes = bytes;
 	else
 		container->current.memory_max_bytes = bytes;
@@ -202,33 +226,30 @@ static int64_t quota_of(const struct container *container, double cpu_millicores
 	return quota_us < QUOTA_MIN_US ? QUOTA_MIN_US : (int64_t)quota_us;
 }
 
-int actuate_container(struct agent *agent, struct container *container, const struct plan *plan)
+/* What the plan comes to on this container: the most its owner allows, the least its use allows. */
+static void plan_limits(struct agent *agent, const struct container *container,
+	const struct plan *plan, int64_t *quota_us, int64_t *memory_bytes)
 {
 	const struct cgroup_limits *original = &container->original;
 	struct slot *slot = probes_slot(agent->probes, container->attachment.slot);
-	int err = 0;
 
+	*quota_us = *memory_bytes = 0;
 	/* A limit that the owner did not set is never added. */
-	if (plan->cpu_millicores > 0 && original->cpu_quota_us > 0) {
-		int64_t quota_us = quota_of(container, plan->cpu_millicores);
-
-		err = write_cpu(agent, container, quota_us, original->cpu_period_us,
-			burst_of(container, plan, quota_us));
-	}
-	if (!err && plan->memory_bytes > 0 && original->memory_max_bytes > 0) {
+	if (plan->cpu_millicores > 0 && original->cpu_quota_us > 0)
+		*quota_us = quota_of(container, plan->cpu_millicores);
+	if (plan->memory_bytes > 0 && original->memory_max_bytes > 0) {
 		int64_t least = (int64_t)pressure_floor_bytes(slot->memory_used_bytes);
-		int64_t bytes = (int64_t)plan->memory_bytes;
 
-		if (bytes < least)
-			bytes = least;
-		if (bytes > original->memory_max_bytes)
-			bytes = original->memory_max_bytes;
-		err = actuate_memory(agent, container, bytes);
+		*memory_bytes = (int64_t)plan->memory_bytes;
+		if (*memory_bytes < least)
+			*memory_bytes = least;
+		if (*memory_bytes > original->memory_max_bytes)
+			*memory_bytes = original->memory_max_bytes;
 	}
-	return err;
 }
 
-int actuate_burst(
+/* Only the burst, for a quota that the kubelet writes: at most @quota_us, and what is in force. */
+static int write_burst(
 	struct agent *agent, struct container *container, const struct plan *plan, int64_t quota_us)
 {
 	const struct cgroup_limits *ours = &container->current;
@@ -239,6 +260,24 @@ int actuate_burst(
 		quota_us = ours->cpu_quota_us;
 	return write_cpu(agent, container, ours->cpu_quota_us, ours->cpu_period_us,
 		burst_of(container, plan, quota_us));
+}
+
+int actuate_container(struct agent *agent, struct container *container, const struct plan *plan)
+{
+	int64_t quota_us, memory_bytes;
+	int err = 0;
+
+	plan_limits(agent, container, plan, &quota_us, &memory_bytes);
+	if (agent->resizer) {
+		resize_ask(agent, container, quota_us, memory_bytes);
+		return quota_us ? write_burst(agent, container, plan, quota_us) : 0;
+	}
+	if (quota_us)
+		err = write_cpu(agent, container, quota_us, container->original.cpu_period_us,
+			burst_of(container, plan, quota_us));
+	if (!err && memory_bytes)
+		err = actuate_memory(agent, container, memory_bytes);
+	return err;
 }
 
 void actuate_unit(struct agent *agent, struct unit *unit)
@@ -257,53 +296,6 @@ void actuate_unit(struct agent *agent, struct unit *unit)
 				(unsigned long long)plan->memory_bytes, strerror(-err));
 	}
 	allowance_apply(agent, unit);
-}
-
-static unsigned int restore_container(struct agent *agent, struct container *container)
-{
-	const struct cgroup_limits *original = &container->original;
-	uint64_t before = agent->status.limit_writes;
-	int err;
-
-	pressure_unwatch(agent, container);
-	err = write_cpu(agent, container, original->cpu_quota_us, original->cpu_period_us,
-		original->cpu_burst_us);
-	if (!err && original->memory_max_bytes != container->current.memory_max_bytes) {
-		err = cgroup_write_memory_max(
-			&agent->driver, container->path, original->memory_max_bytes);
-		container->current.memory_max_bytes = original->memory_max_bytes;
-		agent->status.limit_writes++;
-	}
-	if (!err && original->memory_high_bytes != container->current.memory_high_bytes) {
-		err = cgroup_write_memory_high(
-			&agent->driver, container->path, original->memory_high_bytes);
-		container->current.memory_high_bytes = original->memory_high_bytes;
-		agent->status.limit_writes++;
-	}
-	if (err && err != -ENOENT)
-		log_err("pod=%s cgroup=%s error=\"cannot write the owner's limits back: %s\"",
-			container->pod, container->path, strerror(-err));
-	return agent->status.limit_writes != before;
-}
-
-unsigned int actuate_restore(struct agent *agent, struct unit *unit)
-{
-	unsigned int restored = 0;
-
-	for (size_t i = 0; i < agent->units.count; i++) {
-		struct unit *each = agent->units.items[i];
-
-		if (unit && each != unit)
-			continue;
-		each->has_plan = false;
-		allowance_apply(agent, each);
-		for (size_t k = 0; k < each->container_count; k++)
-			restored += restore_container(agent, each->containers[k]);
-		each->action = ACTION_VERTICAL_HOLD;
-		each->acted = false;
-	}
-	agent->status.restored += restored;
-	return restored;
 }
 
 static bool limits_are_equal(const struct cgroup_limits *a, const struct cgroup_limits *b)
@@ -349,12 +341,81 @@ static void take_asked(
 {
 	struct cgroup_limits ours = container->current;
 
-	if (now->cpu_quota_us == container->asked.cpu_quota_us)
+	if (resize_wrote_quota(container, now->cpu_quota_us))
 		ours.cpu_quota_us = now->cpu_quota_us;
-	if (now->memory_max_bytes == container->asked.memory_max_bytes)
+	if (resize_wrote_memory(container, now->memory_max_bytes))
 		ours.memory_max_bytes = now->memory_max_bytes;
 	if (!limits_are_equal(&ours, &container->current))
 		take_over(agent, container, &ours);
+}
+
+static void see_asked(struct agent *agent, struct container *container)
+{
+	struct cgroup_limits now;
+
+	if (!limits_read(agent, container, &now))
+		take_asked(agent, container, &now);
+}
+
+unsigned int actuate_restore_cgroup(struct agent *agent, struct container *container)
+{
+	const struct cgroup_limits *original = &container->original;
+	uint64_t before = agent->status.limit_writes;
+	int err;
+
+	/* The kubelet may have written since the last tick. */
+	if (agent->resizer)
+		see_asked(agent, container);
+	pressure_unwatch(agent, container);
+	err = write_cpu(agent, container, original->cpu_quota_us, original->cpu_period_us,
+		original->cpu_burst_us);
+	if (!err && original->memory_max_bytes != container->current.memory_max_bytes) {
+		err = cgroup_write_memory_max(
+			&agent->driver, container->path, original->memory_max_bytes);
+		container->current.memory_max_bytes = original->memory_max_bytes;
+		agent->status.limit_writes++;
+	}
+	if (!err && original->memory_high_bytes != container->current.memory_high_bytes) {
+		err = cgroup_write_memory_high(
+			&agent->driver, container->path, original->memory_high_bytes);
+		container->current.memory_high_bytes = original->memory_high_bytes;
+		agent->status.limit_writes++;
+	}
+	if (err && err != -ENOENT)
+		log_err("pod=%s cgroup=%s error=\"cannot write the owner's limits back: %s\"",
+			container->pod, container->path, strerror(-err));
+	return agent->status.limit_writes != before;
+}
+
+static unsigned int restore_container(struct agent *agent, struct container *container)
+{
+	const struct plan none = {0};
+
+	if (!agent->resizer || !container->resize.known)
+		return actuate_restore_cgroup(agent, container);
+	pressure_unwatch(agent, container);
+	(void)write_burst(agent, container, &none, container->original.cpu_quota_us);
+	return resize_restore(agent, container);
+}
+
+unsigned int actuate_restore(struct agent *agent, struct unit *unit)
+{
+	unsigned int restored = 0;
+
+	for (size_t i = 0; i < agent->units.count; i++) {
+		struct unit *each = agent->units.items[i];
+
+		if (unit && each != unit)
+			continue;
+		each->has_plan = false;
+		allowance_apply(agent, each);
+		for (size_t k = 0; k < each->container_count; k++)
+			restored += restore_container(agent, each->containers[k]);
+		each->action = ACTION_VERTICAL_HOLD;
+		each->acted = false;
+	}
+	agent->status.restored += restored;
+	return restored;
 }
 
 static bool bytes_are(int64_t bytes, uint64_t in_force)
@@ -393,7 +454,7 @@ static void verify_container(struct agent *agent, struct unit *unit, struct cont
 		return;
 	if (limits_read(agent, container, &now))
 		return;
-	if (agent->config.actuator == ACTUATOR_RESIZE)
+	if (agent->resizer)
 		take_asked(agent, container, &now);
 	if (limits_are_equal(&now, ours))
 		return;
@@ -414,10 +475,7 @@ static void verify_container(struct agent *agent, struct unit *unit, struct cont
 		original->memory_high_bytes = now.memory_high_bytes;
 	take_over(agent, container, &now);
 	agent->status.foreign_writes++;
-	agent->originals_changed = true;
-	json_object_set_new(agent->originals, container->path,
-		limits_to_json(
-			original, probes_slot(agent->probes, container->attachment.slot)->cpu_id));
+	actuate_keep_original(agent, container);
 	(void)actuate_save(agent);
 }
 

@@ -3,7 +3,7 @@
  * The agent as a whole: what main.c sets up and the threads share.
  *
  * Threads: main (ticks, events, signals), pods and objectives (watches), report (learner), tree
- * (FUSE), pressure (memory). All take `lock` around units, objectives and status. The reflex has a
+ * (FUSE), pressure (memory), resize (pods' limits). All take `lock` around units, objectives and status. The reflex has a
  * thread and a lock of
  * its own (reflex.h), taken after this one.
  */
@@ -102,9 +102,10 @@ struct agent {
 	enum detail_level detail_level;
 	struct reporter *reporter;
 	struct pressure *pressure;
-	struct reflex *reflex;	/* NULL: this kernel has no eyes for it */
-	json_t *originals;	/* owners' limits by cgroup path, as kept on disk */
-	bool originals_changed; /* since they were */
+	struct resizer *resizer; /* NULL: limits are written to cgroups */
+	struct reflex *reflex;	 /* NULL: this kernel has no eyes for it */
+	json_t *originals;	 /* owners' limits by cgroup path, as kept on disk */
+	bool originals_changed;	 /* since they were */
 	atomic_bool stop;
 	uint64_t started_unix_us;
 };
@@ -152,22 +153,25 @@ void allowance_collect(struct agent *agent, struct unit *unit, struct container 
 
 /* actuate.c; the lock is held. */
 int actuate_adopt(struct agent *agent, struct container *container);
-/* Write a plan's limits to one container, cgroup only; writes what differs. Counts writes. */
+/* container->original into what is kept on disk; actuate_save() writes it. */
+void actuate_keep_original(struct agent *agent, const struct container *container);
+/* Write, or ask the kubelet for, a plan's limits on one container, where they differ. */
 int actuate_container(struct agent *agent, struct container *container, const struct plan *plan);
-/* The memory limit alone, whatever is in use; on v2 memory.high. */
+/* The memory limit alone, whatever is in use; on v2 memory.high, which the kubelet leaves. */
 int actuate_memory(struct agent *agent, struct container *container, int64_t bytes);
 /* The unit's plan to all its containers, and its allowance to the reflex. */
 void actuate_unit(struct agent *agent, struct unit *unit);
-/* Only the burst, for a quota that the kubelet writes: at most @quota_us, and what is in force. */
-int actuate_burst(struct agent *agent, struct container *container, const struct plan *plan,
-	int64_t quota_us);
 /* The owner's limits, for every container (@unit NULL) or one unit's; returns how many. */
 unsigned int actuate_restore(struct agent *agent, struct unit *unit);
+/* The same for one container, past the kubelet whatever the actuator; 1 or 0. */
+unsigned int actuate_restore_cgroup(struct agent *agent, struct container *container);
 /*
  * Look at every limit, after probes_refresh(); what someone else changed is said and taken over as
  * the owner's.
  */
 void actuate_verify(struct agent *agent);
+/* Leaving: what is back at its owner's needs no line on disk. */
+void actuate_forget_restored(struct agent *agent);
 /* The container is gone, and its owner's limits with it. */
 void actuate_forget(struct agent *agent, struct container *container);
 /* What is open for it. */

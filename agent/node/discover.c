@@ -40,7 +40,10 @@ static bool path_usable(const struct cgroup_driver *driver, const char *path)
 	return path[0] == '/' && !strstr(path, "..") && cgroup_exists(driver, path);
 }
 
-/* A directory below @parent whose name contains @part: how runtimes differ is the decoration. */
+/*
+ * A directory below @parent whose name contains @part: how runtimes differ is the decoration. CRI-O's
+ * monitor of the container has one beside it, of the same name but for "conmon".
+ */
 static int child_containing(const struct cgroup_driver *driver, const char *parent,
 	const char *part, char *path, size_t size)
 {
@@ -54,7 +57,8 @@ static int child_containing(const struct cgroup_driver *driver, const char *pare
 	if (!stream)
 		return -errno;
 	while (err && (entry = readdir(stream)))
-		if (entry->d_type == DT_DIR && strstr(entry->d_name, part))
+		if (entry->d_type == DT_DIR && strstr(entry->d_name, part) &&
+			!strstr(entry->d_name, "conmon"))
 			err = snprintf(path, size, "%s/%s", parent, entry->d_name) >= (int)size
 				      ? -ENAMETOOLONG
 				      : 0;
@@ -163,7 +167,7 @@ static void container_join(
 	struct plan plan = unit->plan;
 
 	if (unit->container_count < 2 || !unit->has_objective ||
-		unit->objective.mode != OBJECTIVE_AUTO || agent->config.actuator != ACTUATOR_CGROUP)
+		unit->objective.mode != OBJECTIVE_AUTO)
 		return;
 	if (!unit->has_plan) {
 		/* Of an earlier agent, which is all that is known. */
@@ -208,6 +212,7 @@ static void container_start(struct agent *agent, struct unit *unit, const json_t
 		return;
 	}
 	container->limit_since_us = monotonic_us();
+	resize_adopt(agent, container, pod);
 	agent->owners[container->attachment.slot] = container;
 	reflex_enter(agent->reflex, container->attachment.slot, container->path, &unit->share,
 		&container->current);
@@ -233,6 +238,7 @@ void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
 {
 	const char *namespace = kube_string(pod, "metadata", "namespace", NULL);
 	const char *name = kube_string(pod, "metadata", "name", NULL);
+	const char *uid = kube_string(pod, "metadata", "uid", NULL);
 	const json_t *statuses = kube_get(pod, "status", "containerStatuses", NULL);
 	char service[UNIT_NAME_MAX];
 	const json_t *status;
@@ -263,13 +269,19 @@ void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
 			if (!id || !kube_get(status, "state", "running", NULL))
 				continue;
 			container = unit_find_container(unit, id);
-			if (container)
+			if (container) {
 				container->seen = true;
-			else
+				resize_observe(agent, container, pod);
+			} else {
 				container_start(agent, unit, pod, status, id);
+			}
 		}
 	}
 	pod_sweep(agent, unit, name);
+	if (uid && event == KUBE_EVENT_DELETED)
+		resize_forget_pod(agent, uid);
+	else if (uid)
+		resize_see_pod(agent, uid);
 out:
 	pthread_mutex_unlock(&agent->lock);
 }
@@ -372,6 +384,8 @@ static void status_note(struct agent *agent, enum kube_event event, bool *synced
 	pthread_mutex_lock(&agent->lock);
 	if (event == KUBE_EVENT_SYNCED)
 		*synced = true;
+	if (agent->status.pods_synced)
+		resize_forget_pod(agent, NULL);
 	agent->status.api_reachable = event != KUBE_EVENT_LOST;
 	pthread_mutex_unlock(&agent->lock);
 }

@@ -2,7 +2,9 @@
 /* ebbtide-agent: one a node. Sets up, ticks, leaves the node as it found it. */
 #include "common/descriptors.h"
 #include "common/log.h"
+#include "common/options.h"
 #include "node/budget.h"
+#include "node/fitness.h"
 #include "node/metrics.h"
 #include "node/pressure.h"
 #include "node/report.h"
@@ -23,6 +25,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#define PROGRAM	   "ebbtide-agent"
 #define EXIT_USAGE 2
 /* Kept apart from the heap; glibc's own default, which it raises as soon as one is freed. */
 #define LARGE_PIECE_BYTES (128 << 10)
@@ -70,6 +73,8 @@ static const char usage[] =
 	"  --report-encoding KIND identity, deflate, or auto: deflate when the learner takes it\n"
 	"                         (default identity)\n"
 	"  --cgroup-mount DIR     where cgroups are mounted (default /sys/fs/cgroup)\n"
+	"  --check                only try whether this machine lets the agent work, with one line\n"
+	"                         that says why not (exit status 1)\n"
 	"  --log-level LEVEL      err, warning, notice, info, debug (default info)\n"
 	"  --help, --version\n\n"
 	"SIGTERM and SIGINT write the owners' limits back and leave.\n"
@@ -80,36 +85,19 @@ struct options {
 	const char *server;
 	const char *kubeconfig;
 	const char *cgroup_mount;
+	bool check;
 };
 
 static int parse_number(
 	const char *name, const char *text, uint32_t lowest, uint32_t highest, uint32_t *value)
 {
-	char *end;
-	unsigned long number = strtoul(text, &end, 10);
-
-	if (end == text || *end || number < lowest || number > highest) {
-		fprintf(stderr, "ebbtide-agent: --%s: \"%s\" is not a number from %u to %u\n", name,
-			text, lowest, highest);
-		return -EINVAL;
-	}
-	*value = (uint32_t)number;
-	return 0;
+	return options_whole(PROGRAM, name, text, lowest, highest, value);
 }
 
 static int parse_share(
 	const char *name, const char *text, double lowest, double highest, double *value)
 {
-	char *end;
-	double number = strtod(text, &end);
-
-	if (end == text || *end || !(number >= lowest && number <= highest)) {
-		fprintf(stderr, "ebbtide-agent: --%s: \"%s\" is not a number from %g to %g\n", name,
-			text, lowest, highest);
-		return -EINVAL;
-	}
-	*value = number;
-	return 0;
+	return options_real(PROGRAM, name, text, lowest, highest, value);
 }
 
 enum option_id {
@@ -130,6 +118,7 @@ enum option_id {
 	OPTION_PROBE_BUDGET,
 	OPTION_PROBE_CHECK,
 	OPTION_CGROUP,
+	OPTION_CHECK,
 	OPTION_REFLEX,
 	OPTION_TRIGGER,
 	OPTION_REFILLS,
@@ -160,6 +149,7 @@ static const struct option long_options[] = {
 	{"probe-budget-percent", required_argument, NULL, OPTION_PROBE_BUDGET},
 	{"probe-check-s", required_argument, NULL, OPTION_PROBE_CHECK},
 	{"cgroup-mount", required_argument, NULL, OPTION_CGROUP},
+	{"check", no_argument, NULL, OPTION_CHECK},
 	{"reflex", required_argument, NULL, OPTION_REFLEX},
 	{"reflex-trigger-share", required_argument, NULL, OPTION_TRIGGER},
 	{"reflex-refills", required_argument, NULL, OPTION_REFILLS},
@@ -227,7 +217,6 @@ static int reflex_option_apply(struct agent_config *config, int id, const char *
 static int option_apply(struct options *options, int id, const char *value)
 {
 	struct agent_config *config = &options->config;
-	int level;
 
 	switch (id) {
 	case OPTION_NODE:
@@ -271,6 +260,9 @@ static int option_apply(struct options *options, int id, const char *value)
 	case OPTION_CGROUP:
 		options->cgroup_mount = value;
 		return 0;
+	case OPTION_CHECK:
+		options->check = true;
+		return 0;
 	case OPTION_ACTUATOR:
 		if (strcmp(value, "cgroup") == 0 || strcmp(value, "resize") == 0) {
 			config->actuator = value[0] == 'r' ? ACTUATOR_RESIZE : ACTUATOR_CGROUP;
@@ -288,16 +280,7 @@ static int option_apply(struct options *options, int id, const char *value)
 	case OPTION_PRIORITY:
 		return reflex_option_apply(config, id, value);
 	case OPTION_LOG:
-		level = log_parse_level(value);
-		if (level < 0) {
-			fprintf(stderr,
-				"ebbtide-agent: --log-level: \"%s\" is not one of err, warning, "
-				"notice, info, debug\n",
-				value);
-			return -EINVAL;
-		}
-		log_init("ebbtide-agent", (enum log_level)level);
-		return 0;
+		return options_log_level(PROGRAM, value);
 	case OPTION_HELP:
 		fputs(usage, stdout);
 		return 1;
@@ -305,8 +288,7 @@ static int option_apply(struct options *options, int id, const char *value)
 		printf("ebbtide-agent %s\n", EBBTIDE_VERSION);
 		return 1;
 	default:
-		fputs("Try 'ebbtide-agent --help'.\n", stderr);
-		return -EINVAL;
+		return options_refer(PROGRAM);
 	}
 }
 
@@ -340,12 +322,7 @@ static int options_parse(struct options *options, int argc, char **argv)
 		if (err)
 			return err;
 	}
-	if (optind < argc) {
-		fprintf(stderr, "ebbtide-agent: \"%s\" is not an option. Try --help.\n",
-			argv[optind]);
-		return -EINVAL;
-	}
-	return 0;
+	return options_stray(PROGRAM, argc, argv);
 }
 
 /* The learner has been silent for too long: back to what the owners set. */
@@ -584,8 +561,10 @@ static void agent_leave(struct agent *agent)
 	reflex_close(agent->reflex);
 	agent->reflex = NULL;
 	restored = actuate_restore(agent, NULL);
-	json_object_clear(agent->originals);
-	agent->originals_changed = true;
+	pthread_mutex_unlock(&agent->lock);
+	resize_close(agent);
+	pthread_mutex_lock(&agent->lock);
+	actuate_forget_restored(agent);
 	(void)actuate_save(agent);
 	pthread_mutex_unlock(&agent->lock);
 	log_notice("event=leaving limits_restored=%u", restored);
@@ -606,10 +585,13 @@ static int agent_run(struct agent *agent, int signal_fd)
 			return err;
 		}
 	}
-	if (agent->config.learner_url)
+	if (agent->config.actuator == ACTUATOR_RESIZE)
+		err = resize_open(agent);
+	if (!err && agent->config.learner_url)
 		err = reporter_open(agent);
 	if (err) {
 		log_err("learner=%s error=\"%s\"", agent->config.learner_url, strerror(-err));
+		resize_close(agent);
 		metrics_close(metrics);
 		return err;
 	}
@@ -632,6 +614,19 @@ static int agent_run(struct agent *agent, int signal_fd)
 	return err;
 }
 
+static int machine_check(const struct options *options)
+{
+	char reason[1024];
+
+	if (fitness_check(options->cgroup_mount, options->config.tree != NULL, reason,
+		    sizeof(reason)) != 0) {
+		fprintf(stderr, "ebbtide-agent: this machine does not do: %s\n", reason);
+		return EXIT_FAILURE;
+	}
+	puts("ebbtide-agent: this machine will do");
+	return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
 	static struct agent agent;
@@ -642,6 +637,8 @@ int main(int argc, char **argv)
 	err = options_parse(&options, argc, argv);
 	if (err)
 		return err > 0 ? EXIT_SUCCESS : EXIT_USAGE;
+	if (options.check)
+		return machine_check(&options);
 	/* Loading BPF objects takes and frees large pieces: these go back to the system. */
 	mallopt(M_MMAP_THRESHOLD, LARGE_PIECE_BYTES);
 	/* Threads are few and mostly wait; a heap of its own for each would only grow. */

@@ -67,7 +67,7 @@ static void pause_until(const struct poller *poller, uint64_t until_us)
 		nanosleep(&piece, NULL);
 }
 
-static void answer_take(struct poller *poller, struct kube_client *client)
+static void answer_take(struct poller *poller)
 {
 	struct agent *agent = poller->agent;
 	Ebbtide__Wire__Answer *answer = ebbtide__wire__answer__unpack(
@@ -79,7 +79,7 @@ static void answer_take(struct poller *poller, struct kube_client *client)
 		return;
 	}
 	pthread_mutex_lock(&agent->lock);
-	agent->status.actions_pushed += answer->n_actions - reporter_apply(agent, client, answer);
+	agent->status.actions_pushed += answer->n_actions - reporter_apply(agent, answer);
 	pthread_mutex_unlock(&agent->lock);
 	poller->learner = answer->learner;
 	poller->number = answer->number;
@@ -87,7 +87,7 @@ static void answer_take(struct poller *poller, struct kube_client *client)
 }
 
 /* One poll; how long to rest after it, in seconds. */
-static long poll_once(struct poller *poller, struct kube_client *client)
+static long poll_once(struct poller *poller)
 {
 	const char *base = poller->agent->config.learner_url;
 	char url[1400];
@@ -105,7 +105,7 @@ static long poll_once(struct poller *poller, struct kube_client *client)
 		return PAUSE_S;
 	curl_easy_getinfo(poller->curl, CURLINFO_RESPONSE_CODE, &status);
 	if (status == 200)
-		answer_take(poller, client);
+		answer_take(poller);
 	if (status == 200 || status == 204)
 		return 0;
 	if (status == 404 && !poller->told_unknown)
@@ -133,20 +133,16 @@ static void *poll_thread(void *context)
 {
 	struct poller *poller = context;
 	struct agent *agent = poller->agent;
-	struct kube_client *client = NULL;
 
-	if (agent->config.actuator == ACTUATOR_RESIZE)
-		client = kube_client_new(&agent->kube, "ebbtide-agent/" EBBTIDE_VERSION);
 	while (!stopped(poller)) {
 		/* Reports find out whether it is there; a poll has nothing to add to that. */
-		long rest_s = reachable(agent) ? poll_once(poller, client) : 1;
+		long rest_s = reachable(agent) ? poll_once(poller) : 1;
 		uint64_t now_us = monotonic_us();
 
 		if (rest_s > 0)
 			pause_until(poller, report_retry_at_us(now_us, rest_s,
 						    (uint32_t)(now_us ^ now_us >> 10)));
 	}
-	kube_client_free(client);
 	return NULL;
 }
 

@@ -292,47 +292,6 @@ static int post(struct reporter *reporter, const uint8_t *bytes, size_t size, ch
 	return status >= 400 && status < 500 && status != 429 ? -EINVAL : -EAGAIN;
 }
 
-/* pods/resize, so that the API stays truthful; the kubelet then writes the cgroup. */
-static int resize_pod(struct agent *agent, struct kube_client *client, const struct unit *unit,
-	struct container *container, double cpu_millicores, uint64_t memory_bytes)
-{
-	char path[768], cpu[32], memory[32];
-	json_t *limits = json_object(), *body;
-	int err;
-
-	snprintf(path, sizeof(path), "/api/v1/namespaces/%s/pods/%s/resize", unit->namespace,
-		container->pod);
-	snprintf(cpu, sizeof(cpu), "%.0fm", cpu_millicores);
-	snprintf(memory, sizeof(memory), "%llu", (unsigned long long)memory_bytes);
-	if (cpu_millicores > 0 && container->original.cpu_quota_us > 0)
-		json_object_set_new(limits, "cpu", json_string(cpu));
-	if (memory_bytes > 0 && container->original.memory_max_bytes > 0)
-		json_object_set_new(limits, "memory", json_string(memory));
-	body = json_pack("{s:{s:[{s:s, s:{s:o}}]}}", "spec", "containers", "name", container->name,
-		"resources", "limits", limits);
-	if (!body)
-		return -ENOMEM;
-	err = kube_request(
-		client, "PATCH", path, "application/strategic-merge-patch+json", body, NULL, NULL);
-	json_decref(body);
-	if (!err) {
-		/* What the kubelet will write into the cgroup is ours, not someone else's. */
-		container->asked = container->current;
-		if (cpu_millicores > 0)
-			container->asked.cpu_quota_us =
-				(int64_t)(round(cpu_millicores) *
-					  (double)container->original.cpu_period_us / 1000);
-		if (memory_bytes > 0)
-			container->asked.memory_max_bytes = (int64_t)memory_bytes;
-	}
-	if (err)
-		log_warning("pod=%s/%s event=resize error=\"%s\"", unit->namespace, container->pod,
-			kube_last_error(client));
-	else
-		agent->status.limit_writes++;
-	return err;
-}
-
 /* What makes no sense in it comes to nothing in refill_allow(). */
 static void plan_from_wire(const Ebbtide__Wire__Action *action, struct plan *plan)
 {
@@ -349,24 +308,6 @@ static void plan_from_wire(const Ebbtide__Wire__Action *action, struct plan *pla
 		(struct allowance){.trigger_age_share = (double)allowance->trigger_age_share,
 			.refills_per_period = allowance->refills_per_period,
 			.ceiling_millicores = allowance->ceiling_millicores};
-}
-
-/* The kubelet writes the limits; the burst, which it knows nothing of, has to fit them. */
-static void resize_unit(struct agent *agent, struct kube_client *client, struct unit *unit)
-{
-	const struct plan *plan = &unit->plan;
-
-	for (size_t i = 0; i < unit->container_count; i++) {
-		struct container *container = unit->containers[i];
-		double quota_us =
-			plan->cpu_millicores * (double)container->original.cpu_period_us / 1000;
-
-		if (plan->cpu_millicores > 0)
-			(void)actuate_burst(agent, container, plan, (int64_t)quota_us);
-		(void)resize_pod(
-			agent, client, unit, container, plan->cpu_millicores, plan->memory_bytes);
-	}
-	allowance_apply(agent, unit);
 }
 
 static void action_note(struct unit *unit, const Ebbtide__Wire__Action *action)
@@ -386,8 +327,8 @@ static void action_note(struct unit *unit, const Ebbtide__Wire__Action *action)
 	unit->actions_memory += action_memory_direction(action->action) != 0;
 }
 
-static void action_apply(struct agent *agent, struct kube_client *client, struct unit *unit,
-	const Ebbtide__Wire__Action *action)
+static void action_apply(
+	struct agent *agent, struct unit *unit, const Ebbtide__Wire__Action *action)
 {
 	struct plan plan;
 
@@ -398,10 +339,7 @@ static void action_apply(struct agent *agent, struct kube_client *client, struct
 		return;
 	plan_from_wire(action, &plan);
 	allowance_take(agent, unit, &plan);
-	if (client)
-		resize_unit(agent, client, unit);
-	else
-		actuate_unit(agent, unit);
+	actuate_unit(agent, unit);
 }
 
 /* An answer and a push may overtake each other on their two connections. */
@@ -417,8 +355,7 @@ static bool action_is_newer(
 	return true;
 }
 
-size_t reporter_apply(
-	struct agent *agent, struct kube_client *client, const Ebbtide__Wire__Answer *answer)
+size_t reporter_apply(struct agent *agent, const Ebbtide__Wire__Answer *answer)
 {
 	size_t left_out = 0;
 
@@ -429,13 +366,12 @@ size_t reporter_apply(
 		if (unit && !action_is_newer(unit, answer, action))
 			left_out++;
 		else if (unit)
-			action_apply(agent, client, unit, action);
+			action_apply(agent, unit, action);
 	}
 	return left_out;
 }
 
-static void answer_apply(
-	struct reporter *reporter, struct kube_client *client, const struct batch *batch)
+static void answer_apply(struct reporter *reporter, const struct batch *batch)
 {
 	struct agent *agent = reporter->agent;
 	Ebbtide__Wire__Answer *answer = ebbtide__wire__answer__unpack(
@@ -447,7 +383,7 @@ static void answer_apply(
 			"its answer is not one (%zu bytes)", reporter->answer_size);
 		log_err("learner=%s error=\"%s\"", reporter->url, agent->status.learner_error);
 	} else {
-		(void)reporter_apply(agent, client, answer);
+		(void)reporter_apply(agent, answer);
 		agent->status.last_answer_us = monotonic_us();
 		agent->status.action_latency_us = agent->status.last_answer_us - batch->sampled_us;
 	}
@@ -505,14 +441,14 @@ static void spool_deliver(struct reporter *reporter)
 	}
 }
 
-static void batch_send(struct reporter *reporter, struct kube_client *client, struct batch *batch)
+static void batch_send(struct reporter *reporter, struct batch *batch)
 {
 	struct agent *agent = reporter->agent;
 	char reason[160] = "";
 	int err = post(reporter, batch->bytes, batch->size, reason, sizeof(reason));
 
 	if (!err) {
-		answer_apply(reporter, client, batch);
+		answer_apply(reporter, batch);
 	} else if (batch->has_experience && err == -EAGAIN) {
 		int lost = spool_put(reporter->spool, batch->bytes, batch->size);
 
@@ -529,11 +465,7 @@ static void batch_send(struct reporter *reporter, struct kube_client *client, st
 static void *report_thread(void *context)
 {
 	struct reporter *reporter = context;
-	struct agent *agent = reporter->agent;
-	struct kube_client *client = NULL;
 
-	if (agent->config.actuator == ACTUATOR_RESIZE)
-		client = kube_client_new(&agent->kube, "ebbtide-agent/" EBBTIDE_VERSION);
 	for (;;) {
 		struct batch batch;
 
@@ -551,10 +483,9 @@ static void *report_thread(void *context)
 			break;
 		}
 		pthread_mutex_unlock(&reporter->lock);
-		batch_send(reporter, client, &batch);
+		batch_send(reporter, &batch);
 		free(batch.bytes);
 	}
-	kube_client_free(client);
 	return NULL;
 }
 

@@ -17,10 +17,9 @@ void reporter_close(struct agent *agent);
 void reporter_tick(struct agent *agent);
 /*
  * Carry out an answer's actions, those that are older than what a unit has already got left out;
- * how many were. The lock is held. @client: for pods/resize, else NULL.
+ * how many were. The lock is held.
  */
-size_t reporter_apply(
-	struct agent *agent, struct kube_client *client, const Ebbtide__Wire__Answer *answer);
+size_t reporter_apply(struct agent *agent, const Ebbtide__Wire__Answer *answer);
 
 /* poll.c: the thread that polls. */
 struct poller;

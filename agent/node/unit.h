@@ -13,6 +13,7 @@
 #include "common/state.h"
 #include "node/probes.h"
 #include "node/refill.h"
+#include "node/resize.h"
 #include "node/signals.h"
 #include "node/spare.h"
 #include "node/usage.h"
@@ -65,9 +66,9 @@ struct container {
 	struct usage_files usage_files;
 	struct cgroup_limits original; /* the owner's, to be restored */
 	struct cgroup_limits current;  /* as last written or read */
-	struct cgroup_limits asked;    /* of the kubelet, by pods/resize; not yet seen */
-	double limit_us_in_tick;       /* quota x time of this tick, for the allocation */
-	uint64_t limit_since_us;       /* CLOCK_MONOTONIC of the newest change */
+	struct container_resize resize;
+	double limit_us_in_tick; /* quota x time of this tick, for the allocation */
+	uint64_t limit_since_us; /* CLOCK_MONOTONIC of the newest change */
 	uint64_t memory_working_set_bytes;
 	double requests_per_s; /* in the newest tick */
 	uint32_t sole_process; /* the only one; 0: not known, none or several */

@@ -6,10 +6,11 @@ _ebbctl()
 	local tree=${EBBTIDE_TREE:-/run/ebbtide} command=${COMP_WORDS[1]} services
 	local trace='--slower --errors --one-in --exemplars --kept --follow --count --for --waterfall
 		--json --perfetto --help'
+	local explain='--at --count --unit --state --watch --json --learner --journal --help'
 
 	services=$(cd "$tree/services" 2>/dev/null && echo */*)
 	if [ "$COMP_CWORD" = 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W 'status top trace get set --help --version --tree' -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W 'status top trace explain get set --help --version --tree' -- "$word")
 		return
 	fi
 	case $command:$COMP_CWORD in
@@ -21,6 +22,20 @@ _ebbctl()
 		*)
 			case $word in
 			-*) mapfile -t COMPREPLY < <(compgen -W "$trace" -- "$word") ;;
+			*) mapfile -t COMPREPLY < <(compgen -W "$services" -- "$word") ;;
+			esac
+			;;
+		esac
+		;;
+	explain:*)
+		case $previous in
+		--at) mapfile -t COMPREPLY < <(compgen -W '-30s -5m -1h' -- "$word") ;;
+		--count | -n | --unit) ;;
+		--learner) mapfile -t COMPREPLY < <(compgen -W "$(cat "$tree/agent/learner" 2>/dev/null)" -- "$word") ;;
+		--journal) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
+		*)
+			case $word in
+			-*) mapfile -t COMPREPLY < <(compgen -W "$explain" -- "$word") ;;
 			*) mapfile -t COMPREPLY < <(compgen -W "$services" -- "$word") ;;
 			esac
 			;;

@@ -123,8 +123,8 @@ static inline void agent_reports_step(struct agent_reports_unit *unit,
 	memcpy(unit->previous, unit->state, sizeof(unit->previous));
 	agent_reports_tick(unit, random);
 	state_build(&unit->history, &unit->sample, objective, unit->state);
-	unit->reward = reward_compute(
-		&unit->sample, objective, &unit->history, 1, &reward_defaults);
+	unit->reward =
+		reward_compute(&unit->sample, objective, &unit->history, 1, &reward_defaults);
 }
 
 struct agent_reports_message {

@@ -3,6 +3,7 @@
  * The simulated comparison of all policies: every setting of every policy on every row, by seeds.
  * Each run is its own simulation of its own seed, so the results do not depend on the threads.
  */
+#include "bench/policy/learnt.h"
 #include "bench/policy/policy.h"
 
 #include <errno.h>
@@ -27,8 +28,10 @@ struct options {
 	const char *csv;
 	const char *folder; /* of pictures and tables */
 	const struct bench_policy *learnt;
-	const char *only; /* part of a row's name */
-	const char *rows; /* file of rows */
+	const char *only;     /* part of a row's name */
+	const char *rows;     /* file of rows */
+	const char *vertical; /* files of weights; NULL: the learner's own */
+	const char *horizontal;
 };
 
 struct comparison {
@@ -138,7 +141,8 @@ static int options_parse(struct options *options, int argc, char **argv)
 		{"every", required_argument, NULL, 'e'}, {"seconds", required_argument, NULL, 'S'},
 		{"threads", required_argument, NULL, 't'}, {"csv", required_argument, NULL, 'c'},
 		{"rows", required_argument, NULL, 'r'}, {"write", required_argument, NULL, 'w'},
-		{"only", required_argument, NULL, 'o'}, {0}};
+		{"only", required_argument, NULL, 'o'}, {"vertical", required_argument, NULL, 'v'},
+		{"horizontal", required_argument, NULL, 'z'}, {0}};
 	int id;
 
 	while ((id = getopt_long(argc, argv, "", longs, NULL)) != -1)
@@ -169,6 +173,12 @@ static int options_parse(struct options *options, int argc, char **argv)
 			break;
 		case 'r':
 			options->rows = optarg;
+			break;
+		case 'v':
+			options->vertical = optarg;
+			break;
+		case 'z':
+			options->horizontal = optarg;
 			break;
 		case 'w':
 			options->folder = optarg;
@@ -274,6 +284,7 @@ static const char usage[] =
 	"  --seeds N       runs of each setting (2); each goes on in the load where the last one ended\n"
 	"  --seconds N     that each of them counts (1800)\n"
 	"  --every N       only every N-th second of the hour of load (1)\n"
+	"  --vertical FILE, --horizontal FILE  networks to compare in place of the learner's own\n"
 	"  --threads N     as many as there are processors; the results do not depend on it\n"
 	"  --only TEXT     rows with TEXT in their names\n"
 	"  --rows FILE     rows of FILE in place of the built-in ones, a line each: NAME WORK_MS CV\n"
@@ -313,6 +324,7 @@ int main(int argc, char **argv)
 			.seconds = ROW_TRACE_S / 2,
 			.threads = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN)}};
 	int err = options_parse(&comparison.options, argc, argv);
+	struct learnt learnt;
 
 	if (err) {
 		fputs(usage, stderr);
@@ -322,7 +334,10 @@ int main(int argc, char **argv)
 		fputs(usage, stdout);
 		return EXIT_SUCCESS;
 	}
-	err = fields_make(&comparison);
+	err = learnt_load(&learnt, comparison.options.vertical, comparison.options.horizontal);
+	comparison.options.learnt = &learnt.policy;
+	if (!err)
+		err = fields_make(&comparison);
 	if (!err)
 		err = play_all(&comparison);
 	if (err)
@@ -332,5 +347,6 @@ int main(int argc, char **argv)
 	for (uint32_t i = 0; i < comparison.field_count; i++)
 		field_free(&comparison.fields[i]);
 	free(comparison.fields);
+	learnt_free(&learnt);
 	return err ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -6,6 +6,7 @@ usage: kube_server.py [--tls CERT KEY CA] [--token-file FILE]
 
 /echo                what was asked, as JSON
 /status/CODE/REASON  a Status with that code and reason
+/busy/CODE/N         N times that code with a Retry-After of 1 s, then 200; who comes sooner gets 400
 /SCENARIO/pods       list and watch, by the scenario's script below
 /SCENARIO/log        what was asked of that scenario: "list", "watch VERSION"
 """
@@ -38,6 +39,9 @@ def event(kind, name, version, uid=None):
 
 GONE = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
 CLOSE, HANG = "close", "hang"
+BUSY = {"kind": "Status", "code": 429, "reason": "TooManyRequests",
+        "message": "Too many requests, please try again later."}
+RETRY_AFTER_S = 1
 
 
 # Each: (what the nth list answers, what the nth watch sends and how it ends).
@@ -119,14 +123,24 @@ def split(kind, n, query):
     return ([("pieces", text + "\n")], HANG)
 
 
+def throttled(kind, n, query):
+    """Priority and fairness turns both a list and a watch away, and says for how long."""
+    if kind == "list":
+        return 200, pod_list(10 + n, "a")
+    if n == 0:
+        return 429, BUSY
+    return [event("MODIFIED", "a", 20)], HANG
+
+
 SCENARIOS = {f.__name__: f for f in (order, reconnect, gone_status, gone_event, replaced, paged,
-                                     garbage, endless, forbidden, split)}
+                                     garbage, endless, forbidden, split, throttled)}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     counts = {}
     asked = {}
+    told = {}
     connections = 0
     token_file = None
     lock = threading.Lock()
@@ -140,9 +154,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
+    def busy(self, key, code, times):
+        """A client that comes before its time is told so by a code that it does not try again."""
+        with self.lock:
+            turned_away, told_s = Handler.told.get(key, (0, 0))
+            early = time.monotonic() - told_s < RETRY_AFTER_S * 0.9
+            if turned_away < times and not early:
+                Handler.told[key] = turned_away + 1, time.monotonic()
+        if early:
+            self.answer(400, {"kind": "Status", "code": 400, "message": "before Retry-After"})
+        elif turned_away < times:
+            self.answer(code, dict(BUSY, code=code))
+        else:
+            self.answer(200, {"turnedAway": turned_away})
+
     def answer(self, code, body):
         data = json.dumps(body).encode()
         self.send_response(code)
+        if isinstance(body, dict) and body.get("message") == BUSY["message"]:
+            self.send_header("Retry-After", str(RETRY_AFTER_S))
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -212,6 +242,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif parts[0] == "status":
             self.answer(int(parts[1]), {"kind": "Status", "code": int(parts[1]),
                                         "reason": parts[2], "message": "as asked"})
+        elif parts[0] == "busy":
+            self.busy(url.path, int(parts[1]), int(parts[2]))
         elif parts[0] == "text":
             data = b"<html>"
             self.send_response(200)

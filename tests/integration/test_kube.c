@@ -254,6 +254,29 @@ static void test_each_status_has_its_errno_and_text(void **state)
 	kube_config_free(&config);
 }
 
+static void test_a_busy_server_is_asked_again_when_it_says(void **state)
+{
+	static const char *const once[] = {"/busy/429/1", "/busy/503/1"};
+	struct kube_config config;
+	int status = 0;
+
+	(void)state;
+	load(&config, plain.url, NULL);
+	struct kube_client *client = kube_client_new(&config, "test");
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(
+			kube_request(client, "POST", once[i], NULL, NULL, &status, NULL), 0);
+		assert_int_equal(status, 200);
+	}
+	/* Not for longer than a request may take. */
+	kube_client_set_timeout(client, 1500);
+	assert_int_equal(
+		kube_request(client, "PATCH", "/busy/429/100", NULL, NULL, &status, NULL), -EBUSY);
+	assert_int_equal(status, 429);
+	kube_client_free(client);
+	kube_config_free(&config);
+}
+
 static void test_no_server_is_an_error_not_a_hang(void **state)
 {
 	struct kube_config config;
@@ -666,6 +689,13 @@ static void test_a_refused_list_is_told_once_and_tried_again(void **state)
 	assert_story("forbidden", "! +a = ", "[\"list\",\"list\",\"list\"");
 }
 
+static void test_a_throttled_watch_lists_again_later(void **state)
+{
+	(void)state;
+	assert_story(
+		"throttled", "+a = ! +a = ~a ", "[\"list\",\"watch 10\",\"list\",\"watch 11\"");
+}
+
 static void test_events_in_pieces_are_put_together(void **state)
 {
 	(void)state;
@@ -757,6 +787,7 @@ int main(void)
 		cmocka_unit_test(test_requests_carry_method_body_and_type),
 		cmocka_unit_test(test_a_connection_is_kept_and_used_again),
 		cmocka_unit_test(test_each_status_has_its_errno_and_text),
+		cmocka_unit_test(test_a_busy_server_is_asked_again_when_it_says),
 		cmocka_unit_test(test_no_server_is_an_error_not_a_hang),
 		cmocka_unit_test(test_tls_with_ca_and_client_certificate_works),
 		cmocka_unit_test(test_a_wrong_ca_is_refused),
@@ -778,6 +809,7 @@ int main(void)
 		cmocka_unit_test(test_garbage_in_a_watch_leads_to_a_new_list),
 		cmocka_unit_test(test_a_line_without_end_is_given_up),
 		cmocka_unit_test(test_a_refused_list_is_told_once_and_tried_again),
+		cmocka_unit_test(test_a_throttled_watch_lists_again_later),
 		cmocka_unit_test(test_events_in_pieces_are_put_together),
 		cmocka_unit_test(test_a_handler_may_make_requests),
 		cmocka_unit_test(test_a_lost_server_is_told_once_and_stop_returns_at_once),

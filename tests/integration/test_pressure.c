@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Needs a node: BPF, cgroups.
 /*
  * Memory limits of ours that hurt are raised, and nothing is killed by them: by the kernel's word on
  * cgroup v2, by the working set on the hybrid layout. Children are ended by their pid.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Needs a node: BPF, cgroups.
 /*
  * The BPF programs on the running kernel, against what the kernel's own files say and what a known
  * client did. Each test has a cgroup of its own; children are ended by their pid.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Needs a node: BPF, cgroups.
 /*
  * Loading an object of which the running kernel refuses a part. Which part is refused is chosen
  * here, by a first instruction that no verifier lets pass, so the same happens on every kernel.

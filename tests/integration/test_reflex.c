@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Needs a node: BPF, cgroups.
 /*
  * The reflex on the running kernel: real quotas, real requests, real refills. What it did is checked
  * against the cgroup's own cpu.stat. Children are ended by their pid.

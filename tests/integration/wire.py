@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """As much of protobuf and of agent/common/wire.proto as tests need: reports out, answers in."""
+import os
+import re
 import struct
 
-STATE_SIZE, STATE_SCHEMA = 32, 1
+with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../agent/common/state.h"),
+          encoding="utf-8") as _table:
+    _table = _table.read()
+STATE_SCHEMA = int(re.search(r"^#define STATE_SCHEMA (\d+)", _table, re.M)[1])
+FEATURES = re.findall(r"^\tX\((\w+), -?[\d.]+, ", _table, re.M)
+STATE_SIZE = len(FEATURES)
 
 
 def varint(value):
@@ -30,9 +37,9 @@ def floats(field, values):
     return text(field, struct.pack(f"<{len(values)}f", *values))
 
 
-def sample(millicores=500, over=0, memory=100 << 20):
-    return (double(1, 1) + number(2, 100) + number(3, over) + double(8, 9000) +
-            number(10, 100000) + number(17, 30 << 20) + number(21, 1) + double(22, millicores) +
+def sample(millicores=500, over=0, memory=100 << 20, latency_us=9000, throttled_us=0):
+    return (double(1, 1) + number(2, 100) + number(3, over) + double(8, latency_us) +
+            number(10, 100000) + number(12, throttled_us) + number(17, 30 << 20) + number(21, 1) + double(22, millicores) +
             number(23, memory))
 
 

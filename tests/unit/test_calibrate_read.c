@@ -2,6 +2,7 @@
 /* What the learner's journal writes is what calibrate reads. */
 #include "learner/calibrate_read.h"
 #include "learner/journal.h"
+#include "learner/policy.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -60,7 +61,12 @@ static void test_the_journals_samples_are_read_back(void **state)
 	struct vertical_decision decision = {.action = ACTION_VERTICAL_HOLD, .why = "because"};
 	struct horizontal_decision horizontal = {.action = ACTION_HORIZONTAL_HOLD};
 	struct service service = {.namespace = "default", .name = "fibonacci"};
-	struct service_unit unit = {.agent = "node-1", .sample = sample_make()};
+	struct service_unit unit = {
+		.service = &service, .agent = "node-1", .sample = sample_make()};
+	const struct decision_subject limits = {service.namespace, service.name, unit.agent};
+	const struct decision_subject replicas = {service.namespace, service.name, NULL};
+	const struct envelope_unit bounds = {.sample = &unit.sample};
+	struct decision_record record;
 	struct journal *journal;
 	struct sample *samples;
 	uint32_t count;
@@ -70,9 +76,14 @@ static void test_the_journals_samples_are_read_back(void **state)
 	close(mkstemp(path));
 	assert_int_equal(journal_open(&journal, path), 0);
 	journal_sample(journal, 1, &service, &unit);
-	journal_horizontal(journal, 1, &service, &horizontal, 0, false);
+	decision_record_horizontal(&record, 1, &service, &horizontal, 0, false);
+	journal_decision(journal, &replicas, &record);
 	unit.sample.requests = 42;
-	journal_vertical(journal, 2, &service, &unit, &decision, false);
+	decision_record_vertical(&record, 2, &unit, &bounds, &decision, 0, false);
+	journal_decision(journal, &limits, &record);
+	/* It repeats a sample that is there. */
+	record.pushed = true;
+	journal_decision(journal, &limits, &record);
 	snprintf(unit.agent, sizeof(unit.agent), "node-2");
 	journal_sample(journal, 2, &service, &unit);
 	journal_close(journal);

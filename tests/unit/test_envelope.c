@@ -109,6 +109,7 @@ static void test_the_owners_limit_is_the_outermost_bound(void **state)
 
 	(void)state;
 	f.unit.cpu_declared_millicores = 510;
+	f.unit.demand = (struct demand){600, 600};
 	envelope_vertical_plan(unit_of(&f), CPU_UP, &plan);
 	assert_true(plan.cpu_millicores == 510);
 	assert_true(plan.allowance.ceiling_millicores == 510);
@@ -125,8 +126,8 @@ static void test_an_action_moves_along_the_ladder_of_operating_points(void **sta
 	assert_true(plan.cpu_millicores == rungs[7].factor * 400);
 	assert_true(plan.allowance.trigger_age_share == rungs[7].trigger_age_share);
 	assert_int_equal(plan.allowance.refills_per_period, rungs[7].refills_per_period);
-	assert_int_equal(
-		plan.burst_us, (uint64_t)(rungs[7].burst_share * plan.cpu_millicores * 100));
+	assert_in_range(plan.burst_us, rungs[7].burst_share * plan.cpu_millicores * 100 - 1,
+		rungs[7].burst_share * plan.cpu_millicores * 100 + 1);
 	assert_int_equal(plan.memory_bytes, 128 << 20);
 	/* Hold follows the demand up at once, down in steps. */
 	f.unit.demand = (struct demand){700, 700};
@@ -283,11 +284,14 @@ static void test_every_rule_has_its_own_name(void **state)
 	assert_string_equal(envelope_rule_name(RULE_NONE), "");
 	for (int a = 1; a < RULE_COUNT; a++) {
 		assert_true(envelope_rule_name((enum envelope_rule)a)[0] != '\0');
+		assert_non_null(envelope_rule_text(envelope_rule_name((enum envelope_rule)a)));
 		for (int b = 0; b < a; b++)
 			assert_string_not_equal(envelope_rule_name((enum envelope_rule)a),
 				envelope_rule_name((enum envelope_rule)b));
 	}
 	assert_string_equal(envelope_rule_name(RULE_COUNT), "");
+	assert_null(envelope_rule_text(""));
+	assert_null(envelope_rule_text("bound"));
 }
 
 static void test_a_memory_limit_that_the_owner_did_not_set_is_never_added(void **state)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The decisions file: lines that are JSON and say what was decided; a disk that does not take them. */
 #include "learner/journal.h"
+#include "learner/policy.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -38,6 +39,8 @@ static int setup(void **state)
 	strcpy(f->service.namespace, "default");
 	strcpy(f->service.name, "fibonacci");
 	strcpy(f->service.objective.policy, "dqn");
+	f->service.objective.latency_percentile = 99.9;
+	f->unit.service = &f->service;
 	strcpy(f->unit.agent, "node-1");
 	f->unit.sample.cpu_limit_millicores = 500;
 	f->unit.sample.memory_limit_bytes = 1ULL << 40;
@@ -59,9 +62,22 @@ static int teardown(void **state)
 	return 0;
 }
 
+static void write_vertical_to(struct fixture *f, struct journal *journal)
+{
+	const struct decision_subject subject = {
+		f->service.namespace, f->service.name, f->unit.agent};
+	const struct envelope_unit bounds = {
+		.sample = &f->unit.sample, .cpu_rung = 5, .demand = {350, 400}};
+	struct decision_record record;
+
+	decision_record_vertical(
+		&record, 1700000000.25, &f->unit, &bounds, &f->decision, -0.25F, true);
+	journal_decision(journal, &subject, &record);
+}
+
 static void write_vertical(struct fixture *f)
 {
-	journal_vertical(f->journal, 1700000000.25, &f->service, &f->unit, &f->decision, true);
+	write_vertical_to(f, f->journal);
 }
 
 /* The lines as one array; the caller decrefs. */
@@ -106,14 +122,16 @@ static void test_a_line_says_what_was_decided_and_from_what(void **state)
 {
 	struct fixture *f = *state;
 	json_t *all, *line;
+	const json_t *q;
 
 	f->decision.has_q = true;
-	f->decision.mask = 0x1ff;
+	f->decision.forbidden[0] = RULE_BOUNDS;
 	for (int i = 0; i < ACTION_VERTICAL; i++)
 		f->decision.q[i] = -0.123456F * (float)i;
 	for (int i = 0; i < STATE_SIZE; i++)
 		f->unit.state[i] = 1.5F / (float)(i + 1);
 	f->decision.plan.allowance.trigger_age_share = 0.5;
+	f->decision.plan.cpu_rung = 4;
 	write_vertical(f);
 	all = lines(f);
 	assert_int_equal(json_array_size(all), 1);
@@ -131,7 +149,20 @@ static void test_a_line_says_what_was_decided_and_from_what(void **state)
 	assert_true(real(line, "from_bytes") == (double)(1ULL << 40));
 	assert_true(json_integer_value(json_object_get(line, "requests")) == INT64_MAX);
 	assert_true(real(line, "trigger_age_share") == 0.5);
-	assert_int_equal(json_array_size(json_object_get(line, "q")), ACTION_VERTICAL);
+	assert_true(real(line, "from_rung") == 5 && real(line, "cpu_rung") == 4);
+	assert_true(real(line, "rung_factor") == rungs[4].factor);
+	assert_true(real(line, "demand_millicores") == 350);
+	assert_true(real(line, "demand_peak_millicores") == 400);
+	assert_true(real(line, "percentile") == 99.9 && real(line, "reward") == -0.25);
+	assert_string_equal(string(line, "mode"), "observe");
+	q = json_object_get(line, "q");
+	assert_int_equal(json_object_size(q), ACTION_VERTICAL);
+	for (uint32_t i = 0; i < ACTION_VERTICAL; i++)
+		assert_true(
+			fabs(real(q, action_vertical_name(i)) - (double)f->decision.q[i]) < 1e-6);
+	assert_int_equal(json_object_size(json_object_get(line, "forbidden")), 1);
+	assert_string_equal(
+		string(json_object_get(line, "forbidden"), action_vertical_name(0)), "bounds");
 	assert_int_equal(json_array_size(json_object_get(line, "state")), STATE_SIZE);
 	for (size_t i = 0; i < STATE_SIZE; i++)
 		assert_true(
@@ -186,6 +217,8 @@ static void test_the_longest_names_fit(void **state)
 	memset(f->unit.agent, 'a', sizeof(f->unit.agent) - 1);
 	memset(f->decision.why, 'w', sizeof(f->decision.why) - 1);
 	f->decision.has_q = true;
+	for (int i = 0; i < ACTION_VERTICAL; i++)
+		f->decision.forbidden[i] = RULE_OVER_OBJECTIVE;
 	write_vertical(f);
 	all = lines(f);
 	assert_string_equal(string(json_array_get(all, 0), "service"), f->service.name);
@@ -198,16 +231,24 @@ static void test_replicas_have_lines_too(void **state)
 {
 	struct fixture *f = *state;
 	struct horizontal_decision decision = {.action = 2, .replicas = 4, .why = "more"};
+	const struct decision_subject subject = {f->service.namespace, f->service.name, NULL};
+	struct decision_record record;
 	json_t *all, *line;
 
 	f->service.replicas = 3;
-	journal_horizontal(f->journal, 1, &f->service, &decision, -0.5F, false);
+	f->service.period.requests = 12;
+	decision_record_horizontal(&record, 1, &f->service, &decision, -0.5F, false);
+	journal_decision(f->journal, &subject, &record);
 	all = lines(f);
 	line = json_array_get(all, 0);
 	assert_string_equal(string(line, "kind"), "horizontal");
 	assert_string_equal(string(line, "action"), "replicas-up");
 	assert_true(real(line, "from_replicas") == 3 && real(line, "to_replicas") == 4);
 	assert_true(real(line, "reward") == -0.5);
+	assert_null(json_object_get(line, "agent"));
+	/* What reads units' samples passes it over. */
+	assert_null(json_object_get(line, "sample"));
+	assert_true(real(json_object_get(line, "period"), "requests") == 12);
 	json_decref(all);
 }
 
@@ -218,12 +259,12 @@ static void test_a_full_disk_costs_lines_and_nothing_else(void **state)
 
 	assert_int_equal(journal_open(&full, "/dev/full"), 0);
 	for (int i = 0; i < 10; i++)
-		journal_vertical(full, 1, &f->service, &f->unit, &f->decision, true);
+		write_vertical_to(f, full);
 	journal_flush(full);
 	assert_int_equal(journal_dropped(full), 10);
 	journal_close(full);
 	/* Without one there is nothing to write. */
-	journal_vertical(NULL, 1, &f->service, &f->unit, &f->decision, true);
+	write_vertical_to(f, NULL);
 	assert_int_equal(journal_dropped(NULL), 0);
 }
 

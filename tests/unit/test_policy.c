@@ -248,10 +248,10 @@ static void test_a_rules_move_is_the_nearest_action_of_the_table(void **state)
 	static const struct {
 		double cpu, memory; /* CPU over demand, from 1.2; ratio of memory */
 		const char *action; /* NULL: none */
-	} cases[] = {{1.2, 1, "hold"}, {1.1, 1, "cpu-down memory-hold"},
-		{1.4, 1.25, "cpu-up memory-up"}, {1.15, 1.1, "hold"},
-		{1.3, 1, "cpu-up memory-hold"}, {1.0, 0.9, "cpu-down memory-down"},
-		{1.5, 1, "cpu-up memory-hold"}, {1.6, 1, NULL}, {0.9, 1, NULL}, {1.2, 1.57, NULL},
+	} cases[] = {{1.2, 1, "hold"}, {1.15, 1, "cpu-down memory-hold"},
+		{1.4, 1.25, "cpu-up memory-up"}, {1.25, 1.1, "hold"},
+		{1.7, 1, "cpu-up memory-hold"}, {1.0, 0.9, "cpu-down memory-down"},
+		{2.1, 1, "cpu-up memory-hold"}, {2.2, 1, NULL}, {0.9, 1, NULL}, {1.2, 1.57, NULL},
 		{1.2, 0.8, NULL}, {0, 1, "hold"}};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

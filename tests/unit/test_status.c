@@ -78,6 +78,30 @@ static const char *condition_of(struct fixture *f, const char *type)
 	return found;
 }
 
+static const char *time_of(struct fixture *f, const char *type)
+{
+	static char text[64];
+	json_t *status = status_describe(&f->learner, f->service), *one;
+	size_t i;
+
+	text[0] = '\0';
+	json_array_foreach (json_object_get(status, "conditions"), i, one)
+		if (strcmp(json_string_value(json_object_get(one, "type")), type) == 0)
+			snprintf(text, sizeof(text), "%s",
+				json_string_value(json_object_get(one, "lastTransitionTime")));
+	json_decref(status);
+	return text;
+}
+
+static void adopt(struct fixture *f, const char *type, const char *truth, const char *when)
+{
+	json_t *object = json_pack("{s:{s:[{s:s, s:s, s:s}]}}", "status", "conditions", "type",
+		type, "status", truth, "lastTransitionTime", when);
+
+	status_adopt(f->service, object);
+	json_decref(object);
+}
+
 static void diverge(struct brain *brain)
 {
 	float state[STATE_SIZE] = {1e30F}, q[ACTION_VERTICAL];
@@ -123,6 +147,66 @@ static void test_a_rules_service_has_no_such_condition(void **state)
 	assert_non_null(condition_of(f, "PolicySound"));
 }
 
+static void test_a_conditions_time_is_that_of_its_change(void **state)
+{
+	struct fixture *f = *state;
+
+	/* As the leader before left them. */
+	adopt(f, "Measured", "False", "2020-01-02T03:04:05Z");
+	adopt(f, "PolicySound", "False", "2020-01-02T03:04:06Z");
+	adopt(f, "Another", "True", "2020-01-02T03:04:07Z");
+	assert_string_equal(time_of(f, "Measured"), "2020-01-02T03:04:05Z");
+	assert_string_equal(time_of(f, "Measured"), "2020-01-02T03:04:05Z");
+	/* It is sound now. */
+	assert_string_not_equal(time_of(f, "PolicySound"), "2020-01-02T03:04:06Z");
+	assert_int_equal(time_of(f, "PolicySound")[0], '2');
+	/* What is known is newer than what the watch brings. */
+	adopt(f, "Measured", "False", "2021-01-02T03:04:05Z");
+	assert_string_equal(time_of(f, "Measured"), "2020-01-02T03:04:05Z");
+	status_forget(f->service);
+	assert_string_not_equal(time_of(f, "Measured"), "2020-01-02T03:04:05Z");
+}
+
+static void test_the_status_says_which_generation_it_is_of(void **state)
+{
+	struct fixture *f = *state;
+	json_t *status, *one;
+	size_t i;
+
+	f->service->objective.generation = 7;
+	status = status_describe(&f->learner, f->service);
+	assert_int_equal(json_integer_value(json_object_get(status, "observedGeneration")), 7);
+	assert_int_equal(json_array_size(json_object_get(status, "conditions")), 3);
+	json_array_foreach (json_object_get(status, "conditions"), i, one)
+		assert_int_equal(json_integer_value(json_object_get(one, "observedGeneration")), 7);
+	json_decref(status);
+}
+
+static void test_nothing_is_said_that_is_not_known(void **state)
+{
+	struct fixture *f = *state;
+	json_t *status, *advice;
+
+	assert_string_equal(condition_of(f, "Measured"), "False NoAgentReports");
+	assert_string_equal(condition_of(f, "ObjectiveMet"), "Unknown NotMeasured");
+	status = status_describe(&f->learner, f->service);
+	assert_true(json_is_null(json_object_get(status, "currentLatencyUs")));
+	assert_true(json_is_null(json_object_get(status, "violationShare")));
+	advice = json_object_get(status, "recommendation");
+	assert_true(json_is_null(json_object_get(advice, "cpu")));
+	assert_true(json_is_null(json_object_get(advice, "memory")));
+	assert_true(json_is_null(json_object_get(advice, "replicas")));
+	json_decref(status);
+	f->service->recommended_millicores = 250;
+	f->service->recommended_replicas = 2;
+	status = status_describe(&f->learner, f->service);
+	advice = json_object_get(status, "recommendation");
+	assert_string_equal(json_string_value(json_object_get(advice, "cpu")), "250m");
+	assert_int_equal(json_integer_value(json_object_get(advice, "replicas")), 2);
+	assert_true(json_is_null(json_object_get(advice, "memory")));
+	json_decref(status);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -130,6 +214,9 @@ int main(void)
 		TEST(test_a_sound_network_is_said_to_be),
 		TEST(test_divergence_is_in_the_status),
 		TEST(test_a_rules_service_has_no_such_condition),
+		TEST(test_a_conditions_time_is_that_of_its_change),
+		TEST(test_nothing_is_said_that_is_not_known),
+		TEST(test_the_status_says_which_generation_it_is_of),
 	};
 #undef TEST
 

@@ -3,8 +3,7 @@
 
 Emulated in software, so it runs anywhere, /dev/kvm or not; pure cgroup v2. Both processors run in one
 thread of the machine: with a thread each QEMU 7.2 loses interrupts now and then, and it is no faster
-where the machine has no cores to spare. The kernel's messages go to the first serial port, what the
-commands print to the second.
+where the machine has no cores to spare. The kernel's messages go to the first serial port.
 """
 import os
 import re
@@ -13,23 +12,28 @@ import shutil
 import signal
 import subprocess
 
+QEMU = "qemu-system-x86_64"
+
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
-export PATH=/bin:/sbin:/usr/bin:/usr/sbin
+export PATH=/usr/bin:/usr/sbin:/bin:/sbin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/shm
 mount -t tmpfs tmp /dev/shm
-mount -t tmpfs tmp /tmp
 mount -t cgroup2 cgroup /sys/fs/cgroup
 ip link set lo up
+{body}
+poweroff -f
+"""
+
+# What these commands print goes to the second serial port.
+COMMANDS = """mount -t tmpfs tmp /tmp
 stty -F /dev/ttyS1 -opost
 (
 {commands}
-) </dev/null >/dev/ttyS1 2>&1
-poweroff -f
-"""
+) </dev/null >/dev/ttyS1 2>&1"""
 
 
 class GuestError(Exception):
@@ -69,17 +73,30 @@ class Image:
                 for library in libraries(source):
                     self.add(os.path.realpath(library), library)
 
+    def add_folder(self, source, leave_out=()):
+        """All files of a folder at the same place, but not those folders or files by these names."""
+        for folder, folders, files in os.walk(source):
+            folders[:] = [name for name in folders if name not in leave_out]
+            os.makedirs(self.root + folder, exist_ok=True)
+            for name in files:
+                if name not in leave_out and os.path.exists(f"{folder}/{name}"):
+                    self.add(f"{folder}/{name}")
+
     def pack(self, commands, initramfs):
         """@commands run one after another; each is followed by a line '# exit STATUS: command'."""
         lines = "".join(f"{c}\necho \"# exit $?: {shlex.quote(c)}\"\n" for c in commands)
+        self.pack_body(COMMANDS.replace("{commands}", lines), initramfs)
+
+    def pack_body(self, body, initramfs):
+        """@body is what the guest's shell runs when it is up; then the guest goes off."""
         with open(f"{self.root}/init", "w", encoding="utf-8") as file:
-            file.write(INIT.replace("{commands}", lines))
+            file.write(INIT.replace("{body}", body))
         os.chmod(f"{self.root}/init", 0o755)
         # Not compressed: an emulated processor unpacks slower than it loads.
         with open(initramfs, "wb") as out:
             names = subprocess.run(["find", "."], cwd=self.root, stdout=subprocess.PIPE,
                                    check=True).stdout
-            subprocess.run(["cpio", "--quiet", "-o", "-H", "newc"], cwd=self.root, input=names,
+            subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0"], cwd=self.root, input=names,
                            stdout=out, check=True)
         shutil.rmtree(self.root)
 
@@ -87,24 +104,26 @@ class Image:
 class Guest:
     """One boot. start() returns at once, wait() when the guest has powered itself off."""
 
-    def __init__(self, image, initramfs, output, memory_mib=1024):
+    def __init__(self, image, initramfs, output, memory_mib=1024, more=()):
+        """@more: further arguments for QEMU."""
         self.console, self.output, self.child = f"{output}.console", output, None
         for old in (self.console, self.output):
             if os.path.exists(old):
                 os.remove(old)
         self.arguments = [
-            "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max",
+            QEMU, "-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max",
             "-m", str(memory_mib), "-smp", "2", "-display", "none", "-monitor", "none",
             "-no-reboot", "-nic", "none", "-serial", f"file:{self.console}",
             "-serial", f"file:{self.output}", "-kernel", image, "-initrd", initramfs,
-            "-append", "console=ttyS0 quiet panic=-1 psi=1 tsc=reliable"]
+            "-append", "console=ttyS0 quiet panic=-1 psi=1 tsc=reliable",
+            *more]
 
     def start(self):
         try:
             self.child = subprocess.Popen(self.arguments, stdin=subprocess.DEVNULL,
                                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         except OSError as error:
-            raise GuestError(f"qemu-system-x86_64: {error.strerror}") from error
+            raise GuestError(f"{QEMU}: {error.strerror}") from error
 
     def wait(self, timeout_s):
         """What the commands printed. GuestError when QEMU failed or the guest went on too long."""

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "node/resize_spec.h"
+
+#include "common/kube.h"
+#include "common/quantity.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *const names[RESIZE_COUNT] = {
+	[RESIZE_CPU] = "cpu",
+	[RESIZE_MEMORY] = "memory",
+};
+
+static double parse(enum resize_resource which, const char *text)
+{
+	double millicores;
+	uint64_t bytes;
+
+	if (!text)
+		return 0;
+	if (which == RESIZE_CPU)
+		return quantity_parse_millicores(text, &millicores) ? 0 : millicores;
+	return quantity_parse_bytes(text, &bytes) ? 0 : (double)bytes;
+}
+
+static void format(enum resize_resource which, double value, char *text, size_t size)
+{
+	if (which == RESIZE_CPU)
+		quantity_format_millicores(text, size, value);
+	else
+		quantity_format_bytes(text, size, (uint64_t)value);
+}
+
+static double step(enum resize_resource which)
+{
+	return which == RESIZE_CPU ? RESIZE_STEP_MILLICORES : (double)sysconf(_SC_PAGESIZE);
+}
+
+static const json_t *find_container(const json_t *pod, const char *name)
+{
+	const json_t *one;
+	size_t i;
+
+	json_array_foreach (kube_get(pod, "spec", "containers", NULL), i, one) {
+		const char *found = kube_string(one, "name", NULL);
+
+		if (found && strcmp(found, name) == 0)
+			return one;
+	}
+	return NULL;
+}
+
+static bool restarts(const json_t *container, const char *resource)
+{
+	const json_t *policy;
+	size_t i;
+
+	json_array_foreach (json_object_get(container, "resizePolicy"), i, policy) {
+		const char *name = kube_string(policy, "resourceName", NULL);
+		const char *what = kube_string(policy, "restartPolicy", NULL);
+
+		if (name && what && strcmp(name, resource) == 0)
+			return strcmp(what, "RestartContainer") == 0;
+	}
+	return false;
+}
+
+static void value_read(
+	struct resize_value *value, enum resize_resource which, const json_t *container)
+{
+	const char *limit = kube_string(container, "resources", "limits", names[which], NULL);
+
+	memset(value, 0, sizeof(*value));
+	value->restarts = restarts(container, names[which]);
+	value->limit = parse(which, limit);
+	value->request =
+		parse(which, kube_string(container, "resources", "requests", names[which], NULL));
+	value->spec = value->want = value->limit;
+	snprintf(value->limit_text, sizeof(value->limit_text), "%s", limit ? limit : "");
+}
+
+bool resize_spec_read(struct resize_spec *spec, const json_t *pod, const char *container)
+{
+	const json_t *found = find_container(pod, container);
+
+	memset(spec, 0, sizeof(*spec));
+	for (int i = 0; found && i < RESIZE_COUNT; i++)
+		value_read(&spec->values[i], i, found);
+	return found != NULL;
+}
+
+bool resize_spec_observe(struct resize_spec *spec, const json_t *pod, const char *container)
+{
+	struct resize_spec now;
+	bool changed = false;
+
+	if (!resize_spec_read(&now, pod, container))
+		return false;
+	for (int i = 0; i < RESIZE_COUNT; i++) {
+		struct resize_value *value = &spec->values[i];
+
+		if (now.values[i].spec == value->want) {
+			value->spec = value->want;
+		} else if (now.values[i].spec != value->spec) {
+			*value = now.values[i];
+			changed = true;
+		}
+	}
+	return changed;
+}
+
+void resize_spec_want(struct resize_spec *spec, enum resize_resource which, double wanted)
+{
+	struct resize_value *value = &spec->values[which];
+	double unit = step(which), least = unit;
+
+	/* A limit that the owner did not set is never added. */
+	if (value->limit <= 0 || value->restarts || !(wanted > 0))
+		return;
+	if (value->request > 0 && value->request < value->limit)
+		least = value->request + unit;
+	wanted = ceil(wanted / unit) * unit;
+	if (wanted < least)
+		wanted = least;
+	if (wanted > value->limit)
+		wanted = value->limit;
+	if (value->cannot_fall && wanted < value->spec)
+		wanted = value->spec;
+	value->want = wanted;
+}
+
+bool resize_spec_want_declared(struct resize_spec *spec)
+{
+	bool changed = false;
+
+	for (int i = 0; i < RESIZE_COUNT; i++) {
+		changed |= spec->values[i].want != spec->values[i].limit;
+		spec->values[i].want = spec->values[i].limit;
+	}
+	return changed;
+}
+
+bool resize_spec_is_due(const struct resize_spec *spec)
+{
+	for (int i = 0; i < RESIZE_COUNT; i++)
+		if (spec->values[i].want != spec->values[i].spec)
+			return true;
+	return false;
+}
+
+bool resize_spec_is_declared(const struct resize_spec *spec)
+{
+	for (int i = 0; i < RESIZE_COUNT; i++)
+		if (spec->values[i].spec != spec->values[i].limit)
+			return false;
+	return true;
+}
+
+json_t *resize_spec_patch(const struct resize_spec *spec, const char *container)
+{
+	json_t *limits = json_object(), *requests = json_object(), *resources;
+
+	for (int i = 0; i < RESIZE_COUNT; i++) {
+		const struct resize_value *value = &spec->values[i];
+		char text[32];
+
+		if (value->want == value->spec)
+			continue;
+		format(i, value->want, text, sizeof(text));
+		if (value->want == value->limit)
+			snprintf(text, sizeof(text), "%s", value->limit_text);
+		json_object_set_new(limits, names[i], json_string(text));
+		if (value->request == value->limit)
+			json_object_set_new(requests, names[i], json_string(text));
+	}
+	if (json_object_size(limits) == 0) {
+		json_decref(limits);
+		json_decref(requests);
+		return NULL;
+	}
+	resources = json_pack("{s:o}", "limits", limits);
+	if (json_object_size(requests))
+		json_object_set_new(resources, "requests", requests);
+	else
+		json_decref(requests);
+	return json_pack("{s:{s:[{s:s, s:o}]}}", "spec", "containers", "name", container,
+		"resources", resources);
+}
+
+void resize_spec_refused(struct resize_spec *spec)
+{
+	struct resize_value *memory = &spec->values[RESIZE_MEMORY];
+
+	if (memory->want < memory->spec) {
+		memory->cannot_fall = true;
+		memory->want = memory->spec;
+		return;
+	}
+	for (int i = 0; i < RESIZE_COUNT; i++)
+		spec->values[i].want = spec->values[i].spec;
+}
+
+void resize_spec_save(const struct resize_spec *spec, json_t *kept)
+{
+	for (int i = 0; i < RESIZE_COUNT; i++) {
+		const struct resize_value *value = &spec->values[i];
+
+		json_object_set_new(kept, names[i],
+			json_pack("{s:s, s:f}", "limit", value->limit_text, "request",
+				value->request));
+	}
+}
+
+bool resize_spec_load(struct resize_spec *spec, const json_t *kept)
+{
+	bool found = false;
+
+	for (int i = 0; i < RESIZE_COUNT; i++) {
+		struct resize_value *value = &spec->values[i];
+		const char *limit = kube_string(kept, names[i], "limit", NULL);
+
+		if (!limit)
+			continue;
+		found = true;
+		snprintf(value->limit_text, sizeof(value->limit_text), "%s", limit);
+		value->limit = parse(i, limit);
+		value->request = json_number_value(
+			json_object_get(kube_get(kept, names[i], NULL), "request"));
+	}
+	return found;
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What a pod's spec says of one container's limits, what we want it to say, and the patch between
+ * the two. No clock, no socket: resize.c has those.
+ *
+ * The API server refuses a limit below its request, and a resize that would change the pod's QoS
+ * class; hence two rules. Where the owner's request is the limit (the API server makes it so when
+ * none is given), both are moved together. Elsewhere the request stays, and the limit stays above it.
+ */
+#ifndef EBBTIDE_RESIZE_SPEC_H
+#define EBBTIDE_RESIZE_SPEC_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* CPU is asked for in whole steps of it: systemd rounds a quota up to that. */
+#define RESIZE_STEP_MILLICORES 10
+
+enum resize_resource {
+	RESIZE_CPU,    /* millicores */
+	RESIZE_MEMORY, /* bytes */
+	RESIZE_COUNT
+};
+
+/* Of one resource; 0 is none. */
+struct resize_value {
+	char limit_text[32]; /* the owner's own words, to be put back as they were */
+	double limit;	     /* the owner's */
+	double request;	     /* the owner's */
+	double spec;	     /* limit in the API server now */
+	double want;	     /* limit to be there */
+	bool restarts;	     /* resizePolicy RestartContainer: never resized by us */
+	bool cannot_fall;    /* the API server refused a lower one (memory before 1.34) */
+};
+
+struct resize_spec {
+	struct resize_value values[RESIZE_COUNT];
+};
+
+/* From the pod, as its owner's; false when it has no such container. */
+bool resize_spec_read(struct resize_spec *spec, const json_t *pod, const char *container);
+/*
+ * The pod has changed: a limit that is neither what we knew nor what we want is the owner's new one
+ * and stands. True when there was one.
+ */
+bool resize_spec_observe(struct resize_spec *spec, const json_t *pod, const char *container);
+/* Want @value (millicores or bytes), as far as the two rules and the owner's limit allow. */
+void resize_spec_want(struct resize_spec *spec, enum resize_resource which, double value);
+/* Want what the owner declared. True when something else was wanted. */
+bool resize_spec_want_declared(struct resize_spec *spec);
+bool resize_spec_is_due(const struct resize_spec *spec);
+/* Whether the API server has the owner's limits. */
+bool resize_spec_is_declared(const struct resize_spec *spec);
+/* A strategic merge patch; NULL when nothing is due, or out of memory. */
+json_t *resize_spec_patch(const struct resize_spec *spec, const char *container);
+/* The patch was refused for what it says: go without what may be the reason. */
+void resize_spec_refused(struct resize_spec *spec);
+
+/* The owner's words to and from the state on disk; load gives false when there are none. */
+void resize_spec_save(const struct resize_spec *spec, json_t *kept);
+bool resize_spec_load(struct resize_spec *spec, const json_t *kept);
+
+#endif

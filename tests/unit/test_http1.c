@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+/* HTTP/1 as bpf/ follows it: each dialogue counts what it holds, however it is cut into segments. */
+#include "dialogues_http1.h"
+
+#include "dialogue_check.h"
+
+static void all_dialogues(uint8_t side)
+{
+	static struct dialogue dialogue;
+
+	for (size_t i = 0; http1_dialogue(i, &dialogue); i++)
+		dialogue_check_cuts(&dialogue, side);
+}
+
+static void test_a_server_counts_the_same_however_segments_are_cut(void **state)
+{
+	(void)state;
+	all_dialogues(SIDE_SERVER);
+}
+
+static void test_a_client_counts_the_same_however_segments_are_cut(void **state)
+{
+	(void)state;
+	all_dialogues(SIDE_CLIENT);
+}
+
+/* @size bytes of one direction, in segments of at most @most bytes. */
+static void say_in_segments(int is_response, const uint8_t *bytes, size_t size, size_t most)
+{
+	for (size_t at = 0; at < size; at += most)
+		talk_say(is_response, bytes + at, size - at < most ? size - at : most);
+}
+
+static const struct talk_told *say_text(int is_response, const char *text)
+{
+	user_clock_ns += TALK_TURN_NS;
+	say_in_segments(is_response, (const uint8_t *)text, strlen(text), TALK_BYTES_MAX);
+	return talk_look();
+}
+
+#define GET   "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+#define OK_2  "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+#define ERROR "HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno"
+
+static void test_a_segment_full_of_chunks_is_read_to_its_end(void **state)
+{
+	static uint8_t bytes[TALK_BYTES_MAX];
+	static const char chunk[] = "1\r\n\n\r\n";
+	size_t size;
+
+	(void)state;
+	/* A GET behind the body, in the same segment; then its neighbour in the next one. */
+	memset(bytes, '0', sizeof(bytes));
+	size = strlen(
+		strcpy((char *)bytes, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"));
+	for (; size + sizeof(chunk) + 40 < sizeof(bytes); size += sizeof(chunk) - 1)
+		memcpy(bytes + size, chunk, sizeof(chunk) - 1);
+	size += (size_t)sprintf((char *)bytes + size, "0\r\n\r\n" GET);
+	talk_begin(SIDE_SERVER);
+	talk_say(CLIENT, bytes, size);
+	assert_int_equal(say_text(CLIENT, GET)->in_flight, 3);
+	assert_int_equal(say_text(SERVER, OK_2 ERROR OK_2)->requests, 3);
+	assert_int_equal(talk_end()->server_errors, 1);
+}
+
+static void test_thousands_of_pipelined_requests_are_each_counted(void **state)
+{
+	static uint8_t requests[TALK_BYTES_MAX], answers[2 * TALK_BYTES_MAX];
+	static const char request[] = "GET / HTTP/1.1\n\n",
+			  answer[] = "HTTP/1.1 500 No\nContent-Length: 0\n\n";
+	const size_t count = 3000;
+
+	(void)state;
+	for (size_t i = 0; i < count; i++) {
+		memcpy(requests + i * (sizeof(request) - 1), request, sizeof(request) - 1);
+		memcpy(answers + i * (sizeof(answer) - 1), answer, sizeof(answer) - 1);
+	}
+	talk_begin(SIDE_SERVER);
+	talk_say(CLIENT, requests, count * (sizeof(request) - 1));
+	assert_int_equal(talk_look()->in_flight, count);
+	say_in_segments(SERVER, answers, count * (sizeof(answer) - 1), 1448);
+	assert_int_equal(talk_look()->requests, count);
+	assert_int_equal(talk_end()->server_errors, count);
+}
+
+/* Everything twice, and each segment once more together with what comes next. */
+static void test_segments_sent_again_change_nothing(void **state)
+{
+	static struct dialogue dialogue;
+	struct talk_told once, again;
+
+	(void)state;
+	for (size_t i = 0; http1_dialogue(i, &dialogue); i++) {
+		uint32_t begun[2];
+
+		once = *dialogue_hold(&dialogue, SIDE_SERVER, cut_nowhere, NULL);
+		talk_begin(SIDE_SERVER);
+		begun[0] = talk.sequence[0];
+		begun[1] = talk.sequence[1];
+		for (size_t turn = 0; turn < dialogue.turn_count; turn++) {
+			int speaker = dialogue.turns[turn].speaker;
+			const uint8_t *bytes = dialogue.bytes + dialogue.turns[turn].begin;
+			size_t size = dialogue.turns[turn].end - dialogue.turns[turn].begin;
+
+			user_clock_ns += TALK_TURN_NS;
+			begun[speaker] = talk.sequence[speaker];
+			talk_say(speaker, bytes, size / 2);
+			talk_segment(speaker, begun[speaker], bytes, size / 2);
+			talk_segment(speaker, begun[speaker], bytes, size);
+			talk_segment(speaker, begun[speaker] + (uint32_t)size / 2, bytes + size / 2,
+				size - size / 2);
+			talk.sequence[speaker] = begun[speaker] + (uint32_t)size;
+		}
+		again = *talk_end();
+		dialogue_check_same(&dialogue, SIDE_SERVER, "and sent again", &again, &once);
+	}
+}
+
+/* What was in flight is no longer known, what comes afterwards is. */
+static void test_a_missing_segment_costs_no_more_than_what_was_in_flight(void **state)
+{
+	const struct talk_told *told;
+
+	(void)state;
+	talk_begin(SIDE_SERVER);
+	say_text(CLIENT, GET GET);
+	say_text(SERVER, OK_2);
+	talk.sequence[CLIENT] += 1000;
+	told = say_text(CLIENT, GET);
+	assert_int_equal(told->lost, 1);
+	assert_int_equal(told->in_flight, 1);
+	say_text(SERVER, ERROR);
+	say_text(CLIENT, GET);
+	told = say_text(SERVER, ERROR);
+	assert_int_equal(told->requests, 3);
+	assert_int_equal(told->server_errors, 2);
+	assert_int_equal(talk_end()->failed, 0);
+}
+
+/* Protocols whose requests begin like a method of HTTP, taken by turns. */
+static void test_words_in_capitals_are_no_http(void **state)
+{
+	static const char *const requests[] = {"PING\r\n", "P", "PRI", "QUIT", "HELLO WORLD\r\n",
+		"GETALLVALUES 1\r\n", "GET key\r\n", "A B C\r\n"};
+	const struct talk_told *told;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+		talk_begin(SIDE_SERVER);
+		for (int turn = 0; turn < 3; turn++) {
+			told = say_text(CLIENT, requests[i]);
+			assert_int_equal(told->in_flight, 1);
+			say_text(SERVER, "HERE\r\n");
+			told = say_text(SERVER, "and more\r\n");
+			if (told->requests != (uint64_t)turn + 1)
+				fail_msg("\"%s\": expected %d requests, got %llu", requests[i],
+					turn + 1, (unsigned long long)told->requests);
+		}
+		assert_int_equal(talk_end()->failed, 0);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_server_counts_the_same_however_segments_are_cut),
+		cmocka_unit_test(test_a_client_counts_the_same_however_segments_are_cut),
+		cmocka_unit_test(test_a_segment_full_of_chunks_is_read_to_its_end),
+		cmocka_unit_test(test_thousands_of_pipelined_requests_are_each_counted),
+		cmocka_unit_test(test_segments_sent_again_change_nothing),
+		cmocka_unit_test(test_a_missing_segment_costs_no_more_than_what_was_in_flight),
+		cmocka_unit_test(test_words_in_capitals_are_no_http),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
