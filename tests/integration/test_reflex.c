@@ -648,8 +648,8 @@ static void test_a_new_limit_is_used_by_the_next_refill(void **state)
 	allow(f, unit, 0.2, 2, 1000, 0);
 	wait_refills(f, 2);
 	reflex_hold(f->reflex, slot);
-	assert_int_equal(cgroup_change_cpu(&f->driver, unit->path, &unit->limits, 20000, PERIOD_US,
-				 CGROUP_UNLIMITED),
+	assert_int_equal(cgroup_change_cpu(&f->driver, unit->path, -1, &unit->limits, 20000,
+				 PERIOD_US, CGROUP_UNLIMITED),
 		0);
 	reflex_release(f->reflex, slot, &unit->limits);
 	reflex_collect(f->reflex, slot, &counts);
@@ -672,7 +672,7 @@ static void test_a_burst_and_its_quota_are_written_in_an_order_the_kernel_takes(
 	if (now.cpu_burst_us < 0)
 		skip();
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-		assert_int_equal(cgroup_change_cpu(&f->driver, unit->path, &now, steps[i][0],
+		assert_int_equal(cgroup_change_cpu(&f->driver, unit->path, -1, &now, steps[i][0],
 					 PERIOD_US, steps[i][1]),
 			0);
 		assert_int_equal(cgroup_read_limits(&f->driver, unit->path, &limits), 0);
