@@ -302,6 +302,7 @@ void discover_forget(struct agent *agent)
 			   (uint64_t)agent->config.forget_s * 1000000) {
 			log_info("unit=%s/%s event=forgotten", unit->namespace, unit->service);
 			trace_forget(agent->trace, unit);
+			reflex_forget_share(agent->reflex, &unit->share);
 			units_remove(&agent->units, unit);
 		}
 	}
