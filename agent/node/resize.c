@@ -135,17 +135,26 @@ static bool key_is_of(const char *key, const char *pod_uid)
 				    key[prefix + length] == '/'));
 }
 
+/* Whether this run of the agent has seen the pod. */
+static bool is_seen(const struct agent *agent, const json_t *kept)
+{
+	return json_integer_value(json_object_get(kept, "incarnation")) ==
+	       (json_int_t)agent->started_unix_us;
+}
+
 void resize_see_pod(struct agent *agent, const char *pod_uid)
 {
 	const char *key;
 	json_t *kept;
 
-	json_object_foreach (agent->originals, key, kept)
-		if (key_is_of(key, pod_uid)) {
-			agent->originals_changed = true;
-			json_object_set_new(kept, "incarnation",
-				json_integer((json_int_t)agent->started_unix_us));
-		}
+	json_object_foreach (agent->originals, key, kept) {
+		/* A pod's status changes often, what is on disk then does not. */
+		if (!key_is_of(key, pod_uid) || is_seen(agent, kept))
+			continue;
+		agent->originals_changed = true;
+		json_object_set_new(
+			kept, "incarnation", json_integer((json_int_t)agent->started_unix_us));
+	}
 }
 
 void resize_forget_pod(struct agent *agent, const char *pod_uid)
@@ -156,10 +165,7 @@ void resize_forget_pod(struct agent *agent, const char *pod_uid)
 
 	json_object_foreach_safe(agent->originals, next, key, kept)
 	{
-		json_int_t seen = json_integer_value(json_object_get(kept, "incarnation"));
-
-		if (!key_is_of(key, pod_uid) ||
-			(!pod_uid && seen == (json_int_t)agent->started_unix_us))
+		if (!key_is_of(key, pod_uid) || (!pod_uid && is_seen(agent, kept)))
 			continue;
 		agent->originals_changed = true;
 		json_object_del(agent->originals, key);
