@@ -51,7 +51,7 @@ BENCH := $(patsubst tests/bench/%.c,$(O)/tests/%,$(filter-out %.bpf.c,$(wildcard
 COMPARISON := $(patsubst %.c,$(O)/%.o,$(wildcard tests/bench/policy/*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: help all deps demo check check-vm lint format bench bench-main bench-request bench-overhead bench-agent bench-dqn bench-ingest bench-learner bench-policy bench-rules bench-simulator bench-simulator-live install uninstall clean tests
+.PHONY: help all deps demo check check-vm lint format bench bench-main bench-request bench-overhead bench-agent bench-convergence bench-dqn bench-ingest bench-learner bench-policy bench-policy-live bench-reflex bench-rules bench-simulator bench-simulator-live install uninstall clean tests
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -86,7 +86,7 @@ lint: ## clang-format, clang-tidy, cppcheck, shellcheck; warnings are errors
 format: ## rewrite the sources in the house's format
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-bench: bench-main bench-request bench-overhead bench-agent bench-dqn bench-ingest bench-learner bench-policy bench-rules bench-simulator ## run every bench; each prints lines 'figure NAME VALUE UNIT'
+bench: bench-main bench-request bench-overhead bench-agent bench-dqn bench-ingest bench-learner bench-policy bench-reflex bench-rules bench-simulator ## run every bench; each prints lines 'figure NAME VALUE UNIT'
 
 bench-main: all tests ## request latency against a client, the agent's cost, state-to-write latency
 	@tests/bench/bench-main $(O)
@@ -109,6 +109,15 @@ bench-learner: all tests ## the learner killed 200 times under load; a start fro
 
 bench-ingest: all tests ## experiences a second on one core; answers to 10,000 agents
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE tests/bench/bench-ingest $(O)
+
+bench-reflex: all tests ## how fast and how dear a refill is at 50 units, and that none is too much; two minutes
+	@tests/bench/bench-reflex $(O)
+
+bench-policy-live: all tests ## policies in turns on real processes; 15 minutes (BENCH_ARGS=--quick: 3)
+	@tests/bench/bench-policy-live $(BENCH_ARGS) $(O)
+
+bench-convergence: all tests ## steps until live learning has converged, recovery from a change; 20 minutes
+	@tests/bench/bench-convergence $(BENCH_ARGS) $(O)
 
 bench-rules: tests ## what a tick of each rule costs, and how much it remembers
 	@$(O)/tests/bench-rules

@@ -663,7 +663,8 @@ int probes_consume(struct probes *probes)
 
 int probes_throttle_fd(const struct probes *probes)
 {
-	return probes->throttles ? ring_buffer__epoll_fd(probes->throttles) : -1;
+	/* The map's own: libbpf's would be an epoll within the reflex's, and dearer to wake by. */
+	return probes->throttles ? bpf_map__fd(probes->cpu->maps.throttles) : -1;
 }
 
 void probes_set_throttle_handler(

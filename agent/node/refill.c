@@ -110,13 +110,17 @@ static struct refill_decision wait(enum refill_reason reason, uint64_t until_ns)
 		.verdict = REFILL_WAIT, .reason = reason, .until_ns = until_ns};
 }
 
-/* Nothing more to do until it is throttled again, but what was done has to be accounted for. */
-static struct refill_decision stop(const struct refill_state *state,
+struct refill_decision refill_settle(const struct refill_state *state,
 	const struct refill_terms *terms, const struct refill_seen *seen, enum refill_reason reason)
 {
-	if (state->must_close)
-		return wait(reason, period_over_ns(terms, seen));
-	return (struct refill_decision){.verdict = REFILL_STOP, .reason = reason};
+	uint64_t over_ns = period_over_ns(terms, seen), grid_ns = terms->period_ns / 2;
+
+	if (!state->must_close)
+		return (struct refill_decision){.verdict = REFILL_STOP, .reason = reason};
+	/* Any moment of the next period tells how this one ended: all units at the same one. */
+	if (seen->period_ends_ns && grid_ns)
+		over_ns = (over_ns / grid_ns + 1) * grid_ns;
+	return wait(reason, over_ns);
 }
 
 /* How much may be granted now; 0: not enough to be worth a write. */
@@ -149,13 +153,13 @@ struct refill_decision refill_decide(const struct refill_state *state,
 	struct refill_decision decision = {.verdict = REFILL_WRITE, .reason = REFILL_due};
 
 	if (!terms->trigger_ns || !terms->quota_ns)
-		return stop(state, terms, seen, REFILL_off);
+		return refill_settle(state, terms, seen, REFILL_off);
 	if (!seen->is_throttled)
-		return stop(state, terms, seen, REFILL_running);
+		return refill_settle(state, terms, seen, REFILL_running);
 	if (seen->in_flight <= 0)
-		return stop(state, terms, seen, REFILL_idle);
+		return refill_settle(state, terms, seen, REFILL_idle);
 	if (terms->expires_ns && seen->now_ns >= terms->expires_ns)
-		return stop(state, terms, seen, REFILL_expired);
+		return refill_settle(state, terms, seen, REFILL_expired);
 	if (seen->oldest_ns < terms->trigger_ns)
 		return refill_refuse(terms, seen, REFILL_young,
 			seen->now_ns + terms->trigger_ns - seen->oldest_ns);

@@ -135,6 +135,13 @@ struct refill_decision refill_decide(const struct refill_state *state,
 /* What to do in place of a write that may not be, or failed: wait for @renewed_ns or the period. */
 struct refill_decision refill_refuse(const struct refill_terms *terms,
 	const struct refill_seen *seen, enum refill_reason reason, uint64_t renewed_ns);
+/*
+ * Nothing more to do until it is throttled again, but what was done has to be accounted for: when,
+ * at the latest in the middle of the next period, on a grid that all units share.
+ */
+struct refill_decision refill_settle(const struct refill_state *state,
+	const struct refill_terms *terms, const struct refill_seen *seen,
+	enum refill_reason reason);
 /* A refill of @grant_ns was written by @now_ns, on what was @seen. */
 void refill_done(struct refill_state *state, const struct refill_seen *seen, uint64_t grant_ns,
 	uint64_t now_ns);

@@ -216,8 +216,7 @@ static struct refill_decision refill(
 		entry->lowered_period = seen->period;
 	}
 	note_refill(reflex, slot, seen, since_ns, grant_ns, done_ns);
-	/* What it comes to is known when the period is over. */
-	return refill_refuse(&entry->terms, seen, REFILL_due, 0);
+	return refill_settle(&entry->state, &entry->terms, seen, REFILL_due);
 }
 
 /* One container whose time has come. False: no need to look at it again by time. */
@@ -242,6 +241,9 @@ static bool attend(struct reflex *reflex, uint32_t slot)
 	if (decision.verdict == REFILL_WRITE)
 		decision = refill(reflex, slot, &seen, decision.grant_ns);
 	note_denial(reflex, entry, &seen, decision.reason);
+	/* The base again must not wait for the account. */
+	if (entry->lowered_us)
+		decision = refill_refuse(&entry->terms, &seen, decision.reason, decision.until_ns);
 	if (decision.verdict != REFILL_WAIT)
 		return false;
 	entry->wake_ns = decision.until_ns;
@@ -308,7 +310,6 @@ static void *reflex_thread(void *context)
 {
 	struct reflex *reflex = context;
 	struct epoll_event events[3];
-	uint64_t drained;
 
 	pthread_setname_np(pthread_self(), "reflex");
 	pthread_mutex_lock(&reflex->lock);
@@ -321,15 +322,10 @@ static void *reflex_thread(void *context)
 		pthread_mutex_lock(&reflex->lock);
 		reflex->status.wakes++;
 		for (int i = 0; i < count; i++) {
-			if (events[i].data.fd == reflex->poke_fd ||
-				events[i].data.fd == reflex->timer_fd) {
-				if (events[i].data.fd == reflex->timer_fd)
-					reflex->armed_ns = 0;
-				if (read(events[i].data.fd, &drained, sizeof(drained)) < 0)
-					continue; /* Drained by a later setting of the timer. */
-			} else {
+			if (events[i].data.fd == reflex->timer_fd)
+				reflex->armed_ns = 0;
+			else if (events[i].data.fd != reflex->poke_fd)
 				(void)probes_consume_throttles(reflex->probes);
-			}
 		}
 		attend_due(reflex);
 	}
@@ -383,7 +379,11 @@ static int descriptors_open(struct reflex *reflex)
 	if (reflex->poll_fd < 0)
 		return -errno;
 	for (int i = 0; i < 3; i++) {
-		struct epoll_event event = {.events = EPOLLIN, .data.fd = fds[i]};
+		/*
+		 * Each setting of the timer and each poke is an edge, none has to be read; the ring
+		 * buffer is emptied at each of its own.
+		 */
+		struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.fd = fds[i]};
 
 		if (epoll_ctl(reflex->poll_fd, EPOLL_CTL_ADD, fds[i], &event) != 0)
 			return -errno;

@@ -165,6 +165,38 @@ static double reserved_ns(
 	return sum_ns;
 }
 
+static void take(struct spare *budget, struct spare_share *share, uint64_t ns, uint64_t now_ns)
+{
+	share->waiting_ns = 0;
+	share->tokens_ns -= share->tokens_ns < (double)ns ? share->tokens_ns : (double)ns;
+	window_add(&budget->spent, ns, now_ns);
+	window_add(&share->spent, ns, now_ns);
+}
+
+/*
+ * While the rate covers all demands and nobody waits, the others' parts bind nobody: true, and taken,
+ * without a look at them. All are looked at once a slot, when windows slide.
+ */
+static bool take_unbound(
+	struct spare *budget, struct spare_share *share, uint64_t ns, uint64_t now_ns)
+{
+	double rate_ns = (double)budget->rate_ns, before_ns = share->demand_ns;
+
+	if (budget->has_waiting || now_ns / SPARE_SLOT_NS != budget->reviewed_ns / SPARE_SLOT_NS)
+		return false;
+	demand_renew(share, now_ns);
+	budget->demand_ns += share->demand_ns - before_ns;
+	if (budget->demand_ns > rate_ns ||
+		(double)ns > rate_ns - (double)window_sum(&budget->spent, now_ns))
+		return false;
+	share->tokens_ns += rate_ns * (double)(now_ns - share->renewed_ns) / 1e9;
+	if (share->tokens_ns > rate_ns)
+		share->tokens_ns = rate_ns;
+	share->renewed_ns = now_ns;
+	take(budget, share, ns, now_ns);
+	return true;
+}
+
 bool spare_take(struct spare *budget, struct spare_share *share, uint64_t ns, uint64_t now_ns)
 {
 	double level_ns, room_ns;
@@ -186,9 +218,14 @@ bool spare_take(struct spare *budget, struct spare_share *share, uint64_t ns, ui
 		share->is_listed = true;
 		budget->first = share;
 	}
-	level_ns = water_level_ns(budget, demands_renew(budget, now_ns));
+	if (take_unbound(budget, share, ns, now_ns))
+		return true;
+	budget->demand_ns = demands_renew(budget, now_ns);
+	budget->reviewed_ns = now_ns;
+	level_ns = water_level_ns(budget, budget->demand_ns);
 	tokens_renew(budget, level_ns, now_ns);
 	line = first_in_line(budget, now_ns);
+	budget->has_waiting = line != NULL;
 	is_entitled = share->tokens_ns >= (double)ns;
 	room_ns = (double)budget->rate_ns - (double)window_sum(&budget->spent, now_ns);
 	if (line && line != share)
@@ -196,15 +233,13 @@ bool spare_take(struct spare *budget, struct spare_share *share, uint64_t ns, ui
 	if ((double)ns > room_ns && is_entitled && !share->waiting_ns) {
 		share->waiting_ns = ns;
 		share->waiting_since_ns = now_ns;
+		budget->has_waiting = true;
 	}
 	if (!is_entitled)
 		room_ns -= reserved_ns(budget, share, level_ns, now_ns);
 	if ((double)ns > room_ns)
 		return false;
-	share->waiting_ns = 0;
-	share->tokens_ns -= share->tokens_ns < (double)ns ? share->tokens_ns : (double)ns;
-	window_add(&budget->spent, ns, now_ns);
-	window_add(&share->spent, ns, now_ns);
+	take(budget, share, ns, now_ns);
 	return true;
 }
 

@@ -46,6 +46,9 @@ struct spare {
 	uint64_t rate_ns; /* CPU time a second */
 	struct spare_window spent;
 	struct spare_share *first;
+	double demand_ns;     /* of all, while nobody has to give way */
+	uint64_t reviewed_ns; /* when all were looked at */
+	bool has_waiting;
 };
 
 /* Ask for @ns now; true, and spent, when there is room for all of it. Never for over the rate. */

@@ -154,26 +154,40 @@ static inline void load_trace_scale(struct load_trace *trace, double factor)
 		trace->rate[i] *= factor;
 }
 
+enum load_kind {
+	LOAD_POISSON,
+	LOAD_UNIFORM, /* evenly spaced */
+	LOAD_BURSTS,  /* Poisson, but the rate of each tenth of a second is its own */
+};
+
+/* X(kind, name): as options spell it. */
+#define LOAD_KINDS(X)                                                                              \
+	X(LOAD_POISSON, "poisson")                                                                 \
+	X(LOAD_UNIFORM, "uniform")                                                                 \
+	X(LOAD_BURSTS, "bursts")
+
+/* Of bursts: tenths of a second, by chance, at a multiple of the second's rate; the rest less. */
+#define LOAD_BURST_PARTS 10
+#define LOAD_BURST_SHARE 0.3
+#define LOAD_BURST_TIMES 2.0
+
 /* Walks a trace; borrows it. */
 struct load_arrivals {
 	const struct load_trace *trace;
-	bool poisson;
+	enum load_kind kind;
 	uint64_t random;
+	uint64_t burst_random; /* another sequence than that of the gaps */
 	size_t second;
-	double position; /* within the second, 0 to 1 */
+	size_t part;	 /* of the second */
+	double times;	 /* the part's rate, of the second's */
+	double position; /* within the part, 0 to 1 */
 	bool started;
 };
 
-static inline void load_arrivals_init(
-	struct load_arrivals *arrivals, const struct load_trace *trace, bool poisson, uint64_t seed)
-{
-	*arrivals = (struct load_arrivals){.trace = trace, .poisson = poisson, .random = seed};
-}
-
 /* splitmix64 (Steele, Lea, Flood 2014); result in [0, 1). */
-static inline double load_arrivals_random(struct load_arrivals *arrivals)
+static inline double load_random(uint64_t *state)
 {
-	uint64_t z = arrivals->random += 0x9e3779b97f4a7c15ULL;
+	uint64_t z = *state += 0x9e3779b97f4a7c15ULL;
 
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
@@ -181,31 +195,58 @@ static inline double load_arrivals_random(struct load_arrivals *arrivals)
 	return (double)(z >> 11) * 0x1p-53;
 }
 
+static inline size_t load_arrivals_parts(const struct load_arrivals *arrivals)
+{
+	return arrivals->kind == LOAD_BURSTS ? LOAD_BURST_PARTS : 1;
+}
+
+static inline void load_arrivals_part_begin(struct load_arrivals *arrivals)
+{
+	arrivals->position = 0;
+	arrivals->times = 1;
+	if (arrivals->kind != LOAD_BURSTS)
+		return;
+	arrivals->times =
+		load_random(&arrivals->burst_random) < LOAD_BURST_SHARE
+			? LOAD_BURST_TIMES
+			: (1 - LOAD_BURST_SHARE * LOAD_BURST_TIMES) / (1 - LOAD_BURST_SHARE);
+}
+
+static inline void load_arrivals_init(struct load_arrivals *arrivals,
+	const struct load_trace *trace, enum load_kind kind, uint64_t seed)
+{
+	*arrivals = (struct load_arrivals){
+		.trace = trace, .kind = kind, .random = seed, .burst_random = ~seed};
+	load_arrivals_part_begin(arrivals);
+}
+
 /*
  * The next arrival, as nanoseconds since the run's start, and the second it belongs to; false after
- * the last one. The rate is constant within a second, so the process is stepped in its own time:
- * each gap is one expected request (exponential for Poisson), spent at the rate of the seconds it
+ * the last one. The rate is constant within a part of a second, so the process is stepped in its own
+ * time: each gap is one expected request (exponential for Poisson), spent at the rate of the parts it
  * crosses. A second of rate 0 is crossed at no cost.
  */
 static inline bool load_arrivals_next(
 	struct load_arrivals *arrivals, uint64_t *offset_ns, size_t *second)
 {
 	const struct load_trace *trace = arrivals->trace;
+	size_t parts = load_arrivals_parts(arrivals);
 	double gap = 1;
 
-	if (arrivals->poisson)
-		gap = -log1p(-load_arrivals_random(arrivals));
+	if (arrivals->kind != LOAD_UNIFORM)
+		gap = -log1p(-load_random(&arrivals->random));
 	else if (!arrivals->started)
 		gap = 0.5;
 	arrivals->started = true;
 
 	while (arrivals->second < trace->seconds) {
-		double rate = trace->rate[arrivals->second];
-		double room = rate * (1 - arrivals->position);
+		double expected = trace->rate[arrivals->second] * arrivals->times / (double)parts;
+		double room = expected * (1 - arrivals->position);
 
 		if (gap < room) {
-			arrivals->position += gap / rate;
-			uint64_t within = (uint64_t)(arrivals->position * 1e9);
+			arrivals->position += gap / expected;
+			uint64_t within = (uint64_t)(((double)arrivals->part + arrivals->position) *
+						     1e9 / (double)parts);
 			if (within >= LOAD_NS_PER_SECOND)
 				within = LOAD_NS_PER_SECOND - 1;
 			*second = arrivals->second;
@@ -213,8 +254,11 @@ static inline bool load_arrivals_next(
 			return true;
 		}
 		gap -= room;
-		arrivals->second++;
-		arrivals->position = 0;
+		if (++arrivals->part == parts) {
+			arrivals->part = 0;
+			arrivals->second++;
+		}
+		load_arrivals_part_begin(arrivals);
 	}
 	return false;
 }

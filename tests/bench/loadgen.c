@@ -40,7 +40,7 @@ struct load_options {
 	double connections;
 	double timeout_ms;
 	double target_us;
-	bool poisson;
+	enum load_kind arrivals;
 	bool allow_remote;
 };
 
@@ -84,7 +84,9 @@ static void print_help(void)
 	      "  --peak RPS           scale it so that the highest second that is played is RPS\n"
 	      "  --rate R             constant rate, requests per second, instead of a trace\n"
 	      "  --duration S         seconds: how long at --rate; of a trace, the first S played\n"
-	      "  --arrivals KIND      poisson (default) or uniform gaps at each second's rate\n"
+	      "  --arrivals KIND      poisson (default) or uniform gaps at each second's rate; bursts:\n"
+	      "                       poisson at twice that in 3 of 10 tenths of a second, less in the\n"
+	      "                       others\n"
 	      "  --seed N             of the arrivals (default 1); same seed, same send times\n"
 	      "How to send\n"
 	      "  --host NAME          Host header (default: the URL's)\n"
@@ -140,6 +142,19 @@ static const struct number_option {
 #define NUMBER_OPTIONS (sizeof(number_options) / sizeof(number_options[0]))
 
 /* 0: go on. 1: done (help, version). -EINVAL: complained. */
+static int parse_arrivals(const char *text, enum load_kind *arrivals)
+{
+#define X(kind, name)                                                                              \
+	if (!strcmp(text, name)) {                                                                 \
+		*arrivals = kind;                                                                  \
+		return 0;                                                                          \
+	}
+	LOAD_KINDS(X)
+#undef X
+	complain("--arrivals: '%s' is neither poisson, uniform nor bursts", text);
+	return -EINVAL;
+}
+
 static int parse_options(int argc, char **argv, struct load_options *options)
 {
 	enum {
@@ -169,18 +184,15 @@ static int parse_options(int argc, char **argv, struct load_options *options)
 	table[n++] = (struct option){"version", no_argument, NULL, VERSION};
 
 	*options = (struct load_options){
-		.every = 1, .seed = 1, .connections = 256, .timeout_ms = 10000, .poisson = true};
+		.every = 1, .seed = 1, .connections = 256, .timeout_ms = 10000};
 	while ((code = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (code) {
 		case TRACE:
 			options->trace_path = optarg;
 			break;
 		case ARRIVALS:
-			options->poisson = !strcmp(optarg, "poisson");
-			if (!options->poisson && strcmp(optarg, "uniform")) {
-				complain("--arrivals: '%s' is neither poisson nor uniform", optarg);
+			if (parse_arrivals(optarg, &options->arrivals))
 				return -EINVAL;
-			}
 			break;
 		case HOST:
 			options->host_header = optarg;
@@ -611,7 +623,7 @@ static int play(const struct load_options *options, struct load_engine *engine,
 		complain("cannot count %zu seconds: %s", trace->seconds, strerror(-rc));
 		return rc;
 	}
-	load_arrivals_init(&engine->arrivals, trace, options->poisson, (uint64_t)options->seed);
+	load_arrivals_init(&engine->arrivals, trace, options->arrivals, (uint64_t)options->seed);
 	engine->interrupts = &interrupts;
 	engine->connections_max = (size_t)options->connections;
 	engine->timeout_ns = (uint64_t)(options->timeout_ms * 1e6);

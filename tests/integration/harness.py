@@ -24,6 +24,21 @@ def cpu_root():
     return "/sys/fs/cgroup"
 
 
+def unified_root():
+    """Where cgroup v2 is, with the controllers or beside them."""
+    folder = "/sys/fs/cgroup/unified"
+    return folder if os.path.isdir(folder) else "/sys/fs/cgroup"
+
+
+def prefer(cluster):
+    """The functions before the machine's other programs, which are not part of what is measured."""
+    top = f"{cpu_root()}/{cluster.cgroup.split('/')[1]}"
+    for name, most in (("cpu.shares", "262144"), ("cpu.weight", "10000")):
+        if os.path.exists(f"{top}/{name}"):
+            with open(f"{top}/{name}", "w", encoding="utf-8") as file:
+                file.write(most)
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -127,9 +142,19 @@ class Cluster:
         try:
             return child.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
+            waits = self.waits(child.pid)
             child.kill()
             child.wait()
-            raise AssertionError(f"{name} did not end within {seconds} s of signal {number}")
+            raise AssertionError(f"{name} did not end within {seconds} s of signal {number}; its "
+                                 f"threads wait in {waits}")
+
+    @staticmethod
+    def waits(pid):
+        """Where in the kernel each thread of a process that hangs is."""
+        return "; ".join(f"{read(f'/proc/{pid}/task/{task}/comm')}: "
+                         + " < ".join(line.split()[-1].split("+")[0] for line in read(
+                             f"/proc/{pid}/task/{task}/stack").splitlines()[:4])
+                         for task in sorted(os.listdir(f"/proc/{pid}/task")))
 
     def log(self, name):
         return read(f"{self.folder}/{name}.log")
@@ -181,10 +206,14 @@ class Cluster:
     def close(self):
         """Everything down; returns what was left behind."""
         last = ["ebbtide-agent", "ebbtide-learner", "ebbtide-local"]
+        left = []
         for name in [n for n in self.children if n not in last] + last:
-            if name in self.children:
-                self.end(name)
-        left = [f"process {d}" for d in os.listdir("/proc") if d.isdigit()
+            try:
+                if name in self.children:
+                    self.end(name)
+            except AssertionError as error:
+                left.append(str(error))
+        left += [f"process {d}" for d in os.listdir("/proc") if d.isdigit()
                 and self.folder in self.command(d)]
         left += [line.split()[1] for line in open("/proc/mounts", encoding="utf-8")
                 if self.folder in line]

@@ -108,7 +108,7 @@ static void test_uniform_arrivals_are_evenly_spaced(void **state)
 	size_t second = 0;
 
 	(void)state;
-	load_arrivals_init(&arrivals, &trace, false, 1);
+	load_arrivals_init(&arrivals, &trace, LOAD_UNIFORM, 1);
 	for (size_t i = 0; i < 6; i++) {
 		assert_true(load_arrivals_next(&arrivals, &offset_ns, &second));
 		assert_int_equal(offset_ns / 1000000, expected_ms[i]);
@@ -127,8 +127,8 @@ static void test_poisson_arrivals_have_the_rate_and_its_variance(void **state)
 
 	(void)state;
 	assert_int_equal(load_trace_constant(&trace, 25, 4000), 0);
-	load_arrivals_init(&arrivals, &trace, true, 7);
-	load_arrivals_init(&again, &trace, true, 7);
+	load_arrivals_init(&arrivals, &trace, LOAD_POISSON, 7);
+	load_arrivals_init(&again, &trace, LOAD_POISSON, 7);
 	while (load_arrivals_next(&arrivals, &offset_ns, &second)) {
 		assert_true(load_arrivals_next(&again, &same_ns, &same));
 		assert_int_equal(offset_ns, same_ns);
@@ -144,6 +144,33 @@ static void test_poisson_arrivals_have_the_rate_and_its_variance(void **state)
 	/* Four standard errors: sqrt(25/4000) and 25*sqrt(2/4000). */
 	assert_true(fabs(mean - 25) < 0.32);
 	assert_true(fabs(variance - 25) < 2.3);
+	load_trace_free(&trace);
+}
+
+static void test_bursts_have_the_rate_and_vary_within_the_second(void **state)
+{
+	static double count[20000];
+	struct load_trace trace;
+	struct load_arrivals arrivals;
+	uint64_t offset_ns = 0;
+	size_t second = 0;
+	double mean = 0, variance = 0;
+
+	(void)state;
+	memset(count, 0, sizeof(count));
+	assert_int_equal(load_trace_constant(&trace, 100, 2000), 0);
+	load_arrivals_init(&arrivals, &trace, LOAD_BURSTS, 7);
+	while (load_arrivals_next(&arrivals, &offset_ns, &second)) {
+		assert_int_equal(offset_ns / LOAD_NS_PER_SECOND, second);
+		count[offset_ns / (LOAD_NS_PER_SECOND / LOAD_BURST_PARTS)]++;
+	}
+	for (size_t i = 0; i < 20000; i++)
+		mean += count[i] / 20000;
+	for (size_t i = 0; i < 20000; i++)
+		variance += (count[i] - mean) * (count[i] - mean) / 19999;
+	/* Of a tenth: 10, and 10 + 10^2 * (0.3 * 2^2 + 0.7 * (4/7)^2 - 1). */
+	assert_true(fabs(mean - 10) < 0.2);
+	assert_true(fabs(variance - 52.86) < 2.5);
 	load_trace_free(&trace);
 }
 
@@ -280,6 +307,7 @@ int main(void)
 		cmocka_unit_test(test_bad_trace_line_is_named),
 		cmocka_unit_test(test_uniform_arrivals_are_evenly_spaced),
 		cmocka_unit_test(test_poisson_arrivals_have_the_rate_and_its_variance),
+		cmocka_unit_test(test_bursts_have_the_rate_and_vary_within_the_second),
 		cmocka_unit_test(test_responses_end_where_they_end),
 		cmocka_unit_test(test_close_ends_only_a_body_without_length),
 		cmocka_unit_test(test_endless_head_is_refused),

@@ -417,6 +417,44 @@ static void test_a_refilled_period_is_looked_at_when_it_has_ended(void **state)
 	assert_decision(decide(f), REFILL_STOP, REFILL_idle);
 }
 
+static void test_accounts_of_all_units_are_closed_at_the_same_moments(void **state)
+{
+	struct fixture *f = *state, other = *f;
+	uint64_t until_ns;
+
+	refill_and_use(f, decide(f), 10);
+	f->seen.is_throttled = false;
+	until_ns = decide(f).until_ns;
+	assert_int_equal(until_ns % (PERIOD / 2), 0);
+	assert_true(until_ns > f->seen.period_ends_ns);
+	assert_true(until_ns < f->seen.period_ends_ns + PERIOD);
+	/* Its period ends 20 ms later. */
+	other.seen.period_ends_ns += 20 * MS;
+	refill_and_use(&other, decide(&other), 10);
+	other.seen.is_throttled = false;
+	assert_int_equal(decide(&other).until_ns, until_ns);
+	/* Who is still throttled and refused must not wait for that. */
+	f->terms.refills = 1;
+	f->seen.is_throttled = true;
+	assert_true(decide(f).until_ns < f->seen.period_ends_ns + MS);
+}
+
+static void test_an_account_that_is_closed_late_leaves_out_the_next_period(void **state)
+{
+	struct fixture *f = *state;
+	struct refill_account account;
+
+	refill_and_use(f, decide(f), 20);
+	next_period(f);
+	f->seen.now_ns += 40 * MS;
+	f->seen.used_ns += 12 * MS;
+	f->seen.left_ns = f->seen.pool_ns - 12 * MS;
+	account = refill_look(&f->state, &f->terms, &f->seen);
+	assert_true(account.is_closed);
+	assert_int_equal(account.over_limit_ns, 30 * MS);
+	assert_int_equal(account.unused_ns, 0);
+}
+
 static void test_an_allowance_becomes_terms(void **state)
 {
 	struct refill_terms terms = {.quota_ns = 30 * MS, .period_ns = PERIOD};
@@ -559,6 +597,8 @@ int main(void)
 		TEST(test_burst_is_not_counted_as_refill),
 		TEST(test_a_new_limit_is_a_refill_to_the_account),
 		TEST(test_a_refilled_period_is_looked_at_when_it_has_ended),
+		TEST(test_accounts_of_all_units_are_closed_at_the_same_moments),
+		TEST(test_an_account_that_is_closed_late_leaves_out_the_next_period),
 		TEST(test_an_allowance_becomes_terms),
 		TEST(test_an_allowance_that_makes_no_sense_allows_nothing),
 		TEST(test_whatever_happens_no_period_gets_more_than_allowed),

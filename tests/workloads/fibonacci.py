@@ -24,7 +24,7 @@ def fibonacci(n):
     return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
 
 
-def handle(request):
+def handle(request, cost):
     """One request's (status, value)."""
     if request.path.startswith("/fib/"):
         query = {"n": request.path[len("/fib/"):]}
@@ -36,7 +36,7 @@ def handle(request):
         raise HttpError(405, f"{request.method} is not GET")
     n = function_server.whole_number(query, "n", DEFAULT_N, 0, MAX_N)
     value = 0
-    for _ in range(ROUNDS):
+    for _ in range(cost * ROUNDS):
         value = fibonacci(n)
     return 200, {"n": n, "fibonacci": value}
 

@@ -7,6 +7,8 @@ longest. README.md has the figures.
 
 A response leaves in one write, so its first and last byte are sent at the same moment. SIGTERM and
 SIGINT stop accepting, requests that have come are answered, then the process exits with status 0.
+SIGUSR1 makes each request of fibonacci twice the work from now on, without a word to anyone; SIGUSR2
+ends that.
 """
 
 import argparse
@@ -118,7 +120,7 @@ class Connection:
 
 
 class FunctionServer:
-    """Calls handler(request) -> (status, value) for each request, in the order they came."""
+    """Calls handler(request, cost) -> (status, value) for each request, in the order they came."""
 
     def __init__(self, handler, host, port):
         self.handler = handler
@@ -126,6 +128,7 @@ class FunctionServer:
         self.queue = collections.deque()
         self.connections = set()
         self.stopping = False
+        self.cost = 1  # times the usual work that a request is
         self.wakeup, self.waker = socket.socketpair()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.listener = socket.socket(family, socket.SOCK_STREAM)
@@ -232,7 +235,7 @@ class FunctionServer:
     def answer(self, request):
         """(status, value) of one request; a fault of the function is its 500, not our end."""
         try:
-            return self.handler(request)
+            return self.handler(request, self.cost)
         except HttpError as error:
             return error.status, {"error": error.message}
         except Exception as error:  # pylint: disable=broad-except
@@ -263,16 +266,19 @@ class FunctionServer:
         self.watch(connection)
 
     def on_signal(self):
-        """Between two requests: from now on only finish."""
-        self.wakeup.recv(READ_BYTES)
-        self.stopping = True
+        """Between two requests: SIGTERM, SIGINT: from now on only finish. SIGUSR1, 2: cost x2, x1."""
+        for number in self.wakeup.recv(READ_BYTES):
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self.stopping = True
+            else:
+                self.cost = 2 if number == signal.SIGUSR1 else 1
 
     def serve(self):
         """Serve until SIGTERM or SIGINT, then drain."""
         self.wakeup.setblocking(False)
         self.waker.setblocking(False)
         signal.set_wakeup_fd(self.waker.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, lambda *_: None)
         self.selector.register(self.wakeup, selectors.EVENT_READ, self.on_signal)
 
@@ -318,10 +324,10 @@ def parse_arguments(name, about, add=None):
 
 def serve(name, handler, host, port):
     """Serve `handler` until SIGTERM; the value is the process's exit status."""
-    def handle(request):
+    def handle(request, cost):
         if request.path == "/healthz":
             return 200, {"status": "ok"}
-        return handler(request)
+        return handler(request, cost)
 
     try:
         server = FunctionServer(handle, host, port)

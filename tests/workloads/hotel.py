@@ -102,7 +102,7 @@ class Hotels:
         return 201, {"reservation": self.reserved, "hotel": hotel["id"], "nights": nights,
                      "price": nights * hotel["price"]}
 
-    def handle(self, request):
+    def handle(self, request, _cost):
         """One request's (status, value)."""
         routes = {"/search": (self.search, ("GET",)), "/profile": (self.profile, ("GET",)),
                   "/reserve": (self.reserve, ("GET", "POST"))}
