@@ -45,12 +45,13 @@ no_main  = $(filter-out %/main.o,$(1))
 UNIT  := $(patsubst tests/unit/%.c,$(O)/tests/%,$(wildcard tests/unit/test_*.c))
 INTEG := $(patsubst tests/integration/%.c,$(O)/tests/%,$(wildcard tests/integration/test_*.c))
 FUZZ  := $(patsubst tests/fuzz/%.c,$(O)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
-BENCH := $(patsubst tests/bench/%.c,$(O)/tests/%,$(wildcard tests/bench/*.c))
+BENCH_BPF := $(patsubst tests/bench/%.bpf.c,$(O)/tests/%.bpf.o,$(wildcard tests/bench/*.bpf.c))
+BENCH := $(patsubst tests/bench/%.c,$(O)/tests/%,$(filter-out %.bpf.c,$(wildcard tests/bench/*.c)))
 # The comparison of policies is the one bench of several files.
 COMPARISON := $(patsubst %.c,$(O)/%.o,$(wildcard tests/bench/policy/*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: help all deps demo check check-vm lint format bench bench-main bench-convergence bench-dqn bench-ingest bench-learner bench-policy bench-policy-live bench-reflex bench-rules bench-simulator bench-simulator-live install uninstall clean tests
+.PHONY: help all deps demo check check-vm lint format bench bench-main bench-request bench-overhead bench-agent bench-convergence bench-dqn bench-ingest bench-learner bench-policy bench-policy-live bench-reflex bench-rules bench-simulator bench-simulator-live install uninstall clean tests
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -77,7 +78,7 @@ check-vm: ## of these, the BPF tests on Debian's kernels in QEMU, pure cgroup v2
 	@$(MAKE) --no-print-directory all tests
 	@EBBTIDE_BUILD=$(abspath $(O)) tests/run vm
 
-tests: $(UNIT) $(INTEG) $(FUZZ) $(BENCH)
+tests: $(UNIT) $(INTEG) $(FUZZ) $(BENCH) $(BENCH_BPF)
 
 lint: ## clang-format, clang-tidy, cppcheck, shellcheck; warnings are errors
 	@scripts/lint $(O)
@@ -85,10 +86,19 @@ lint: ## clang-format, clang-tidy, cppcheck, shellcheck; warnings are errors
 format: ## rewrite the sources in the house's format
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-bench: bench-main bench-dqn bench-ingest bench-learner bench-policy bench-reflex bench-rules bench-simulator ## run every bench; each prints lines 'figure NAME VALUE UNIT'
+bench: bench-main bench-request bench-overhead bench-agent bench-dqn bench-ingest bench-learner bench-policy bench-reflex bench-rules bench-simulator ## run every bench; each prints lines 'figure NAME VALUE UNIT'
 
 bench-main: all tests ## request latency against a client, the agent's cost, state-to-write latency
 	@tests/bench/bench-main $(O)
+
+bench-request: all tests ## requests counted and timed against real clients; run-queue delay against runqlat
+	@tests/bench/bench-request $(BENCH_ARGS) $(O)
+
+bench-overhead: all tests ## what a request and a context switch pay for being seen
+	@tests/bench/bench-overhead $(BENCH_ARGS) $(O)
+
+bench-agent: all tests ## the agent's CPU and memory over units and connections
+	@tests/bench/bench-agent $(BENCH_ARGS) $(O)
 
 bench-dqn: all tests ## the learner's core on CartPole, Acrobot, MountainCar; updates per second
 	@env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(O)/tests/bench-dqn
@@ -185,12 +195,16 @@ $(O)/gen/wire.pb-c.o: $(O)/gen/wire.pb-c.c
 	$(call say,CC,$@)
 	$(Q)$(CC) -std=gnu17 $(CFLAGS) $(SAN) -I$(O)/gen -c -o $@ $<
 
-$(O)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*)
-	$(call say,BPF,$@)
-	$(Q)mkdir -p $(@D)
-	$(Q)$(CLANG) -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_$(ARCH) -Wall -Wextra \
-		-Wno-unused-parameter -Werror -Ibpf -c -o $@ $<
-	$(Q)llvm-strip -g $@
+define bpf_rule
+$(O)/$(1)/%.bpf.o: $(2)/%.bpf.c $(wildcard bpf/*)
+	$$(call say,BPF,$$@)
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$$(CLANG) -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_$$(ARCH) -Wall -Wextra \
+		-Wno-unused-parameter -Werror -Ibpf -c -o $$@ $$<
+	$$(Q)llvm-strip -g $$@
+endef
+$(eval $(call bpf_rule,bpf,bpf))
+$(eval $(call bpf_rule,tests,tests/bench))
 $(O)/gen/%.skel.h: $(O)/bpf/%.bpf.o
 	$(call say,SKEL,$@)
 	$(Q)mkdir -p $(@D)

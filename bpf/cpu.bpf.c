@@ -286,11 +286,20 @@ int cpu_snapshot(__u64 *ctx)
 				(__u32)BPF_CORE_READ(group, cfs_bandwidth.nr_throttled);
 			if (bpf_core_field_exists(group->cfs_bandwidth.burst_time))
 				slot->burst_ns = BPF_CORE_READ(group, cfs_bandwidth.burst_time);
+			slot->limit_quota_ns = BPF_CORE_READ(group, cfs_bandwidth.quota);
+			slot->limit_period_ns = (__u64)BPF_CORE_READ(group, cfs_bandwidth.period);
+			if (bpf_core_field_exists(group->cfs_bandwidth.burst))
+				slot->limit_burst_ns = BPF_CORE_READ(group, cfs_bandwidth.burst);
 		}
 		memory = (void *)slot->mem_cgroup;
-		if (memory && BPF_CORE_READ(memory, css.cgroup, kn, id) == slot->memory_id)
+		if (memory && BPF_CORE_READ(memory, css.cgroup, kn, id) == slot->memory_id) {
 			slot->memory_used_bytes = (__u64)BPF_CORE_READ(memory, memory.usage.counter)
 						  << page_shift;
+			slot->limit_memory_bytes = (__u64)BPF_CORE_READ(memory, memory.max)
+						   << page_shift;
+			slot->limit_memory_high_bytes = (__u64)BPF_CORE_READ(memory, memory.high)
+							<< page_shift;
+		}
 	}
 	return 0;
 }

@@ -215,7 +215,9 @@ struct hrtimer {
 } KERNEL_TYPE;
 
 struct cfs_bandwidth {
+	__s64 period;	    /* ns */
 	__u64 quota;	    /* ns a period; all ones: none */
+	__u64 burst;	    /* ns; since 5.14 */
 	__u64 runtime;	    /* left in the present period, not yet handed to a CPU */
 	__u64 runtime_snap; /* what runtime was after its newest refill; since 5.14 */
 	struct hrtimer period_timer;
@@ -239,6 +241,8 @@ typedef struct {
 
 struct page_counter {
 	atomic_long_t usage; /* pages */
+	unsigned long max;   /* pages; LONG_MAX / page size: none */
+	unsigned long high;
 } KERNEL_TYPE;
 
 struct mem_cgroup {

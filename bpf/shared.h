@@ -88,6 +88,12 @@ struct slot {
 	ebb_u64 throttled_periods;
 	ebb_u64 burst_ns; /* used over the quota of a period; 0 before 5.14 */
 	ebb_u64 memory_used_bytes;
+	/* Limits in force, from there as well; 0 before it has seen them. */
+	ebb_u64 limit_quota_ns; /* all ones: none */
+	ebb_u64 limit_period_ns;
+	ebb_u64 limit_burst_ns; /* 0 before 5.14 */
+	ebb_u64 limit_memory_bytes;
+	ebb_u64 limit_memory_high_bytes;
 	/* memory.bpf.c */
 	ebb_u64 memory_peak_bytes; /* the agent resets it every tick */
 	ebb_u64 reclaim_ns;

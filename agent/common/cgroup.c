@@ -295,6 +295,22 @@ int cgroup_read_limits(
 	return err;
 }
 
+static const char *inactive_key(const struct cgroup_driver *driver)
+{
+	return driver->layout == CGROUP_LAYOUT_V2 ? "inactive_file" : "total_inactive_file";
+}
+
+int cgroup_read_inactive_bytes(
+	const struct cgroup_driver *driver, const char *path, uint64_t *bytes)
+{
+	char text[FILE_BYTES_MAX];
+	int err = file_read(driver->memory_root, path, "memory.stat", text, sizeof(text));
+
+	if (!err)
+		*bytes = keyed_number(text, inactive_key(driver));
+	return err;
+}
+
 static void read_memory(const struct cgroup_driver *driver, const char *path, char *text,
 	struct cgroup_usage *usage)
 {
@@ -306,7 +322,7 @@ static void read_memory(const struct cgroup_driver *driver, const char *path, ch
 		    FILE_BYTES_MAX))
 		usage->memory_used_bytes = strtoull(text, NULL, 10);
 	if (!file_read(root, path, "memory.stat", text, FILE_BYTES_MAX)) {
-		inactive = keyed_number(text, v2 ? "inactive_file" : "total_inactive_file");
+		inactive = keyed_number(text, inactive_key(driver));
 		usage->memory_major_faults =
 			keyed_number(text, v2 ? "pgmajfault" : "total_pgmajfault");
 	}
@@ -350,11 +366,64 @@ int cgroup_read_usage(
 	return 0;
 }
 
-int cgroup_write_cpu_quota(
-	const struct cgroup_driver *driver, const char *path, int64_t quota_us, int64_t period_us)
+static int pressure_file_open(
+	const struct cgroup_driver *driver, const char *path, const char *file)
+{
+	char name[2 * CGROUP_PATH_MAX];
+
+	if (path_join(name, sizeof(name), driver->unified_root, path, file))
+		return -1;
+	return open(name, O_RDONLY | O_CLOEXEC);
+}
+
+void cgroup_open_pressure(
+	const struct cgroup_driver *driver, const char *path, struct cgroup_pressure_files *files)
+{
+	files->cpu = pressure_file_open(driver, path, "cpu.pressure");
+	files->memory = pressure_file_open(driver, path, "memory.pressure");
+}
+
+static int pressure_file_read(int fd, uint64_t *some_us, uint64_t *full_us)
+{
+	char text[256];
+	ssize_t got;
+
+	if (fd < 0)
+		return 0;
+	got = pread(fd, text, sizeof(text) - 1, 0);
+	if (got < 0)
+		return -errno;
+	text[got] = '\0';
+	*some_us = pressure_total_us(text, "some");
+	*full_us = pressure_total_us(text, "full");
+	return 0;
+}
+
+int cgroup_read_pressure(const struct cgroup_pressure_files *files, struct cgroup_usage *usage)
+{
+	int err = pressure_file_read(
+		files->cpu, &usage->cpu_pressure_some_us, &usage->cpu_pressure_full_us);
+
+	if (!err)
+		err = pressure_file_read(files->memory, &usage->memory_pressure_some_us,
+			&usage->memory_pressure_full_us);
+	/* PSI may be switched off at boot; its files are there all the same. */
+	return err == -EOPNOTSUPP ? 0 : err;
+}
+
+void cgroup_close_pressure(struct cgroup_pressure_files *files)
+{
+	if (files->cpu >= 0)
+		close(files->cpu);
+	if (files->memory >= 0)
+		close(files->memory);
+	files->cpu = files->memory = -1;
+}
+
+static int cpu_quota_write(const struct cgroup_driver *driver, const char *path, int64_t quota_us,
+	int64_t period_us, int64_t period_now_us)
 {
 	char text[64];
-	int64_t now_us = 0;
 
 	if (driver->layout == CGROUP_LAYOUT_V2) {
 		if (quota_us < 0)
@@ -363,8 +432,7 @@ int cgroup_write_cpu_quota(
 			snprintf(text, sizeof(text), "%" PRId64 " %" PRId64, quota_us, period_us);
 		return file_write(driver->cpu_root, path, "cpu.max", text);
 	}
-	if (!read_limit(driver->cpu_root, path, "cpu.cfs_period_us", &now_us) &&
-		now_us != period_us) {
+	if (period_now_us != period_us) {
 		int err = file_write_number(driver->cpu_root, path, "cpu.cfs_period_us", period_us);
 
 		if (err)
@@ -374,7 +442,18 @@ int cgroup_write_cpu_quota(
 		driver->cpu_root, path, "cpu.cfs_quota_us", quota_us < 0 ? -1 : quota_us);
 }
 
-int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path,
+int cgroup_write_cpu_quota(
+	const struct cgroup_driver *driver, const char *path, int64_t quota_us, int64_t period_us)
+{
+	int64_t period_now_us = period_us;
+
+	/* On v2 both are one value. */
+	if (driver->layout == CGROUP_LAYOUT_HYBRID)
+		(void)read_limit(driver->cpu_root, path, "cpu.cfs_period_us", &period_now_us);
+	return cpu_quota_write(driver, path, quota_us, period_us, period_now_us);
+}
+
+int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path, int quota_fd,
 	struct cgroup_limits *now, int64_t quota_us, int64_t period_us, int64_t burst_us)
 {
 	bool has_burst = burst_us >= 0 && now->cpu_burst_us >= 0;
@@ -387,7 +466,11 @@ int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path,
 		now->cpu_burst_us = burst_us;
 	}
 	if (quota_us != now->cpu_quota_us || period_us != now->cpu_period_us) {
-		err = cgroup_write_cpu_quota(driver, path, quota_us, period_us);
+		if (quota_fd >= 0 && quota_us > 0 && period_us == now->cpu_period_us)
+			err = cgroup_refill(driver, quota_fd, quota_us, period_us);
+		else
+			err = cpu_quota_write(
+				driver, path, quota_us, period_us, now->cpu_period_us);
 		if (err)
 			return err;
 		now->cpu_quota_us = quota_us;

@@ -72,14 +72,30 @@ int cgroup_read_limits(
 int cgroup_read_usage(
 	const struct cgroup_driver *driver, const char *path, struct cgroup_usage *usage);
 
+/* Of that, only what inactive file pages take. */
+int cgroup_read_inactive_bytes(
+	const struct cgroup_driver *driver, const char *path, uint64_t *bytes);
+
+/* A cgroup's PSI files, kept open. Without CONFIG_PSI there are none, and the totals are 0. */
+struct cgroup_pressure_files {
+	int cpu;    /* -1: there is none */
+	int memory; /* the same */
+};
+void cgroup_open_pressure(
+	const struct cgroup_driver *driver, const char *path, struct cgroup_pressure_files *files);
+/* The four pressures of @usage. -ENODEV: the cgroup is gone. */
+int cgroup_read_pressure(const struct cgroup_pressure_files *files, struct cgroup_usage *usage);
+void cgroup_close_pressure(struct cgroup_pressure_files *files);
+
 /* Each writes one value. Every write of a quota is a refill, so callers compare first. */
 int cgroup_write_cpu_quota(
 	const struct cgroup_driver *driver, const char *path, int64_t quota_us, int64_t period_us);
 /*
  * Quota and burst, where they differ from @now, in the order that the kernel takes: a burst over its
  * quota is refused. @burst_us CGROUP_UNLIMITED leaves it. @now is then what is in force.
+ * @quota_fd: from cgroup_open_cpu_quota(), or -1.
  */
-int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path,
+int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path, int quota_fd,
 	struct cgroup_limits *now, int64_t quota_us, int64_t period_us, int64_t burst_us);
 /* A file to write quotas to without a path to walk; -errno. cgroup_refill() writes one. */
 int cgroup_open_cpu_quota(const struct cgroup_driver *driver, const char *path);

@@ -64,6 +64,24 @@ void histogram_take_delta(const uint32_t now[HIST_BUCKETS], uint32_t before[HIST
 	}
 }
 
+uint64_t histogram_move(uint32_t *from, uint32_t *into, uint32_t buckets)
+{
+	uint64_t moved = 0;
+
+	for (uint32_t i = 0; i < buckets; i += 2) {
+		/* Most are empty: look at two at a time, and write to none of these. */
+		if (*(const volatile uint64_t __attribute__((may_alias)) *)(from + i) == 0)
+			continue;
+		for (uint32_t k = i; k < i + 2; k++) {
+			uint32_t count = __atomic_exchange_n(&from[k], 0, __ATOMIC_RELAXED);
+
+			into[k] += count;
+			moved += count;
+		}
+	}
+	return moved;
+}
+
 void histogram_add(uint32_t into[HIST_BUCKETS], const uint32_t other[HIST_BUCKETS])
 {
 	for (uint32_t i = 0; i < HIST_BUCKETS; i++)

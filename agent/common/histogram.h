@@ -20,6 +20,11 @@ void histogram_quantiles_us(
 /* delta = now - before, counters that wrapped included; then before = now. */
 void histogram_take_delta(const uint32_t now[HIST_BUCKETS], uint32_t before[HIST_BUCKETS],
 	uint32_t delta[HIST_BUCKETS]);
+/*
+ * Move @buckets counts from @from, which others go on counting into, to @into; how much it was.
+ * @buckets is even, @from aligned to 8 bytes.
+ */
+uint64_t histogram_move(uint32_t *from, uint32_t *into, uint32_t buckets);
 void histogram_add(uint32_t into[HIST_BUCKETS], const uint32_t other[HIST_BUCKETS]);
 
 #endif

@@ -75,8 +75,9 @@ typedef void (*kube_event_handler)(enum kube_event event, const json_t *object, 
  * List, then watch, for ever: reconnects with back-off (0.2 s to 10 s, jittered; not before the
  * server's Retry-After), takes bookmarks, lists again on 410 Gone. @path may carry a query ("/api/v1/pods?fieldSelector=spec.nodeName=a").
  * Returns when *stop is set (checked at least every 250 ms). Objects come without
- * metadata.managedFields and are borrowed for the call. The handler may make requests with the
- * same client.
+ * metadata.managedFields and are borrowed for the call. Of an object found to be gone by listing
+ * again, only metadata without annotations and spec.targetRef are known. The handler may make
+ * requests with the same client.
  */
 int kube_reflect(struct kube_client *client, const char *path, kube_event_handler handler,
 	void *context, const atomic_bool *stop);

@@ -88,6 +88,33 @@ static void slim(json_t *object)
 	json_object_del(json_object_get(object, "metadata"), "managedFields");
 }
 
+/*
+ * What is kept of an object: enough to say later which one is gone. As text, which takes a tenth of
+ * what the tree does; a node's pods are many and large.
+ */
+static void remember(json_t *known, const char *key, const json_t *object)
+{
+	json_t *reference = kube_get(object, "spec", "targetRef", NULL);
+	json_t *metadata = json_copy(json_object_get(object, "metadata"));
+	json_t *identity =
+		json_pack("{s:O?, s:O?, s:o?}", "apiVersion", json_object_get(object, "apiVersion"),
+			"kind", json_object_get(object, "kind"), "metadata", metadata);
+	char *text;
+
+	json_object_del(metadata, "annotations");
+	if (identity && reference)
+		json_object_set_new(identity, "spec", json_pack("{s:O}", "targetRef", reference));
+	text = identity ? json_dumps(identity, JSON_COMPACT) : NULL;
+	json_object_set_new(known, key, json_string(text ? text : "{}"));
+	free(text);
+	json_decref(identity);
+}
+
+static json_t *recall(const json_t *remembered)
+{
+	return json_loads(json_string_value(remembered), 0, NULL);
+}
+
 static void tell(struct reflector *reflector, enum kube_event event, const json_t *object)
 {
 	reflector->handler(event, object, reflector->context);
@@ -182,13 +209,16 @@ static int take_list(struct reflector *reflector, json_t *items)
 			return -EIO;
 		}
 		slim(object);
-		json_object_set(now, key, object);
+		remember(now, key, object);
 	}
 	json_t *before = reflector->known;
 	reflector->known = now;
 	json_object_foreach (before, key, object) {
-		if (!json_object_get(now, key))
-			tell(reflector, KUBE_EVENT_DELETED, object);
+		json_t *gone = json_object_get(now, key) ? NULL : recall(object);
+
+		if (gone)
+			tell(reflector, KUBE_EVENT_DELETED, gone);
+		json_decref(gone);
 	}
 	json_decref(before);
 	json_array_foreach (items, i, object)
@@ -254,7 +284,7 @@ static int take_event(struct reflector *reflector, json_t *event)
 		json_object_del(reflector->known, key);
 		tell(reflector, KUBE_EVENT_DELETED, object);
 	} else if (strcmp(type, "ADDED") == 0 || strcmp(type, "MODIFIED") == 0) {
-		json_object_set(reflector->known, key, object);
+		remember(reflector->known, key, object);
 		tell(reflector, *type == 'A' ? KUBE_EVENT_ADDED : KUBE_EVENT_MODIFIED, object);
 	} else {
 		kube_set_error(reflector->client, "watch %s: event of unknown type \"%.40s\"",

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ebbtide-learner: one a cluster. Takes experiences, trains, decides. */
+#include "common/descriptors.h"
 #include "common/log.h"
 #include "common/options.h"
 #include "learner/blas.h"
@@ -587,22 +588,12 @@ static void lead_until_signal(struct learner *learner, const sigset_t *signals)
 /* Each agent keeps two connections; the usual limit of 1024 files is for other programs. */
 static void files_raise(void)
 {
-	struct rlimit limit;
+	unsigned long allowed = descriptors_allow(FILES_WANTED);
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= FILES_WANTED)
-		return;
-	limit.rlim_cur = FILES_WANTED;
-	/* More than the hard limit takes a privilege; without it the hard limit has to do. */
-	if (limit.rlim_max < FILES_WANTED)
-		limit.rlim_max = FILES_WANTED;
-	if (setrlimit(RLIMIT_NOFILE, &limit) == 0)
-		return;
-	(void)getrlimit(RLIMIT_NOFILE, &limit);
-	limit.rlim_cur = limit.rlim_max;
-	(void)setrlimit(RLIMIT_NOFILE, &limit);
-	log_notice("files=%llu wanted=%d effect=\"fewer agents at a time\" do=\"raise "
-		   "RLIMIT_NOFILE\"",
-		(unsigned long long)limit.rlim_cur, FILES_WANTED);
+	if (allowed < FILES_WANTED)
+		log_notice("files=%lu wanted=%d effect=\"fewer agents at a time\" do=\"raise "
+			   "RLIMIT_NOFILE\"",
+			allowed, FILES_WANTED);
 }
 
 static int learner_run(struct learner *learner, const sigset_t *signals)

@@ -15,6 +15,8 @@
 #define ORIGINALS_FILE "originals.json"
 /* The kernel's smallest quota (min_cfs_quota_period). */
 #define QUOTA_MIN_US 1000
+/* At the files of a container that no task has run in since it was found. */
+#define TICKS_BETWEEN_LOOKS 8
 
 int64_t actuate_memory_limit(const struct cgroup_limits *limits)
 {
@@ -72,11 +74,14 @@ int actuate_save(struct agent *agent)
 {
 	char path[512], temporary[520];
 
+	if (!agent->originals_changed)
+		return 0;
 	snprintf(path, sizeof(path), "%s/%s", agent->config.state_directory, ORIGINALS_FILE);
 	snprintf(temporary, sizeof(temporary), "%s.new", path);
 	if (json_object_size(agent->originals) == 0) {
 		if (unlink(path) != 0 && errno != ENOENT)
 			return -errno;
+		agent->originals_changed = false;
 		return 0;
 	}
 	if (json_dump_file(agent->originals, temporary, JSON_INDENT(1)) != 0 ||
@@ -86,11 +91,13 @@ int actuate_save(struct agent *agent)
 			path, strerror(errno));
 		return -EIO;
 	}
+	agent->originals_changed = false;
 	return 0;
 }
 
 void actuate_keep_original(struct agent *agent, const struct container *container)
 {
+	agent->originals_changed = true;
 	json_object_set_new(agent->originals, container->path,
 		limits_to_json(&container->original,
 			probes_slot(agent->probes, container->attachment.slot)->cpu_id));
@@ -120,15 +127,24 @@ void actuate_forget_restored(struct agent *agent)
 			/* The pod's spec says another limit still: for the next agent. */
 			if (one->resize.known && !resize_spec_is_declared(&one->resize.spec))
 				continue;
-			json_object_del(agent->originals, one->path);
+			actuate_forget(agent, one);
 			resize_forget(agent, one);
 		}
 	}
 }
 
+void actuate_close(struct container *container)
+{
+	if (container->quota_fd > 0)
+		close(container->quota_fd);
+	container->quota_fd = 0;
+}
+
 void actuate_forget(struct agent *agent, struct container *container)
 {
-	json_object_del(agent->originals, container->path);
+	actuate_close(container);
+	if (json_object_del(agent->originals, container->path) == 0)
+		agent->originals_changed = true;
 }
 
 /* An unchanged value is never written: every write of a quota or a burst is a refill. */
@@ -143,13 +159,16 @@ static int write_cpu(struct agent *agent, struct container *container, int64_t q
 	if (quota_us == before.cpu_quota_us && period_us == before.cpu_period_us &&
 		(burst_us < 0 || before.cpu_burst_us < 0 || burst_us == before.cpu_burst_us))
 		return 0;
+	(void)actuate_save(agent);
 	reflex_hold(agent->reflex, container->attachment.slot);
 	/* The reflex may have lowered it for the rest of the period: what is there is not ours. */
 	lowered_us =
 		reflex_quota_us(agent->reflex, container->attachment.slot, before.cpu_quota_us);
 	ours->cpu_quota_us = lowered_us;
-	err = cgroup_change_cpu(
-		&agent->driver, container->path, ours, quota_us, period_us, burst_us);
+	if (container->quota_fd <= 0)
+		container->quota_fd = cgroup_open_cpu_quota(&agent->driver, container->path);
+	err = cgroup_change_cpu(&agent->driver, container->path, container->quota_fd, ours,
+		quota_us, period_us, burst_us);
 	if (err && ours->cpu_quota_us == lowered_us)
 		ours->cpu_quota_us = before.cpu_quota_us;
 	reflex_release(agent->reflex, container->attachment.slot, ours);
@@ -172,6 +191,7 @@ int actuate_memory(struct agent *agent, struct container *container, int64_t byt
 	bytes -= bytes % page;
 	if (bytes == actuate_memory_limit(&container->current))
 		return 0;
+	(void)actuate_save(agent);
 	err = high ? cgroup_write_memory_high(&agent->driver, container->path, bytes)
 		   : cgroup_write_memory_max(&agent->driver, container->path, bytes);
 	if (err)
@@ -402,12 +422,40 @@ unsigned int actuate_restore(struct agent *agent, struct unit *unit)
 	return restored;
 }
 
+static bool bytes_are(int64_t bytes, uint64_t in_force)
+{
+	int64_t none = INT64_MAX - sysconf(_SC_PAGESIZE);
+
+	return bytes < 0 ? in_force >= (uint64_t)none : in_force == (uint64_t)bytes;
+}
+
+/* What the kernel side saw in force at this tick is ours: no file has to be read. */
+static bool limits_are_seen(const struct slot *slot, const struct cgroup_limits *ours)
+{
+	uint64_t quota_ns =
+		ours->cpu_quota_us < 0 ? UINT64_MAX : (uint64_t)ours->cpu_quota_us * 1000;
+
+	return slot->limit_quota_ns == quota_ns &&
+	       slot->limit_period_ns == (uint64_t)ours->cpu_period_us * 1000 &&
+	       (ours->cpu_burst_us < 0 ||
+		       slot->limit_burst_ns == (uint64_t)ours->cpu_burst_us * 1000) &&
+	       bytes_are(ours->memory_max_bytes, slot->limit_memory_bytes) &&
+	       bytes_are(ours->memory_high_bytes, slot->limit_memory_high_bytes);
+}
+
 static void verify_container(struct agent *agent, struct unit *unit, struct container *container)
 {
+	const struct slot *slot = probes_slot(agent->probes, container->attachment.slot);
 	const struct cgroup_limits *ours = &container->current;
 	struct cgroup_limits *original = &container->original;
 	struct cgroup_limits now;
 
+	if (limits_are_seen(slot, ours))
+		return;
+	/* Nothing has run in it yet, so the kernel side does not know it: look now and then. */
+	if (!probes_slot_is_tied(slot) &&
+		(agent->status.ticks + container->attachment.slot) % TICKS_BETWEEN_LOOKS != 0)
+		return;
 	if (limits_read(agent, container, &now))
 		return;
 	if (agent->resizer)

@@ -46,6 +46,7 @@ struct agent_config {
 	uint32_t max_slots;
 	uint32_t learner_silent_ticks;
 	uint32_t spool_reports;
+	uint32_t forget_s;	     /* a service without containers and objective */
 	double probe_budget_percent; /* of the node's CPU time, for the BPF programs; 0: any */
 	uint32_t probe_check_s;	     /* between two looks at what they take */
 	enum actuator actuator;
@@ -104,6 +105,7 @@ struct agent {
 	struct resizer *resizer; /* NULL: limits are written to cgroups */
 	struct reflex *reflex;	 /* NULL: this kernel has no eyes for it */
 	json_t *originals;	 /* owners' limits by cgroup path, as kept on disk */
+	bool originals_changed;	 /* since they were */
 	atomic_bool stop;
 	uint64_t started_unix_us;
 };
@@ -114,13 +116,15 @@ void *discover_objectives_thread(void *agent);
 /* Apply one object as the watch would; for tests as well. Take the lock themselves. */
 void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod);
 void discover_objective(struct agent *agent, enum kube_event event, const json_t *object);
+/* Once a tick, the lock held: services that have had neither container nor objective for long. */
+void discover_forget(struct agent *agent);
 /* The cgroup of a container id: 0 and the path, -ENOENT when no known layout has it. */
 int discover_cgroup(const struct cgroup_driver *driver, const json_t *pod, const char *container_id,
 	char *path, size_t size);
 /* The service a pod belongs to, from its owner and template hash. */
 void discover_service(const json_t *pod, char *service, size_t size);
 
-/* sample.c: one tick of all units; the lock is held. */
+/* sample.c: one tick of all units, after probes_refresh(); the lock is held. */
 void sample_tick(struct agent *agent, double tick_s);
 /* A container is about to be forgotten: what it did since the last tick goes into the next. */
 void sample_last(struct agent *agent, struct unit *unit, struct container *container);
@@ -161,11 +165,18 @@ void actuate_unit(struct agent *agent, struct unit *unit);
 unsigned int actuate_restore(struct agent *agent, struct unit *unit);
 /* The same for one container, past the kubelet whatever the actuator; 1 or 0. */
 unsigned int actuate_restore_cgroup(struct agent *agent, struct container *container);
-/* Re-read every limit; what someone else changed is said and taken over as the owner's. */
+/*
+ * Look at every limit, after probes_refresh(); what someone else changed is said and taken over as
+ * the owner's.
+ */
 void actuate_verify(struct agent *agent);
 /* Leaving: what is back at its owner's needs no line on disk. */
 void actuate_forget_restored(struct agent *agent);
+/* The container is gone, and its owner's limits with it. */
 void actuate_forget(struct agent *agent, struct container *container);
+/* What is open for it. */
+void actuate_close(struct container *container);
+/* Owners' limits to disk, if they have changed; before the first limit is written, and every tick. */
 int actuate_save(struct agent *agent);
 int actuate_load(struct agent *agent);
 /* What bounds a container's memory: memory.high on v2 when it is set, else the maximum. */

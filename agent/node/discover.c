@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "node/detail.h"
 #include "node/pressure.h"
+#include "node/trace.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -147,6 +148,7 @@ static void container_end(struct agent *agent, struct unit *unit, struct contain
 	agent->owners[container->attachment.slot] = NULL;
 	reflex_leave(agent->reflex, container->attachment.slot);
 	pressure_unwatch(agent, container);
+	usage_close(&container->usage_files);
 	probes_detach(agent->probes, &container->attachment);
 	actuate_forget(agent, container);
 	unit_drop_container(unit, container);
@@ -215,8 +217,6 @@ static void container_start(struct agent *agent, struct unit *unit, const json_t
 	reflex_enter(agent->reflex, container->attachment.slot, container->path, &unit->share,
 		&container->current);
 	detail_apply(agent, unit);
-	/* On disk before the first change. */
-	(void)actuate_save(agent);
 	container_join(agent, unit, container);
 	allowance_apply(agent, unit);
 	log_info("unit=%s/%s pod=%s container=%s event=found cgroup=%s", unit->namespace,
@@ -282,9 +282,30 @@ void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
 		resize_forget_pod(agent, uid);
 	else if (uid)
 		resize_see_pod(agent, uid);
-	(void)actuate_save(agent);
 out:
 	pthread_mutex_unlock(&agent->lock);
+}
+
+void discover_forget(struct agent *agent)
+{
+	uint64_t now_us = monotonic_us();
+
+	for (size_t i = agent->units.count; i-- > 0;) {
+		struct unit *unit = agent->units.items[i];
+
+		if (unit->container_count > 0 || unit->has_objective ||
+			trace_is_read(agent->trace, unit)) {
+			unit->empty_since_us = 0;
+		} else if (unit->empty_since_us == 0) {
+			unit->empty_since_us = now_us;
+		} else if (now_us - unit->empty_since_us >=
+			   (uint64_t)agent->config.forget_s * 1000000) {
+			log_info("unit=%s/%s event=forgotten", unit->namespace, unit->service);
+			trace_forget(agent->trace, unit);
+			reflex_forget_share(agent->reflex, &unit->share);
+			units_remove(&agent->units, unit);
+		}
+	}
 }
 
 static void objective_apply(

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ebbtide-agent: one a node. Sets up, ticks, leaves the node as it found it. */
+#include "common/descriptors.h"
 #include "common/log.h"
 #include "common/options.h"
 #include "node/budget.h"
@@ -13,6 +14,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,10 +25,15 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define PROGRAM	    "ebbtide-agent"
-#define EXIT_USAGE  2
-#define TICK_MIN_MS 100
-#define TICK_MAX_MS 60000
+#define PROGRAM	   "ebbtide-agent"
+#define EXIT_USAGE 2
+/* Kept apart from the heap; glibc's own default, which it raises as soon as one is freed. */
+#define LARGE_PIECE_BYTES (128 << 10)
+/* Of a container: three BPF links, two pressure files, its quota's twice, a memory trigger. */
+#define FILES_PER_CONTAINER 8
+#define FILES_OTHERWISE	    256
+#define TICK_MIN_MS	    100
+#define TICK_MAX_MS	    60000
 
 static const char usage[] =
 	"Usage: ebbtide-agent [OPTION]...\n"
@@ -61,6 +68,8 @@ static const char usage[] =
 	"                         less closely; 0 for any (default 5)\n"
 	"  --probe-check-s N      seconds between two looks at what they take (default 30)\n"
 	"  --spool-reports N      reports kept on disk while the learner is away (default 3600)\n"
+	"  --forget-s N           seconds until the counts of a service without containers and\n"
+	"                         objective are forgotten (default 300)\n"
 	"  --report-encoding KIND identity, deflate, or auto: deflate when the learner takes it\n"
 	"                         (default identity)\n"
 	"  --cgroup-mount DIR     where cgroups are mounted (default /sys/fs/cgroup)\n"
@@ -104,6 +113,7 @@ enum option_id {
 	OPTION_SILENT,
 	OPTION_MAX,
 	OPTION_SPOOL,
+	OPTION_FORGET,
 	OPTION_ENCODING,
 	OPTION_PROBE_BUDGET,
 	OPTION_PROBE_CHECK,
@@ -134,6 +144,7 @@ static const struct option long_options[] = {
 	{"silent-ticks", required_argument, NULL, OPTION_SILENT},
 	{"max-containers", required_argument, NULL, OPTION_MAX},
 	{"spool-reports", required_argument, NULL, OPTION_SPOOL},
+	{"forget-s", required_argument, NULL, OPTION_FORGET},
 	{"report-encoding", required_argument, NULL, OPTION_ENCODING},
 	{"probe-budget-percent", required_argument, NULL, OPTION_PROBE_BUDGET},
 	{"probe-check-s", required_argument, NULL, OPTION_PROBE_CHECK},
@@ -237,6 +248,8 @@ static int option_apply(struct options *options, int id, const char *value)
 		return parse_number("max-containers", value, 1, 65536, &config->max_slots);
 	case OPTION_SPOOL:
 		return parse_number("spool-reports", value, 1, 1000000, &config->spool_reports);
+	case OPTION_FORGET:
+		return parse_number("forget-s", value, 1, 86400, &config->forget_s);
 	case OPTION_ENCODING:
 		return encoding_apply(config, value);
 	case OPTION_PROBE_BUDGET:
@@ -294,6 +307,7 @@ static int options_parse(struct options *options, int argc, char **argv)
 			.max_slots = 1024,
 			.learner_silent_ticks = 30,
 			.spool_reports = 3600,
+			.forget_s = 300,
 			.probe_budget_percent = 5,
 			.probe_check_s = 30,
 			.reflex_is_on = true,
@@ -339,6 +353,12 @@ static void tick(struct agent *agent, uint64_t expirations, uint64_t *last_us)
 	pthread_mutex_lock(&agent->lock);
 	agent->status.ticks++;
 	agent->status.ticks_late += expirations > 1;
+	(void)probes_refresh(agent->probes);
+	if (agent->originals_changed) {
+		(void)actuate_save(agent);
+		/* What came and went has left gaps. */
+		malloc_trim(0);
+	}
 	actuate_verify(agent);
 	allowance_tick(agent);
 	sample_tick(agent, tick_s);
@@ -346,6 +366,7 @@ static void tick(struct agent *agent, uint64_t expirations, uint64_t *last_us)
 	detail_tick(agent);
 	reporter_tick(agent);
 	silence_check(agent);
+	discover_forget(agent);
 	pthread_mutex_unlock(&agent->lock);
 }
 
@@ -425,6 +446,18 @@ static int block_signals(void)
 	return signalfd(-1, &signals, SFD_CLOEXEC);
 }
 
+static void files_allow(uint32_t containers)
+{
+	unsigned long wanted = FILES_OTHERWISE + FILES_PER_CONTAINER * (unsigned long)containers;
+	unsigned long allowed = descriptors_allow(wanted);
+
+	if (allowed < wanted)
+		log_notice(
+			"files=%lu wanted=%lu effect=\"fewer containers are measured\" do=\"raise "
+			"RLIMIT_NOFILE or lower --max-containers\"",
+			allowed, wanted);
+}
+
 /* Everything that must be there before the first tick; the message names what is missing. */
 static int agent_open(struct agent *agent, const struct options *options)
 {
@@ -456,6 +489,7 @@ static int agent_open(struct agent *agent, const struct options *options)
 			error);
 		return err;
 	}
+	files_allow(agent->config.max_slots);
 	err = actuate_load(agent);
 	if (!err)
 		err = trace_open(agent);
@@ -480,6 +514,7 @@ static int agent_open(struct agent *agent, const struct options *options)
 		log_warning("reflex=off error=\"%s\" effect=\"no refills between two ticks\"",
 			strerror(-err));
 	reflex_switch(agent->reflex, agent->config.reflex_is_on);
+	malloc_trim(0);
 	return budget_open(agent, &agent->budget);
 }
 
@@ -494,6 +529,8 @@ static void containers_free(struct agent *agent)
 			if (agent->probes)
 				probes_detach(agent->probes, &container->attachment);
 			pressure_unwatch(agent, container);
+			usage_close(&container->usage_files);
+			actuate_close(container);
 			unit_drop_container(unit, container);
 			free(container);
 		}
@@ -602,6 +639,10 @@ int main(int argc, char **argv)
 		return err > 0 ? EXIT_SUCCESS : EXIT_USAGE;
 	if (options.check)
 		return machine_check(&options);
+	/* Loading BPF objects takes and frees large pieces: these go back to the system. */
+	mallopt(M_MMAP_THRESHOLD, LARGE_PIECE_BYTES);
+	/* Threads are few and mostly wait; a heap of its own for each would only grow. */
+	mallopt(M_ARENA_MAX, 1);
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 	signal_fd = block_signals();
 	agent.config = options.config;

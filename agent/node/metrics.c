@@ -333,7 +333,8 @@ int metrics_open(struct agent *agent, struct metrics **out)
 		free(metrics);
 		return fd;
 	}
-	metrics->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL, NULL, handle,
+	/* Not by select(): a node's containers take more than 1024 files. */
+	metrics->daemon = MHD_start_daemon(MHD_USE_AUTO_INTERNAL_THREAD, 0, NULL, NULL, handle,
 		metrics, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, 16U,
 		MHD_OPTION_CONNECTION_TIMEOUT, 30U, MHD_OPTION_END);
 	if (!metrics->daemon) {

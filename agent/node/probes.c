@@ -23,6 +23,10 @@
 #include <unistd.h>
 
 #define PROGRAMS_MAX 32
+/* The slots are mapped in pieces, as they are given out: what is mapped counts as resident. */
+#define SLOTS_PIECE_BYTES (256U << 10)
+/* Of the ring of events, emptied every 50 ms: some 800. It is mapped twice, and counts so. */
+#define EVENTS_BYTES (256U << 10)
 /* How many slots one run of the snapshot program copies; SNAPSHOT_SLOTS in cpu.bpf.c. */
 #define SNAPSHOT_SLOTS 64
 
@@ -42,8 +46,9 @@ struct probes {
 	probes_throttle_handler throttle_handler;
 	void *throttle_context;
 
-	struct slot *slots;
+	struct slot *slots; /* an address for each; memory up to slots_mapped */
 	size_t slots_bytes;
+	size_t slots_mapped;
 	struct slot_control *control;
 	uint32_t max_slots;
 	uint32_t used_slots; /* highest slot given out, plus one */
@@ -114,6 +119,7 @@ static struct bpf_object_skeleton *cpu_prepare(void *context)
 	probes->cpu->rodata->cpus = (__u32)probes->cpus;
 	bpf_map__set_max_entries(probes->cpu->maps.slots, probes->max_slots);
 	bpf_map__set_max_entries(probes->cpu->maps.slot_index, probes->max_slots * 3);
+	bpf_map__set_max_entries(probes->cpu->maps.events, EVENTS_BYTES);
 	if (!probes->has_task_storage)
 		(void)bpf_map__set_autocreate(probes->cpu->maps.followed, false);
 	return probes->cpu->skeleton;
@@ -327,8 +333,8 @@ static int slots_map(struct probes *probes)
 
 	probes->slots_bytes =
 		((size_t)probes->max_slots * sizeof(struct slot) + page - 1) & ~(page - 1);
-	memory = mmap(NULL, probes->slots_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
-		bpf_map__fd(probes->cpu->maps.slots), 0);
+	memory = mmap(NULL, probes->slots_bytes, PROT_NONE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return -errno;
 	probes->slots = memory;
@@ -437,6 +443,25 @@ int probes_program_fd(const struct probes *probes, const char *name)
 	return -ENOENT;
 }
 
+/* Memory behind the slots up to @slot. */
+static int slots_map_until(struct probes *probes, uint32_t slot)
+{
+	size_t end = (slot + (size_t)1) * sizeof(struct slot);
+
+	if (end <= probes->slots_mapped)
+		return 0;
+	end = (end + SLOTS_PIECE_BYTES - 1) / SLOTS_PIECE_BYTES * SLOTS_PIECE_BYTES;
+	if (end > probes->slots_bytes)
+		end = probes->slots_bytes;
+	if (mmap((char *)probes->slots + probes->slots_mapped, end - probes->slots_mapped,
+		    PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		    bpf_map__fd(probes->cpu->maps.slots),
+		    (off_t)probes->slots_mapped) == MAP_FAILED)
+		return -errno;
+	probes->slots_mapped = end;
+	return 0;
+}
+
 static uint32_t slot_take(struct probes *probes)
 {
 	uint32_t epoch;
@@ -444,6 +469,8 @@ static uint32_t slot_take(struct probes *probes)
 	for (uint32_t i = 0; i < probes->max_slots; i++) {
 		if (probes->taken[i])
 			continue;
+		if (slots_map_until(probes, i))
+			return SLOT_NONE;
 		probes->taken[i] = 1;
 		if (i >= probes->used_slots)
 			probes->used_slots = i + 1;

@@ -327,12 +327,12 @@ static void action_note(struct unit *unit, const Ebbtide__Wire__Action *action)
 	unit->actions_memory += action_memory_direction(action->action) != 0;
 }
 
-static void action_apply(struct agent *agent, const Ebbtide__Wire__Action *action)
+static void action_apply(
+	struct agent *agent, struct unit *unit, const Ebbtide__Wire__Action *action)
 {
-	struct unit *unit = units_find(&agent->units, action->namespace_, action->service);
 	struct plan plan;
 
-	if (!unit || !unit->has_objective)
+	if (!unit->has_objective)
 		return;
 	action_note(unit, action);
 	if (!action->apply || unit->objective.mode != OBJECTIVE_AUTO)
@@ -366,7 +366,7 @@ size_t reporter_apply(struct agent *agent, const Ebbtide__Wire__Answer *answer)
 		if (unit && !action_is_newer(unit, answer, action))
 			left_out++;
 		else if (unit)
-			action_apply(agent, action);
+			action_apply(agent, unit, action);
 	}
 	return left_out;
 }

@@ -91,6 +91,7 @@ static void keep(struct agent *agent, const struct container *container)
 	kept_key(container->pod_uid, container->name, key, sizeof(key));
 	if (kept)
 		resize_spec_save(&container->resize.spec, kept);
+	agent->originals_changed = true;
 	json_object_set_new(agent->originals, key, kept);
 }
 
@@ -134,15 +135,26 @@ static bool key_is_of(const char *key, const char *pod_uid)
 				    key[prefix + length] == '/'));
 }
 
+/* Whether this run of the agent has seen the pod. */
+static bool is_seen(const struct agent *agent, const json_t *kept)
+{
+	return json_integer_value(json_object_get(kept, "incarnation")) ==
+	       (json_int_t)agent->started_unix_us;
+}
+
 void resize_see_pod(struct agent *agent, const char *pod_uid)
 {
 	const char *key;
 	json_t *kept;
 
-	json_object_foreach (agent->originals, key, kept)
-		if (key_is_of(key, pod_uid))
-			json_object_set_new(kept, "incarnation",
-				json_integer((json_int_t)agent->started_unix_us));
+	json_object_foreach (agent->originals, key, kept) {
+		/* A pod's status changes often, what is on disk then does not. */
+		if (!key_is_of(key, pod_uid) || is_seen(agent, kept))
+			continue;
+		agent->originals_changed = true;
+		json_object_set_new(
+			kept, "incarnation", json_integer((json_int_t)agent->started_unix_us));
+	}
 }
 
 void resize_forget_pod(struct agent *agent, const char *pod_uid)
@@ -153,11 +165,10 @@ void resize_forget_pod(struct agent *agent, const char *pod_uid)
 
 	json_object_foreach_safe(agent->originals, next, key, kept)
 	{
-		json_int_t seen = json_integer_value(json_object_get(kept, "incarnation"));
-
-		if (key_is_of(key, pod_uid) &&
-			(pod_uid || seen != (json_int_t)agent->started_unix_us))
-			json_object_del(agent->originals, key);
+		if (!key_is_of(key, pod_uid) || (!pod_uid && is_seen(agent, kept)))
+			continue;
+		agent->originals_changed = true;
+		json_object_del(agent->originals, key);
 	}
 }
 
@@ -166,7 +177,8 @@ void resize_forget(struct agent *agent, const struct container *container)
 	char key[192];
 
 	kept_key(container->pod_uid, container->name, key, sizeof(key));
-	json_object_del(agent->originals, key);
+	if (json_object_del(agent->originals, key) == 0)
+		agent->originals_changed = true;
 }
 
 void resize_observe(struct agent *agent, struct container *container, const json_t *pod)
@@ -344,6 +356,8 @@ static void send_one(struct resizer *resizer, struct container *container)
 	for (int i = 0; i < RESIZE_COUNT; i++)
 		sent[i] = container->resize.spec.values[i].want;
 	note_asked(container);
+	/* On disk before the first change. */
+	(void)actuate_save(agent);
 	pthread_mutex_unlock(&agent->lock);
 	err = kube_request(resizer->client, "PATCH", path, PATCH_TYPE, body, NULL, &pod);
 	json_decref(body);

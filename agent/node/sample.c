@@ -3,6 +3,7 @@
 #include "node/agent.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static double cores_of(const struct cgroup_limits *limits)
@@ -47,23 +48,6 @@ void sample_note_change(
 		container->limit_us_in_tick += (after - before) * (period_us - left_us);
 }
 
-/* The kernel's files, for what BPF does not give: PSI, working set, and all of it until a slot is
- * tied to its task group. */
-static bool container_read_files(struct agent *agent, struct container *container,
-	struct slot *slot, struct cgroup_usage *usage)
-{
-	if (cgroup_read_usage(&agent->driver, container->path, usage))
-		return false;
-	container->memory_working_set_bytes = usage->memory_working_set_bytes;
-	if (probes_slot_is_tied(slot))
-		return true;
-	slot->throttled_ns = usage->throttled_us * 1000;
-	slot->periods = usage->periods;
-	slot->throttled_periods = usage->throttled_periods;
-	slot->memory_used_bytes = usage->memory_used_bytes;
-	return true;
-}
-
 #define TAKE(field, now)                                                                           \
 	({                                                                                         \
 		uint64_t take_now = (now), take_delta = take_now - before->field;                  \
@@ -71,21 +55,23 @@ static bool container_read_files(struct agent *agent, struct container *containe
 		take_delta;                                                                        \
 	})
 
-static void container_sample(struct agent *agent, struct container *container,
-	struct sample *sample, uint32_t histogram[HIST_BUCKETS], struct signals *signals)
+static void container_sample(struct agent *agent, struct container *container, struct tick *tick)
 {
+	struct sample *sample = &tick->sample;
 	uint64_t requests_before = container->before.requests;
 	struct slot *slot = probes_slot(agent->probes, container->attachment.slot);
 	struct container_before *before = &container->before;
-	uint32_t latency[HIST_BUCKETS];
-	struct cgroup_usage usage = {0};
+	struct cgroup_usage usage;
 	uint64_t peak, over_limit_us;
 	double allocated_us;
 	bool has_usage;
 
-	has_usage = container_read_files(agent, container, slot, &usage);
+	has_usage =
+		usage_look(&container->usage_files, &agent->driver, container->path, slot, &usage);
+	/* A cgroup that is gone has no files; what was in use last is what is known. */
+	if (has_usage)
+		container->memory_working_set_bytes = usage.memory_working_set_bytes;
 	sample_note_limit(container);
-	histogram_take_delta(slot->latency, before->latency, latency);
 	if (!container->sampled) {
 		/* A first look only sets the starting point: what came before is not this tick's,
 		 * except requests, which the slot has counted from its own start. */
@@ -109,7 +95,6 @@ static void container_sample(struct agent *agent, struct container *container,
 	sample->run_queue_us += TAKE(run_queue_ns, slot->run_queue_ns) / 1000;
 	sample->reclaim_us += TAKE(reclaim_ns, slot->reclaim_ns) / 1000;
 	sample->oom_kills += (uint32_t)TAKE(oom_kills, slot->oom_kills);
-	/* A cgroup that is gone has no files. */
 	if (has_usage) {
 		sample->cpu_pressure_us += TAKE(cpu_pressure_us, usage.cpu_pressure_some_us);
 		sample->memory_pressure_us +=
@@ -133,19 +118,23 @@ static void container_sample(struct agent *agent, struct container *container,
 		sample->cpu_allocated_us +=
 			(double)used_us > allocated_us ? used_us : (uint64_t)allocated_us;
 	}
-	histogram_add(histogram, latency);
-	signals_take(signals, &container->signals_before, slot, has_usage ? &usage : NULL);
+	tick->latencies += histogram_move(slot->latency, tick->latency, HIST_BUCKETS);
+	signals_take(&tick->signals, &container->signals_before, slot, has_usage ? &usage : NULL);
 }
 
 void sample_last(struct agent *agent, struct unit *unit, struct container *container)
 {
-	container_sample(agent, container, &unit->ended, unit->ended_latency, &unit->ended_signals);
+	if (!unit->ended)
+		unit->ended = calloc(1, sizeof(*unit->ended));
+	if (!unit->ended)
+		return;
+	container_sample(agent, container, unit->ended);
 	/* Gauges of a container that is gone say nothing of the next tick. */
-	unit->ended.containers = 0;
-	unit->ended.in_flight = 0;
-	unit->ended.memory_used_bytes = 0;
-	unit->ended.memory_peak_bytes = 0;
-	unit->ended.memory_working_set_bytes = 0;
+	unit->ended->sample.containers = 0;
+	unit->ended->sample.in_flight = 0;
+	unit->ended->sample.memory_used_bytes = 0;
+	unit->ended->sample.memory_peak_bytes = 0;
+	unit->ended->sample.memory_working_set_bytes = 0;
 }
 
 static void unit_limits(struct unit *unit, struct sample *sample)
@@ -163,8 +152,10 @@ static void unit_limits(struct unit *unit, struct sample *sample)
 	}
 }
 
-static void unit_total(struct unit *unit, const struct sample *sample)
+static void unit_total(struct unit *unit, const struct tick *tick)
 {
+	const struct sample *sample = &tick->sample;
+
 	unit->total_requests += sample->requests;
 	unit->total_over += sample->requests_over;
 	unit->total_failed += sample->requests_failed;
@@ -178,9 +169,11 @@ static void unit_total(struct unit *unit, const struct sample *sample)
 	unit->total_ticks++;
 	if (unit->has_objective && sample_violates(sample, &unit->objective))
 		unit->total_violations++;
-	histogram_add(unit->total_latency, unit->latency);
-	octaves_add(&unit->total_octaves, unit->latency, HIST_BUCKETS);
-	signals_add(&unit->signals_total, &unit->signals);
+	if (tick->latencies > 0) {
+		histogram_add(unit->total_latency, tick->latency);
+		octaves_add(&unit->total_octaves, tick->latency, HIST_BUCKETS);
+	}
+	signals_add(&unit->signals_total, &tick->signals);
 }
 
 static uint64_t unit_oldest_request_us(const struct agent *agent, const struct unit *unit)
@@ -197,31 +190,48 @@ static uint64_t unit_oldest_request_us(const struct agent *agent, const struct u
 	return oldest_ns / 1000;
 }
 
+static void unit_latency(const struct unit *unit, struct tick *tick)
+{
+	const double asked[] = {0.50, 0.95, 0.99, unit->objective.latency_percentile / 100};
+	double us[4] = {0};
+
+	if (tick->latencies > 0)
+		histogram_quantiles_us(tick->latency, asked, us, 4);
+	tick->sample.latency_p50_us = us[0];
+	tick->sample.latency_p95_us = us[1];
+	tick->sample.latency_p99_us = us[2];
+	tick->sample.latency_objective_us = us[3];
+}
+
+/* Sum of the unit's containers, those that have ended since the last tick included. */
+static void unit_add_up(struct agent *agent, struct unit *unit, double tick_s, struct tick *tick)
+{
+	if (unit->ended)
+		*tick = *unit->ended;
+	else
+		memset(tick, 0, sizeof(*tick));
+	free(unit->ended);
+	unit->ended = NULL;
+	tick->sample.tick_s = tick_s;
+	for (size_t i = 0; i < unit->container_count; i++)
+		container_sample(agent, unit->containers[i], tick);
+}
+
 static void unit_sample(struct agent *agent, struct unit *unit, double tick_s)
 {
-	struct sample sample = unit->ended;
 	struct objective objective = unit->objective;
 	double declared = unit_declared_millicores(unit);
 	uint64_t declared_bytes = unit_declared_bytes(unit);
+	const struct sample *sample = &unit->sample;
+	struct tick tick;
 
-	sample.tick_s = tick_s;
-	memcpy(unit->latency, unit->ended_latency, sizeof(unit->latency));
-	unit->signals = unit->ended_signals;
-	memset(&unit->ended, 0, sizeof(unit->ended));
-	memset(unit->ended_latency, 0, sizeof(unit->ended_latency));
-	memset(&unit->ended_signals, 0, sizeof(unit->ended_signals));
-	for (size_t i = 0; i < unit->container_count; i++)
-		container_sample(
-			agent, unit->containers[i], &sample, unit->latency, &unit->signals);
+	unit_add_up(agent, unit, tick_s, &tick);
 	unit->oldest_request_us = unit_oldest_request_us(agent, unit);
-	unit_limits(unit, &sample);
-	sample.latency_p50_us = histogram_quantile_us(unit->latency, 0.50);
-	sample.latency_p95_us = histogram_quantile_us(unit->latency, 0.95);
-	sample.latency_p99_us = histogram_quantile_us(unit->latency, 0.99);
-	sample.latency_objective_us =
-		histogram_quantile_us(unit->latency, unit->objective.latency_percentile / 100);
-	unit->sample = sample;
-	unit_total(unit, &sample);
+	unit_limits(unit, &tick.sample);
+	unit_latency(unit, &tick);
+	unit->sample = tick.sample;
+	signals_show(&unit->signals, &tick.signals);
+	unit_total(unit, &tick);
 	if (!unit->has_objective)
 		return;
 	/* The owner's own limits are the outermost bound of every share below. */
@@ -233,15 +243,14 @@ static void unit_sample(struct agent *agent, struct unit *unit, double tick_s)
 		objective.memory_max_bytes = declared_bytes;
 	unit->has_previous = unit->has_state;
 	memcpy(unit->previous_state, unit->state, sizeof(unit->state));
-	state_build(&unit->history, &sample, &objective, unit->state);
+	state_build(&unit->history, sample, &objective, unit->state);
 	unit->reward = reward_compute(
-		&sample, &objective, &unit->history, sample.containers, &reward_defaults);
+		sample, &objective, &unit->history, sample->containers, &reward_defaults);
 	unit->has_state = true;
 }
 
 void sample_tick(struct agent *agent, double tick_s)
 {
-	(void)probes_refresh(agent->probes);
 	for (size_t i = 0; i < agent->units.count; i++)
 		unit_sample(agent, agent->units.items[i], tick_s);
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "node/signals.h"
 
+#include "common/histogram.h"
+
 #include <math.h>
 
-void signals_start(struct signals *before, const struct cgroup_usage *usage)
+void signals_start(struct signals_before *before, const struct cgroup_usage *usage)
 {
 #define X(name, text) before->name = usage->name;
 	SIGNAL_PRESSURES(X)
@@ -16,17 +18,7 @@ static void counter_take(uint64_t *tick, uint64_t *before, uint64_t now)
 	*before = now;
 }
 
-static void histogram_take(uint32_t *tick, uint32_t *before, const uint32_t *now)
-{
-	for (uint32_t i = 0; i < HIST_COARSE; i++) {
-		uint32_t value = now[i];
-
-		tick[i] += value - before[i];
-		before[i] = value;
-	}
-}
-
-void signals_take(struct signals *tick, struct signals *before, const struct slot *slot,
+void signals_take(struct signals *tick, struct signals_before *before, struct slot *slot,
 	const struct cgroup_usage *usage)
 {
 #define X(name, text) counter_take(&tick->name, &before->name, slot->name);
@@ -37,7 +29,7 @@ void signals_take(struct signals *tick, struct signals *before, const struct slo
 		counter_take(&tick->name, &before->name, usage->name);
 	SIGNAL_PRESSURES(X)
 #undef X
-#define X(name, public, text) histogram_take(tick->name, before->name, slot->name);
+#define X(name, public, text) (void)histogram_move(slot->name, tick->name, HIST_COARSE);
 	SIGNAL_HISTOGRAMS(X)
 #undef X
 }
@@ -74,6 +66,18 @@ double signals_quantile_us(const uint32_t counts[HIST_COARSE], double q)
 		bucket++;
 	/* Most of what is in the first is nothing at all, such as no throttling. */
 	return bucket == 0 ? 0 : middle_us(bucket, HIST_BUCKETS / HIST_COARSE);
+}
+
+void signals_show(struct signals_shown *shown, const struct signals *tick)
+{
+#define X(name, text) shown->name = tick->name;
+	SIGNAL_PRESSURES(X)
+#undef X
+#define X(name, public, text)                                                                      \
+	shown->name##_p50_us = (float)signals_quantile_us(tick->name, 0.50);                       \
+	shown->name##_p99_us = (float)signals_quantile_us(tick->name, 0.99);
+	SIGNAL_HISTOGRAMS(X)
+#undef X
 }
 
 void octaves_add(struct octaves *octaves, const uint32_t *counts, uint32_t buckets)

@@ -46,13 +46,31 @@
 		"Time until a response's last byte (HTTP/2 streams), microseconds.")               \
 	X(call_latency, call_latency, "Time until a call to others was answered, microseconds.")
 
-/* Of one container or unit over one tick; the same, cumulative, as the state before it. */
+/* Of a container as of its last tick, cumulative. Its histograms are taken out of the slot. */
+struct signals_before {
+#define X(name, text) uint64_t name;
+	SIGNAL_COUNTERS(X)
+	SIGNAL_PRESSURES(X)
+#undef X
+};
+
+/* Of one container or unit over one tick. */
 struct signals {
 #define X(name, text) uint64_t name;
 	SIGNAL_COUNTERS(X)
 	SIGNAL_PRESSURES(X)
 #undef X
 #define X(name, public, text) uint32_t name[HIST_COARSE];
+	SIGNAL_HISTOGRAMS(X)
+#undef X
+};
+
+/* What is kept of a unit's tick. */
+struct signals_shown {
+#define X(name, text) uint64_t name;
+	SIGNAL_PRESSURES(X)
+#undef X
+#define X(name, public, text) float name##_p50_us, name##_p99_us;
 	SIGNAL_HISTOGRAMS(X)
 #undef X
 };
@@ -74,10 +92,14 @@ struct signals_total {
 };
 
 /* Pressures from before the container was first looked at are not this tick's. */
-void signals_start(struct signals *before, const struct cgroup_usage *usage);
-/* Add to @tick what has come since @before, which then is now. @usage NULL: the cgroup is gone. */
-void signals_take(struct signals *tick, struct signals *before, const struct slot *slot,
+void signals_start(struct signals_before *before, const struct cgroup_usage *usage);
+/*
+ * Add to @tick what has come since @before, which then is now; the slot's histograms are empty
+ * afterwards. @usage NULL: the cgroup is gone.
+ */
+void signals_take(struct signals *tick, struct signals_before *before, struct slot *slot,
 	const struct cgroup_usage *usage);
+void signals_show(struct signals_shown *shown, const struct signals *tick);
 void signals_add(struct signals_total *total, const struct signals *tick);
 
 /* Quantile @q in (0, 1] by nearest rank, at most 6.2 % off (2 us below 32 us); 0: empty, or < 4 us. */

@@ -427,6 +427,21 @@ static void choice_join(struct trace_choice *into, const struct trace_choice *ot
 	into->errors |= other->errors;
 }
 
+bool trace_is_read(const struct trace *trace, const struct unit *unit)
+{
+	for (const struct trace_reader *reader = trace->readers; reader; reader = reader->next)
+		if (reader->unit == unit)
+			return true;
+	return false;
+}
+
+void trace_forget(struct trace *trace, const struct unit *unit)
+{
+	for (size_t i = 0; i < TRACE_LINES; i++)
+		if (trace->lines[i].unit == unit)
+			trace->lines[i].unit = NULL;
+}
+
 struct trace_choice trace_wanted(const struct trace *trace, const struct unit *unit)
 {
 	struct trace_choice wanted = unit->trace;

@@ -33,6 +33,10 @@ int trace_reader_choose(struct trace *trace, struct trace_reader *reader, const 
 /* Whole lines into @out; returns bytes, 0: nothing new. */
 size_t trace_reader_read(struct trace *trace, struct trace_reader *reader, char *out, size_t size);
 
+bool trace_is_read(const struct trace *trace, const struct unit *unit);
+/* The unit, which nobody reads, goes; its lines must not be another's that gets its address. */
+void trace_forget(struct trace *trace, const struct unit *unit);
+
 /* What all readers of @unit and the operator's own files want together. */
 struct trace_choice trace_wanted(const struct trace *trace, const struct unit *unit);
 /* One of the three from its text: -EINVAL, -ERANGE. For the operator's files as well. */

@@ -149,7 +149,7 @@ static void node_unit(const struct path *path, struct node *node)
 }
 
 /* The lock is held. 0 or -ENOENT. */
-static int node_find(const struct agent *agent, const char *from, struct node *node)
+static int node_find(struct agent *agent, const char *from, struct node *node)
 {
 	struct path path;
 	int err = path_split(from, &path);

@@ -234,8 +234,8 @@ SIGNAL_COUNTERS(X)
 SIGNAL_PRESSURES(X)
 #undef X
 #define X(name, public, text)                                                                      \
-	SHOW_UNIT(public##_p50_us, "%.0f", signals_quantile_us(unit->signals.name, 0.50))          \
-	SHOW_UNIT(public##_p99_us, "%.0f", signals_quantile_us(unit->signals.name, 0.99))
+	SHOW_UNIT(public##_p50_us, "%.0f", (double)unit->signals.name##_p50_us)                    \
+	SHOW_UNIT(public##_p99_us, "%.0f", (double)unit->signals.name##_p99_us)
 SIGNAL_HISTOGRAMS(X)
 #undef X
 

@@ -25,12 +25,17 @@ uint64_t unix_us(void)
 	return clock_us(CLOCK_REALTIME);
 }
 
-struct unit *units_find(const struct units *units, const char *namespace, const char *service)
+struct unit *units_find(struct units *units, const char *namespace, const char *service)
 {
-	for (size_t i = 0; i < units->count; i++)
-		if (strcmp(units->items[i]->service, service) == 0 &&
-			strcmp(units->items[i]->namespace, namespace) == 0)
-			return units->items[i];
+	for (size_t i = 0; i < units->count; i++) {
+		size_t at = (units->found + i) % units->count;
+
+		if (strcmp(units->items[at]->service, service) != 0 ||
+			strcmp(units->items[at]->namespace, namespace) != 0)
+			continue;
+		units->found = at;
+		return units->items[at];
+	}
 	return NULL;
 }
 
@@ -63,6 +68,7 @@ void units_remove(struct units *units, struct unit *unit)
 			continue;
 		units->items[i] = units->items[--units->count];
 		free(unit->exemplars);
+		free(unit->ended);
 		free(unit->containers);
 		free(unit);
 		return;

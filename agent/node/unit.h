@@ -16,6 +16,7 @@
 #include "node/resize.h"
 #include "node/signals.h"
 #include "node/spare.h"
+#include "node/usage.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -37,7 +38,14 @@ struct container_before {
 	uint64_t requests_failed;
 	uint64_t cpu_pressure_us;
 	uint64_t memory_pressure_us;
+};
+
+/* What one tick adds up from the containers of a unit. */
+struct tick {
+	struct sample sample;
+	uint64_t latencies; /* in the histogram */
 	uint32_t latency[HIST_BUCKETS];
+	struct signals signals;
 };
 
 struct unit;
@@ -54,7 +62,8 @@ struct container {
 	char path[CGROUP_PATH_MAX];
 	struct probes_attachment attachment;
 	struct container_before before;
-	struct signals signals_before;
+	struct signals_before signals_before;
+	struct usage_files usage_files;
 	struct cgroup_limits original; /* the owner's, to be restored */
 	struct cgroup_limits current;  /* as last written or read */
 	struct container_resize resize;
@@ -65,6 +74,7 @@ struct container {
 	uint32_t sole_process; /* the only one; 0: not known, none or several */
 	uint64_t sole_seen_us; /* when that was looked up */
 	int pressure_fd;       /* its PSI trigger; 0: none */
+	int quota_fd;	       /* to write its quota by; 0: not opened yet */
 	/* Came in between: the requests of the newest refills, while they are traced. */
 	uint64_t refilled_from_ns[REFILLS_KEPT];
 	uint64_t refilled_until_ns[REFILLS_KEPT];
@@ -96,8 +106,7 @@ struct unit {
 	struct state_history history;
 	float state[STATE_SIZE];
 	float previous_state[STATE_SIZE];
-	uint32_t latency[HIST_BUCKETS];
-	struct signals signals;
+	struct signals_shown signals;
 	uint64_t oldest_request_us; /* in flight */
 	bool has_state;
 	bool has_previous;
@@ -141,20 +150,21 @@ struct unit {
 	uint64_t trace_lines;		  /* ever written */
 	struct trace_exemplar *exemplars; /* one an octave; NULL: none yet */
 
+	uint64_t empty_since_us;  /* without containers and objective; 0: with */
 	struct spare_share share; /* of the refills' budget; the reflex's lock guards it */
 
-	/* Of containers that ended since the last tick: counted in the next one. */
-	struct sample ended;
-	uint32_t ended_latency[HIST_BUCKETS];
-	struct signals ended_signals;
+	/* Of containers that ended since the last tick: counted in the next one. NULL: none did. */
+	struct tick *ended;
 };
 
 struct units {
 	struct unit **items;
 	size_t count;
+	size_t found; /* by units_find(): sought from there on */
 };
 
-struct unit *units_find(const struct units *units, const char *namespace, const char *service);
+/* Quick when asked in the order of @units, as answers to reports come. */
+struct unit *units_find(struct units *units, const char *namespace, const char *service);
 /* Finds or makes; NULL when out of memory. */
 struct unit *units_get(struct units *units, const char *namespace, const char *service);
 /* Frees the unit; its containers must be gone. */

@@ -7,6 +7,7 @@
  * With --in PATH COMMAND... it joins that cgroup and becomes the command instead.
  */
 #include "common/cgroup.h"
+#include "common/descriptors.h"
 #include "common/histogram.h"
 #include "node/probes.h"
 
@@ -22,7 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #define UNITS_MAX	65536
@@ -55,6 +55,7 @@ static const char usage[] =
 	"  attach PATH       measure it               detach PATH    no longer\n"
 	"  mark PATH         count from now on        slot PATH      what was counted since\n"
 	"  control           counters of losses       maps           the maps, entries, bytes\n"
+	"  maps-of PID       the same of another process\n"
 	"  programs          runs and ns (stats on)   stats on|off   kernel.bpf_stats_enabled\n"
 	"  empty OBJECT PATH attach an object of empty programs; PATH is for cgroup programs\n"
 	"  full              detach and unload the empty ones\n";
@@ -296,6 +297,48 @@ static void map_visit(int fd, void *context)
 			(json_int_t)map_entries(fd, &info), "bytes", (json_int_t)map_bytes(fd)));
 }
 
+/* The maps of another process, by the ids that its descriptors' files tell. */
+static int maps_of_visit(const char *pid, json_t *object)
+{
+	char name[PATH_MAX], line[128];
+	struct dirent *entry;
+	DIR *stream;
+
+	snprintf(name, sizeof(name), "/proc/%s/fdinfo", pid);
+	stream = opendir(name);
+	if (!stream)
+		return -errno;
+	while ((entry = readdir(stream))) {
+		FILE *file;
+		int fd = -1;
+
+		snprintf(name, sizeof(name), "/proc/%s/fdinfo/%s", pid, entry->d_name);
+		file = fopen(name, "re");
+		while (file && fd < 0 && fgets(line, sizeof(line), file))
+			if (strncmp(line, "map_id:", 7) == 0)
+				fd = bpf_map_get_fd_by_id((__u32)strtoul(line + 7, NULL, 10));
+		if (file)
+			fclose(file);
+		if (fd < 0)
+			continue;
+		map_visit(fd, object);
+		close(fd);
+	}
+	closedir(stream);
+	return 0;
+}
+
+static json_t *command_maps_of(const char *pid)
+{
+	json_t *object = json_object();
+	int err = maps_of_visit(pid, object);
+
+	if (!err)
+		return object;
+	json_decref(object);
+	return failure("maps-of", pid, err);
+}
+
 static void control_visit(int fd, void *context)
 {
 	struct bpf_map_info info = {0};
@@ -425,6 +468,8 @@ static json_t *command_run(struct session *session, const char *name, const char
 		return empty_close(session), json_object();
 	if (!a)
 		return failure("no such command, or its argument is missing:", name, -EINVAL);
+	if (strcmp(name, "maps-of") == 0)
+		return command_maps_of(a);
 	if (strcmp(name, "create") == 0)
 		return result(name, a, cgroup_create(driver, a));
 	if (strcmp(name, "remove") == 0)
@@ -463,7 +508,6 @@ static int become(const struct cgroup_driver *driver, char **arguments)
 int main(int argc, char **argv)
 {
 	static struct session session = {.stats_fd = -1};
-	struct rlimit files = {.rlim_cur = 1 << 20, .rlim_max = 1 << 20};
 	char line[4 * CGROUP_PATH_MAX];
 
 	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
@@ -481,7 +525,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	/* Two links a cgroup. */
-	(void)setrlimit(RLIMIT_NOFILE, &files);
+	(void)descriptors_allow(1 << 20);
 	while (fgets(line, sizeof(line), stdin)) {
 		char *save = NULL, *name = strtok_r(line, " \n", &save);
 		char *a = name ? strtok_r(NULL, " \n", &save) : NULL;

@@ -23,14 +23,19 @@ SERVER_CPU, CLIENT_CPU = CPUS[0], CPUS[-1]
 GROUP = "/ebbtide/bench"
 
 
-def arguments(description):
-    """Parse [--quick] [BUILD-FOLDER], the same for every bench; True for --quick."""
+def arguments(description, parts):
+    """Parse [--quick] [--only PART] [BUILD-FOLDER]: whether it is to be quick, and which parts."""
     global BUILD
     words = sys.argv[1:]
     if "--help" in words or "-h" in words:
-        print(f"Usage: {os.path.relpath(sys.argv[0])} [--quick] [BUILD-FOLDER]\n{description}")
+        print(f"Usage: {os.path.relpath(sys.argv[0])} [--quick] [--only {'|'.join(parts)}] "
+              f"[BUILD-FOLDER]\n{description}")
         sys.exit(0)
     quick = "--quick" in words
+    if "--only" in words[:-1] and words[words.index("--only") + 1] in parts:
+        at = words.index("--only")
+        parts = words[at + 1:at + 2]
+        del words[at:at + 2]
     rest = [word for word in words if word != "--quick"]
     if len(rest) > 1 or any(word.startswith("-") for word in rest):
         sys.exit(f"{os.path.basename(sys.argv[0])}: {' '.join(rest)} is not understood. Try --help.")
@@ -40,7 +45,7 @@ def arguments(description):
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda n, _f: sys.exit(128 + n))
     subprocess.run([f"{ROOT}/vendor/install", "run", "bench"], check=True)
-    return quick
+    return quick, parts
 
 
 def figure(name, value, unit):

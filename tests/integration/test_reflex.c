@@ -6,11 +6,13 @@
  */
 #include "common/cgroup.h"
 #include "common/log.h"
+#include "node/agent.h"
 #include "node/detail.h"
-#include "node/reflex.h"
+#include "node/trace.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -601,6 +603,39 @@ static void test_two_units_share_the_nodes_budget(void **state)
 	assert_true(sum_us < 450000);
 }
 
+static void test_a_service_that_is_forgotten_has_no_part_in_the_budget(void **state)
+{
+	struct fixture *f = *state;
+	struct agent agent = {0};
+	struct workload *gone, *stays;
+	struct unit *service;
+	uint64_t refills;
+
+	reflex_start(f, 2000, UINT32_MAX);
+	agent.reflex = f->reflex;
+	assert_int_equal(trace_open(&agent), 0);
+	service = units_get(&agent.units, "default", "gone");
+	assert_non_null(service);
+	gone = insatiable(f, 10000);
+	reflex_leave(f->reflex, gone->attachment.slot);
+	reflex_enter(f->reflex, gone->attachment.slot, gone->path, &service->share, &gone->limits);
+	allow(f, gone, 0.2, 3, 1000, 0);
+	assert_true(wait_refills(f, 1) >= 1);
+	reflex_leave(f->reflex, gone->attachment.slot);
+	/* What is freed is overwritten: who still reads it ends here. */
+	mallopt(M_PERTURB, 0xa5);
+	for (int i = 0; i < 2; i++)
+		discover_forget(&agent);
+	mallopt(M_PERTURB, 0);
+	assert_int_equal(agent.units.count, 0);
+	refills = wait_refills(f, 0);
+	stays = insatiable(f, 10000);
+	allow(f, stays, 0.2, 3, 1000, 0);
+	assert_true(wait_refills(f, refills + 6) >= refills + 6);
+	free(agent.units.items);
+	trace_close(&agent);
+}
+
 static void test_the_nodes_switch_ends_it(void **state)
 {
 	struct fixture *f = *state;
@@ -648,8 +683,8 @@ static void test_a_new_limit_is_used_by_the_next_refill(void **state)
 	allow(f, unit, 0.2, 2, 1000, 0);
 	wait_refills(f, 2);
 	reflex_hold(f->reflex, slot);
-	assert_int_equal(cgroup_change_cpu(&f->driver, unit->path, &unit->limits, 20000, PERIOD_US,
-				 CGROUP_UNLIMITED),
+	assert_int_equal(cgroup_change_cpu(&f->driver, unit->path, -1, &unit->limits, 20000,
+				 PERIOD_US, CGROUP_UNLIMITED),
 		0);
 	reflex_release(f->reflex, slot, &unit->limits);
 	reflex_collect(f->reflex, slot, &counts);
@@ -672,7 +707,7 @@ static void test_a_burst_and_its_quota_are_written_in_an_order_the_kernel_takes(
 	if (now.cpu_burst_us < 0)
 		skip();
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-		assert_int_equal(cgroup_change_cpu(&f->driver, unit->path, &now, steps[i][0],
+		assert_int_equal(cgroup_change_cpu(&f->driver, unit->path, -1, &now, steps[i][0],
 					 PERIOD_US, steps[i][1]),
 			0);
 		assert_int_equal(cgroup_read_limits(&f->driver, unit->path, &limits), 0);
@@ -704,6 +739,7 @@ int main(void)
 		TEST(test_an_allowance_expires),
 		TEST(test_refills_that_help_nobody_end),
 		TEST(test_two_units_share_the_nodes_budget),
+		TEST(test_a_service_that_is_forgotten_has_no_part_in_the_budget),
 		TEST(test_the_nodes_switch_ends_it),
 		TEST(test_what_the_node_has_to_spare_is_the_budget),
 		TEST(test_a_new_limit_is_used_by_the_next_refill),

@@ -3,6 +3,7 @@
 #include "learner/random.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -82,6 +83,34 @@ static void test_a_delta_survives_a_counter_that_wraps(void **state)
 	histogram_take_delta(now, before, delta);
 	assert_int_equal(delta[3], 5);
 	assert_int_equal(before[3], 3);
+}
+
+#define COUNTED 200000
+
+static void *count_into(void *counts)
+{
+	for (uint32_t i = 0; i < COUNTED; i++)
+		__atomic_fetch_add(&((uint32_t *)counts)[i % HIST_BUCKETS], 1, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+static void test_counts_are_moved_while_others_count(void **state)
+{
+	static uint32_t from[HIST_BUCKETS] __attribute__((aligned(8))), into[HIST_BUCKETS];
+	uint64_t moved = 0;
+	pthread_t thread;
+
+	(void)state;
+	into[7] = 1;
+	assert_int_equal(pthread_create(&thread, NULL, count_into, from), 0);
+	while (moved < COUNTED)
+		moved += histogram_move(from, into, HIST_BUCKETS);
+	pthread_join(thread, NULL);
+	assert_int_equal(histogram_move(from, into, HIST_BUCKETS), 0);
+	assert_int_equal(histogram_count(from), 0);
+	assert_int_equal(histogram_count(into), COUNTED + 1);
+	assert_int_equal(into[7], COUNTED / HIST_BUCKETS + 1 + 1);
+	assert_int_equal(into[HIST_BUCKETS - 1], COUNTED / HIST_BUCKETS);
 }
 
 static void test_buckets_are_in_order_without_gap_and_3_2_percent_wide(void **state)
@@ -213,6 +242,7 @@ int main(void)
 		cmocka_unit_test(test_a_value_over_a_minute_fits_and_the_largest_is_the_last),
 		cmocka_unit_test(test_a_quantile_is_off_by_at_most_3_2_percent),
 		cmocka_unit_test(test_quantiles_are_by_nearest_rank),
+		cmocka_unit_test(test_counts_are_moved_while_others_count),
 		cmocka_unit_test(test_a_delta_survives_a_counter_that_wraps),
 		cmocka_unit_test(test_buckets_are_in_order_without_gap_and_3_2_percent_wide),
 		cmocka_unit_test(test_a_middle_is_at_most_1_6_percent_from_any_value_in_its_bucket),

@@ -14,7 +14,8 @@
 static void test_a_tick_has_what_came_since_the_last_one(void **state)
 {
 	static struct slot slot;
-	static struct signals tick, before;
+	static struct signals tick;
+	static struct signals_before before;
 	static struct signals_total total;
 	struct cgroup_usage usage = {.cpu_pressure_full_us = 1000, .memory_pressure_some_us = 500};
 
@@ -33,7 +34,7 @@ static void test_a_tick_has_what_came_since_the_last_one(void **state)
 	signals_add(&total, &tick);
 	memset(&tick, 0, sizeof(tick));
 	slot.client_errors = 4;
-	slot.on_cpu[5] = 9;
+	slot.on_cpu[5] += 2;
 	signals_take(&tick, &before, &slot, &usage);
 	assert_int_equal(tick.client_errors, 1);
 	assert_int_equal(tick.calls, 0);
@@ -49,7 +50,8 @@ static void test_a_tick_has_what_came_since_the_last_one(void **state)
 static void test_two_containers_of_a_unit_add_up(void **state)
 {
 	static struct slot slots[2];
-	static struct signals tick, before[2];
+	static struct signals tick;
+	static struct signals_before before[2];
 	struct cgroup_usage usage = {0};
 
 	(void)state;
@@ -62,22 +64,27 @@ static void test_two_containers_of_a_unit_add_up(void **state)
 	assert_int_equal(tick.socket_queue[1], 8);
 }
 
-static void test_a_histogram_that_wrapped_counts_on(void **state)
+static void test_a_tick_is_shown_by_its_percentiles(void **state)
 {
-	static struct slot slot;
-	static struct signals tick, before;
+	static struct signals tick;
+	struct signals_shown shown;
 
 	(void)state;
-	before.throttled[3] = UINT32_MAX - 1;
-	slot.throttled[3] = 5;
-	signals_take(&tick, &before, &slot, NULL);
-	assert_int_equal(tick.throttled[3], 7);
+	tick.memory_pressure_full_us = 7;
+	tick.throttled[HIST_COARSE_BUCKET(1000)] = 90;
+	tick.throttled[HIST_COARSE_BUCKET(8000)] = 10;
+	signals_show(&shown, &tick);
+	assert_int_equal(shown.memory_pressure_full_us, 7);
+	assert_true(fabs(shown.throttled_p50_us - 1000) < 63);
+	assert_true(fabs(shown.throttled_p99_us - 8000) < 500);
+	assert_true(shown.on_cpu_p99_us == 0);
 }
 
 static void test_a_cgroup_that_is_gone_adds_no_pressure(void **state)
 {
 	static struct slot slot;
-	static struct signals tick, before;
+	static struct signals tick;
+	static struct signals_before before;
 
 	(void)state;
 	before.cpu_pressure_some_us = 100;
@@ -162,7 +169,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_tick_has_what_came_since_the_last_one),
 		cmocka_unit_test(test_two_containers_of_a_unit_add_up),
-		cmocka_unit_test(test_a_histogram_that_wrapped_counts_on),
+		cmocka_unit_test(test_a_tick_is_shown_by_its_percentiles),
 		cmocka_unit_test(test_a_cgroup_that_is_gone_adds_no_pressure),
 		cmocka_unit_test(test_a_quantile_is_within_its_resolution),
 		cmocka_unit_test(test_octaves_of_fine_and_coarse_histograms_agree),
