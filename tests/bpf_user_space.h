@@ -192,7 +192,7 @@ static __attribute__((unused)) void user_maps_forget(void)
 /* Programs read time and send events through these. */
 static uint64_t user_clock_ns = 1;
 static uint32_t user_loop_turns; /* most turns that a loop has taken */
-static uint32_t user_loops_cut;	 /* loops that came to their bound */
+static uint32_t user_loops_cut;	 /* loops over a payload that came to their bound */
 static void (*user_event_sink)(const void *event);
 static void *user_event;
 
@@ -209,7 +209,7 @@ static __attribute__((unused)) uint64_t bpf_ktime_get_ns(void)
 			loop_turn++;                                                               \
 		if (loop_turn > user_loop_turns)                                                   \
 			user_loop_turns = loop_turn;                                               \
-		if (loop_turn == loop_bound)                                                       \
+		if (loop_turn == loop_bound && loop_bound >= 1024)                                 \
 			user_loops_cut++;                                                          \
 		(long)loop_turn;                                                                   \
 	})

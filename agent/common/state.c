@@ -44,6 +44,8 @@ const char *action_horizontal_name(uint32_t action)
 /* A tick with so many requests says what one costs, and what is so far off is news. */
 #define COST_REQUESTS 20
 #define COST_JUMP     0.3
+/* A peak of the load is expected to come again for about so long. */
+#define PEAK_HALF_LIFE_S 60.0
 /* Nothing is more than so many times what is needed. */
 #define COST_MOST 5.0
 
@@ -151,16 +153,12 @@ static double share(uint64_t part_us, double whole_us)
 	return whole_us > 0 ? (double)part_us / whole_us : 0;
 }
 
-static double demand_statistics(const struct state_history *history, double *maximum)
+static double demand_mean(const struct state_history *history)
 {
 	double sum = 0;
 
-	*maximum = 0;
-	for (uint32_t i = 0; i < history->demand_count; i++) {
+	for (uint32_t i = 0; i < history->demand_count; i++)
 		sum += history->demand_millicores[i];
-		if (history->demand_millicores[i] > *maximum)
-			*maximum = history->demand_millicores[i];
-	}
 	return history->demand_count ? sum / history->demand_count : 0;
 }
 
@@ -171,6 +169,7 @@ static void history_advance(struct state_history *history, const struct sample *
 	const double rate_keep = exp2(-1.0 / 60), cost_keep = exp2(-1.0 / 15);
 	double cost_us =
 		sample->requests ? (double)sample->cpu_used_us / (double)sample->requests : 0;
+	double demand;
 	double used =
 		sample->tick_s > 0 ? (double)sample->cpu_used_us / (sample->tick_s * 1000) : 0;
 
@@ -195,8 +194,10 @@ static void history_advance(struct state_history *history, const struct sample *
 		history->since_action++;
 	}
 	/* Work that comes with no request is demand as well. */
-	history->demand_millicores[history->demand_next] =
-		sample->requests ? rate * history->cpu_per_request_us / 1000 : used;
+	demand = sample->requests ? rate * history->cpu_per_request_us / 1000 : used;
+	history->demand_millicores[history->demand_next] = demand;
+	history->demand_peak_millicores = fmax(
+		demand, history->demand_peak_millicores * exp2(-sample->tick_s / PEAK_HALF_LIFE_S));
 	history->demand_next = (history->demand_next + 1) % STATE_HISTORY;
 	if (history->demand_count < STATE_HISTORY)
 		history->demand_count++;
@@ -217,11 +218,11 @@ void state_build(struct state_history *history, const struct sample *sample,
 	const double target = objective->latency_target_us;
 	const bool first = !history->started;
 	double v[STATE_SIZE] = {0};
-	double demand, mean, maximum;
+	double demand, mean;
 	uint32_t window = (1U << STATE_VIOLATIONS) - 1;
 
 	history_advance(history, sample, objective, rate);
-	mean = demand_statistics(history, &maximum);
+	mean = demand_mean(history);
 	demand = history->demand_millicores[(history->demand_next + STATE_HISTORY - 1) %
 					    STATE_HISTORY];
 
@@ -257,7 +258,7 @@ void state_build(struct state_history *history, const struct sample *sample,
 	v[STATE_since_action] = log2(1 + (double)history->since_action) / 6;
 	v[STATE_demand] = limit > 0 ? demand / limit : 0;
 	v[STATE_demand_mean] = limit > 0 ? mean / limit : 0;
-	v[STATE_demand_max] = limit > 0 ? maximum / limit : 0;
+	v[STATE_demand_max] = limit > 0 ? history->demand_peak_millicores / limit : 0;
 	v[STATE_demand_change] = demand > 0 && mean > 0 ? log2(demand / mean) : 0;
 	v[STATE_refills] =
 		log2(1 + (sample->tick_s > 0 ? sample->refills / sample->tick_s : 0)) / 4;

@@ -46,7 +46,7 @@
 	X(d_throttled, -2, 2, "change of throttled")                                               \
 	X(demand, 0, 3, "rate x CPU per request over the limit, now")                              \
 	X(demand_mean, 0, 3, "its mean over the last ten ticks")                                   \
-	X(demand_max, 0, 3, "its maximum over the last ten ticks")                                 \
+	X(demand_max, 0, 3, "its peak, which fades with a half-life of a minute")                  \
 	X(demand_change, -2, 2, "log2 of demand over its mean")                                    \
 	X(refills, 0, 2, "reflex refills a second, log2(1 + n) / 4")                               \
 	X(violations, 0, 1, "share of the last 30 ticks over the objective, square root")          \
@@ -170,7 +170,8 @@ struct state_history {
 	double demand_millicores[STATE_HISTORY];
 	uint32_t demand_next;
 	uint32_t demand_count;
-	uint32_t violation_bits; /* newest in bit 0 */
+	double demand_peak_millicores; /* fades with a half-life of a minute */
+	uint32_t violation_bits;       /* newest in bit 0 */
 	uint32_t ticks;
 	uint32_t since_action;
 	int last_cpu;

@@ -25,16 +25,26 @@ uint64_t envelope_memory_max(const struct envelope_unit *unit)
 	return declared > 0 && declared < asked ? declared : asked;
 }
 
+uint64_t sample_memory_needed_bytes(const struct sample *sample)
+{
+	uint64_t cold = sample->memory_used_bytes > sample->memory_working_set_bytes
+				? sample->memory_used_bytes - sample->memory_working_set_bytes
+				: 0;
+	uint64_t peak = sample->memory_peak_bytes > cold ? sample->memory_peak_bytes - cold : 0;
+
+	if (peak < sample->memory_working_set_bytes)
+		peak = sample->memory_working_set_bytes;
+	return sample->containers ? peak / sample->containers : peak;
+}
+
 uint64_t envelope_memory_floor(const struct envelope_unit *unit)
 {
-	const struct sample *sample = unit->sample;
-	uint64_t used = sample->memory_peak_bytes > sample->memory_used_bytes
-				? sample->memory_peak_bytes
-				: sample->memory_used_bytes;
-	uint64_t each = sample->containers ? used / sample->containers : used;
-	uint64_t floor = each + (uint64_t)(ENVELOPE_MEMORY_MARGIN_SHARE * (double)each) +
-			 ENVELOPE_MEMORY_MARGIN_BYTES;
+	uint64_t needed = sample_memory_needed_bytes(unit->sample), floor;
 
+	if (needed < unit->memory_needed_bytes)
+		needed = unit->memory_needed_bytes;
+	floor = needed + (uint64_t)(ENVELOPE_MEMORY_MARGIN_SHARE * (double)needed) +
+		ENVELOPE_MEMORY_MARGIN_BYTES;
 	return floor > unit->objective->memory_min_bytes ? floor
 							 : unit->objective->memory_min_bytes;
 }
@@ -61,6 +71,9 @@ static enum envelope_rule forbid_cpu(const struct envelope_unit *unit, int direc
 		       : RULE_NONE;
 }
 
+/* A smaller step is none. */
+#define MEMORY_STEP_LEAST 1.01
+
 static enum envelope_rule forbid_memory(const struct envelope_unit *unit, int direction)
 {
 	uint64_t limit = unit->sample->memory_limit_bytes;
@@ -72,7 +85,8 @@ static enum envelope_rule forbid_memory(const struct envelope_unit *unit, int di
 	if (direction < 0) {
 		if (sample_violates(unit->sample, unit->objective))
 			return RULE_OVER_OBJECTIVE;
-		if ((double)limit * action_memory_factor[0] < (double)envelope_memory_floor(unit))
+		/* A step that would go under it ends there. */
+		if ((double)limit < MEMORY_STEP_LEAST * (double)envelope_memory_floor(unit))
 			return RULE_MEMORY_FLOOR;
 		return limit <= unit->objective->memory_min_bytes ? RULE_BOUNDS : RULE_NONE;
 	}

@@ -21,6 +21,7 @@ struct envelope_unit {
 	const struct sample *sample;
 	double cpu_declared_millicores; /* 0: the owner set no limit */
 	uint64_t memory_declared_bytes;
+	uint64_t memory_needed_bytes; /* of one container, lately; 0: the sample's */
 	/* For what moves along the ladder of operating points. */
 	uint32_t cpu_rung; /* in force */
 	struct demand demand;
@@ -31,6 +32,11 @@ struct envelope_unit {
 double envelope_cpu_max(const struct envelope_unit *unit);
 uint64_t envelope_memory_max(const struct envelope_unit *unit);
 uint64_t envelope_memory_floor(const struct envelope_unit *unit);
+/*
+ * Memory that one container works with: the largest working set of the tick, its peak of use less
+ * the file pages that nobody uses.
+ */
+uint64_t sample_memory_needed_bytes(const struct sample *sample);
 
 /*
  * Which vertical actions are allowed, a bit each; hold always is. @rules, if given, gets the rule

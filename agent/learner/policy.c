@@ -72,6 +72,9 @@ uint32_t policy_nearest_action(
 #define SAME_LIMIT_SHARE 0.02
 #define SAME_LIMIT_LEAST 2.0
 
+/* A peak of memory is expected to come again for about so long. */
+#define MEMORY_HALF_LIFE_S 120.0
+
 /* The learner's parameters of the rules, or those with the objective's own. */
 static const struct rule_configs *service_rules(
 	const struct policy_context *context, struct service *service)
@@ -410,6 +413,7 @@ struct envelope_unit policy_bounds(const struct service_unit *unit, const struct
 		.sample = sample,
 		.cpu_declared_millicores = unit->cpu_declared_millicores,
 		.memory_declared_bytes = unit->memory_declared_bytes,
+		.memory_needed_bytes = (uint64_t)unit->memory_needed_bytes,
 		.cpu_rung = unit->plan.cpu_rung,
 		.demand = state_demand(state, sample),
 		.reflex = reflex && unit->service->objective.reflex};
@@ -431,6 +435,8 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 	bool fallen = false;
 
 	memset(decision, 0, sizeof(*decision));
+	unit->memory_needed_bytes = fmax((double)sample_memory_needed_bytes(bounds->sample),
+		unit->memory_needed_bytes * exp2(-bounds->sample->tick_s / MEMORY_HALF_LIFE_S));
 	decision->action = ACTION_VERTICAL_HOLD;
 	decision->plan = unit->plan;
 	decision->plan.cpu_millicores = limit;

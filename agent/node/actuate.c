@@ -218,7 +218,11 @@ static void plan_limits(struct agent *agent, const struct container *container,
 	if (plan->cpu_millicores > 0 && original->cpu_quota_us > 0)
 		*quota_us = quota_of(container, plan->cpu_millicores);
 	if (plan->memory_bytes > 0 && original->memory_max_bytes > 0) {
-		int64_t least = (int64_t)pressure_floor_bytes(slot->memory_used_bytes);
+		/* Cold pages of files are given back, what is worked with is not. */
+		uint64_t needed = container->memory_working_set_bytes
+					  ? container->memory_working_set_bytes
+					  : slot->memory_used_bytes;
+		int64_t least = (int64_t)pressure_floor_bytes(needed);
 
 		*memory_bytes = (int64_t)plan->memory_bytes;
 		if (*memory_bytes < least)

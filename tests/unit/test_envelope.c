@@ -183,11 +183,21 @@ static void test_memory_is_never_cut_under_what_is_in_use(void **state)
 	assert_forbidden(&f, MEM_DOWN, RULE_MEMORY_FLOOR);
 	assert_int_equal(envelope_clamp(unit_of(&f), &cpu, &memory), RULE_MEMORY_FLOOR);
 	assert_true(memory >= 22 << 20);
-	/* A peak within the tick counts as well. */
+	/* A peak within the tick counts as well, and one of before. */
 	f.sample.memory_peak_bytes = 100 << 20;
 	memory = 1;
 	(void)envelope_clamp(unit_of(&f), &cpu, &memory);
 	assert_true(memory >= 110 << 20);
+	f.unit.memory_needed_bytes = 120 << 20;
+	memory = 1;
+	(void)envelope_clamp(unit_of(&f), &cpu, &memory);
+	assert_true(memory >= 132 << 20);
+	/* Cold pages of files are not what it works with. */
+	f.unit.memory_needed_bytes = 0;
+	f.sample.memory_used_bytes = 80 << 20;
+	memory = 1;
+	(void)envelope_clamp(unit_of(&f), &cpu, &memory);
+	assert_in_range(memory, 44 << 20, 60 << 20);
 }
 
 static void test_a_limit_that_the_owner_did_not_set_is_never_added(void **state)

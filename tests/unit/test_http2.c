@@ -125,7 +125,7 @@ static void test_the_status_is_read_from_each_way_to_write_it(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		uint8_t block[HTTP2_CUT_BYTES] = {0};
+		uint8_t block[32] = {0};
 
 		memcpy(block, cases[i].block, cases[i].size);
 		if (http2_status(block, (uint32_t)cases[i].size) != cases[i].status)

@@ -39,6 +39,7 @@ static int setup(void **state)
 	log_init("test", (enum log_level)0);
 	train_config_init(&options.train);
 	f->learner.config.state_directory = f->directory;
+	f->learner.config.pretrained = "none";
 	f->learner.config.checkpoints = 3;
 	pthread_mutex_init(&f->learner.lock, NULL);
 	atomic_store(&f->learner.leader, true);

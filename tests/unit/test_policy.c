@@ -236,7 +236,7 @@ static void test_a_rule_stays_inside_the_bounds(void **state)
 	/* Not under what is in use, either. */
 	policy_set(f, "senpai");
 	f->unit->sample.tick_s = 6;
-	f->unit->sample.memory_used_bytes = 100 * MIB;
+	f->unit->sample.memory_used_bytes = f->unit->sample.memory_working_set_bytes = 100 * MIB;
 	decision = decide(f);
 	assert_int_equal(decision.rule, RULE_MEMORY_FLOOR);
 	assert_true(decision.plan.memory_bytes == 114 * MIB);

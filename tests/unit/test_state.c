@@ -342,7 +342,7 @@ static void test_the_ticks_since_an_action_count_from_one_that_changed_something
 	assert_true(features[STATE_last_cpu] == 0.0F);
 }
 
-static void test_demand_is_remembered_for_ten_ticks(void **state)
+static void test_demand_is_remembered_for_ten_ticks_and_its_peak_fades(void **state)
 {
 	struct objective objective = objective_make();
 	struct state_history history = {0};
@@ -358,11 +358,14 @@ static void test_demand_is_remembered_for_ten_ticks(void **state)
 	for (int i = 0; i < STATE_HISTORY - 1; i++) {
 		state_build(&history, &idle, &objective, features);
 		assert_true(features[STATE_demand] == 0.0F);
-		assert_true(fabsf(features[STATE_demand_max] - 0.4F) < 1e-6F);
 		assert_true(fabsf(features[STATE_demand_mean] - 0.4F / (float)(i + 2)) < 1e-6F);
 	}
 	state_build(&history, &idle, &objective, features);
-	assert_true(features[STATE_demand_max] == 0.0F);
+	assert_true(features[STATE_demand_mean] == 0.0F);
+	/* A minute after it was seen, half of the peak is left. */
+	for (int i = STATE_HISTORY; i < 60; i++)
+		state_build(&history, &idle, &objective, features);
+	assert_true(fabsf(features[STATE_demand_max] - 0.2F) < 1e-6F);
 }
 
 static void test_violations_are_the_share_of_thirty_ticks(void **state)
@@ -542,7 +545,7 @@ int main(void)
 		cmocka_unit_test(test_actions_are_named_by_what_they_do),
 		cmocka_unit_test(
 			test_the_ticks_since_an_action_count_from_one_that_changed_something),
-		cmocka_unit_test(test_demand_is_remembered_for_ten_ticks),
+		cmocka_unit_test(test_demand_is_remembered_for_ten_ticks_and_its_peak_fades),
 		cmocka_unit_test(test_violations_are_the_share_of_thirty_ticks),
 		cmocka_unit_test(test_the_reward_is_the_sum_that_its_description_gives),
 		cmocka_unit_test(test_a_state_tells_operating_point_and_price),

@@ -130,6 +130,19 @@ static double violations_against(
 	return front_violations_at(front, count, than->cores) / fmax(than->violations, SHARE_LEAST);
 }
 
+/* The same of what CPU can avoid. Violations are told apart to SHARE_LEAST. */
+static double avoidable_against(
+	const struct bench_field *field, const char *name, const struct front_point *than)
+{
+	struct front_point front[BENCH_POINTS_MAX];
+	uint32_t count = field_points(field, name, NULL, front);
+	double floor = floor_of(field);
+
+	count = front_make(front, count);
+	return fmax(front_violations_at(front, count, than->cores) - floor, 0) /
+	       fmax(than->violations - floor, SHARE_LEAST);
+}
+
 /* Against the best-tuned of those that @keep says yes to (or of @than). */
 static struct ratios cores_over_rows(const struct bench_field *fields, uint32_t count,
 	const char *name, const char *than, bool (*keep)(const struct bench_setting *setting))
@@ -171,17 +184,20 @@ static void print_against_rules(
 	struct ratios burst = cores_over_rows(fields, count, name, NULL, is_rule_or_burst);
 	struct ratios reflex = cores_over_rows(fields, count, name, NULL, is_rule_with_reflex);
 	struct ratios k8s = cores_over_rows(fields, count, name, "k8s-cpu", NULL);
-	struct ratios violations = {0};
+	struct ratios violations = {0}, avoidable = {0};
 	struct front_point best;
 
-	for (uint32_t i = 0; i < count; i++)
-		if (row_is_about_cpu(fields[i].row) && best_of(&fields[i], NULL, is_rule, &best))
-			ratios_add(&violations, violations_against(&fields[i], name, &best),
-				fields[i].row);
+	for (uint32_t i = 0; i < count; i++) {
+		if (!row_is_about_cpu(fields[i].row) || !best_of(&fields[i], NULL, is_rule, &best))
+			continue;
+		ratios_add(&violations, violations_against(&fields[i], name, &best), fields[i].row);
+		ratios_add(&avoidable, avoidable_against(&fields[i], name, &best), fields[i].row);
+	}
 	print_rows(file, fields, count, name);
 	print_worst(file, "sim_cpu_vs_best_rule", &rule);
 	print_mean(file, "sim_cpu_vs_best_rule_mean", &rule);
 	print_worst(file, "sim_violation_ratio", &violations);
+	print_worst(file, "sim_violation_ratio_of_avoidable", &avoidable);
 	print_mean(file, "sim_cpu_vs_k8s_cpu", &k8s);
 	print_worst(file, "sim_cpu_vs_best_rule_with_burst", &burst);
 	print_mean(file, "sim_cpu_vs_best_rule_with_burst_mean", &burst);
