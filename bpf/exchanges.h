@@ -171,6 +171,9 @@ static __always_inline __u32 drop_single(struct drop *drop)
 	drop->id = drop->over;
 	drop->start_ns = connection->start_ns;
 	drop->over = drop->begun;
+	/* HTTP/2's first bytes, when they did not tell yet, are no request that failed. */
+	if (connection_protocol(connection) == PROTOCOL_HTTP2)
+		return 0;
 	connection->dropped++;
 	return 1;
 }

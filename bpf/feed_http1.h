@@ -284,10 +284,9 @@ static __always_inline bool http1_sync(struct feed *feed, __u32 in_flight, bool 
 	if (!is_many && !in_flight)
 		return false;
 	status = http1_status(feed);
-	if (is_many && !status) {
-		responses_lost(connection);
+	/* The end of a response that was answered when it began: the next one is still to come. */
+	if (is_many && !status)
 		return false;
-	}
 	/* Behind an interim response the final one may follow in the same segment. */
 	if (!is_many && status != HTTP1_STATUS_CUT &&
 		(!status || ((status >= 200 || status == 101) &&

@@ -366,6 +366,17 @@ static void asking_end(struct asking *asking, bool is_broken)
 	close(asking->fd);
 }
 
+/* However slow the machine: a request that is certain to be in flight when its connection ends. */
+static void ask_in_vain(struct asking *asking)
+{
+	static const char request[] = "GET /hold HTTP/1.1\r\nHost: a\r\n\r\n";
+
+	buffer_add(&asking->out, request, sizeof(request) - 1);
+	asking->begun++;
+	atomic_fetch_add(&tally->begun, 1);
+	buffer_flush(&asking->out, asking->fd, asking->out.size);
+}
+
 /* @REQUESTS on a connection of its own, or as many as it lives for. */
 static void round_run(const struct server *server, struct asking *asking)
 {
@@ -405,6 +416,8 @@ static void round_run(const struct server *server, struct asking *asking)
 	}
 	if (!tally->breaks)
 		assert_int_equal(asking->answered, REQUESTS);
+	else if (!asking->is_http2)
+		ask_in_vain(asking);
 	asking_end(asking, is_broken);
 }
 

@@ -134,6 +134,21 @@ static void test_the_status_is_read_from_each_way_to_write_it(void **state)
 	}
 }
 
+/* As its first bytes did not tell what it is, a request was begun; it was none. */
+static void test_a_cut_preface_is_no_failed_request(void **state)
+{
+	const uint8_t *preface = (const uint8_t *)"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+	(void)state;
+	for (size_t cut = 1; cut < HTTP2_PREFACE_BYTES; cut++) {
+		talk_begin(SIDE_SERVER);
+		talk_say(0, preface, cut);
+		talk_say(0, preface + cut, HTTP2_PREFACE_BYTES - cut);
+		assert_int_equal(talk_end()->failed, 0);
+		assert_int_equal(talk_look()->requests, 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -144,6 +159,7 @@ int main(void)
 		cmocka_unit_test(test_a_segment_full_of_frames_is_read_to_its_end),
 		cmocka_unit_test(test_more_streams_than_the_table_holds_are_counted_as_untracked),
 		cmocka_unit_test(test_the_status_is_read_from_each_way_to_write_it),
+		cmocka_unit_test(test_a_cut_preface_is_no_failed_request),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
