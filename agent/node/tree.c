@@ -12,11 +12,14 @@
 
 #include <errno.h>
 #include <fuse.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Longest path: /services/NAMESPACE/SERVICE/objective/FIELD. */
@@ -570,15 +573,40 @@ int tree_open(struct agent *agent, struct tree **out)
 	return 0;
 }
 
+static void wake(int number)
+{
+	(void)number;
+}
+
+/*
+ * Taking the mount down ends the loop's read, unless another mount namespace has a copy of it (a
+ * container's, made while it was mounted): then a signal does, at the second try if the first came
+ * just before the read.
+ */
+static void thread_end(pthread_t thread)
+{
+	const struct sigaction action = {.sa_handler = wake};
+	struct timespec until;
+
+	sigaction(SIGUSR1, &action, NULL);
+	for (;;) {
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec++;
+		if (pthread_timedjoin_np(thread, NULL, &until) != ETIMEDOUT)
+			return;
+		pthread_kill(thread, SIGUSR1);
+	}
+}
+
 void tree_close(struct tree *tree)
 {
 	if (!tree)
 		return;
-	/* Taking the mount down ends the loop's read. A reader still inside keeps it busy. */
+	/* A reader still inside keeps it busy. */
 	fuse_exit(tree->fuse);
 	if (umount2(tree->agent->config.tree, MNT_DETACH) != 0)
 		log_warning("tree=%s error=\"%s\"", tree->agent->config.tree, strerror(errno));
-	pthread_join(tree->thread, NULL);
+	thread_end(tree->thread);
 	fuse_unmount(tree->fuse);
 	fuse_destroy(tree->fuse);
 	rmdir(tree->agent->config.tree);
