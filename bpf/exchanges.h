@@ -29,6 +29,15 @@ enum exchange_state {
 #define EXCHANGE_BYTE(claim)   ((__u8)((claim) >> 8))
 #define EXCHANGE_STATE(claim)  ((__u8)(claim))
 
+/* When a stream's response began, after its start, and how many bytes were in that segment. */
+#define EXCHANGE_ANSWER_BYTES_BITS 20
+#define EXCHANGE_ANSWER_BYTES_MAX  ((1U << EXCHANGE_ANSWER_BYTES_BITS) - 1) /* no packet is larger */
+#define EXCHANGE_ANSWER_NS_MAX	   ((1ULL << (64 - EXCHANGE_ANSWER_BYTES_BITS)) - 1) /* five hours */
+#define EXCHANGE_ANSWER(latency_ns, bytes)                                                         \
+	((__u64)(latency_ns) << EXCHANGE_ANSWER_BYTES_BITS | ((bytes)&EXCHANGE_ANSWER_BYTES_MAX))
+#define EXCHANGE_ANSWER_NS(answer)    ((answer) >> EXCHANGE_ANSWER_BYTES_BITS)
+#define EXCHANGE_ANSWER_BYTES(answer) ((__u32)(answer)&EXCHANGE_ANSWER_BYTES_MAX)
+
 struct exchange {
 	union {
 		__u64 claim;	  /* HTTP/2 */
@@ -41,11 +50,9 @@ struct exchange {
 	};
 	__u64 start_ns;
 	union {
-		__u64 answered_ns; /* HTTP/2 */
-		__u32 head_mask;   /* HTTP/1: which of the first 32 are HEAD */
+		__u64 answer;	 /* HTTP/2: EXCHANGE_ANSWER() */
+		__u32 head_mask; /* HTTP/1: which of the first 32 are HEAD */
 	};
-	__u32 response_bytes;
-	__u32 reserved2;
 };
 
 struct exchanges {
@@ -58,6 +65,9 @@ struct exchanges {
 	struct http2_statuses statuses;
 	struct exchange entries[EXCHANGES];
 };
+
+/* Kernels from 7.0 on give no socket storage above 8 KiB, what they keep beside it included. */
+_Static_assert(sizeof(struct exchanges) <= 8000, "no room for a connection's exchanges");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -79,9 +89,9 @@ struct drop {
 	__u32 over, begun; /* what is still to be taken, of those not HTTP/2's */
 	/* What the newest step took: */
 	__u32 id;
-	__u32 response_bytes; /* of a stream, as all below but the last */
-	__u64 claim;
-	__u64 answered_ns;
+	__u32 reserved;
+	__u64 claim; /* of a stream, as the answer */
+	__u64 answer;
 	__u64 start_ns;
 };
 
@@ -101,8 +111,7 @@ static __always_inline bool drop_stream(struct drop *drop, struct exchange *exch
 {
 	drop->claim = READ_ONCE(exchange->claim);
 	drop->start_ns = exchange->start_ns;
-	drop->answered_ns = exchange->answered_ns;
-	drop->response_bytes = exchange->response_bytes;
+	drop->answer = exchange->answer;
 	drop->id = EXCHANGE_STREAM(drop->claim);
 	if (!drop->claim || COMPARE_AND_SWAP(&exchange->claim, drop->claim, 0) != drop->claim)
 		drop->claim = 0;

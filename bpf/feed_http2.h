@@ -78,11 +78,14 @@ static __always_inline void stream_begin(struct feed *feed)
 static __always_inline bool stream_take(
 	struct feed *feed, struct exchange *exchange, __u64 claim, struct ending *ending)
 {
+	__u64 answer = exchange->answer;
+
 	ending->start_ns = exchange->start_ns;
-	ending->now_ns = EXCHANGE_STATE(claim) == EXCHANGE_ANSWERED ? exchange->answered_ns
-								    : feed->room->now_ns;
+	ending->now_ns = EXCHANGE_STATE(claim) == EXCHANGE_ANSWERED
+				 ? ending->start_ns + EXCHANGE_ANSWER_NS(answer)
+				 : feed->room->now_ns;
 	ending->id = EXCHANGE_STREAM(claim);
-	ending->response_bytes = exchange->response_bytes;
+	ending->response_bytes = EXCHANGE_ANSWER_BYTES(answer);
 	ending->status = EXCHANGE_STATUS(claim);
 	ending->outcome = OUTCOME_ANSWERED;
 	ending->grpc_status = GRPC_STATUS_NONE;
@@ -160,8 +163,9 @@ static __noinline int stream_answered(
 	__u32 state = detail_state_of(connection, ending.id);
 	__u8 reasons;
 
-	exchange->answered_ns = ending.now_ns;
-	exchange->response_bytes = ending.response_bytes;
+	exchange->answer =
+		EXCHANGE_ANSWER(at_most(ending.now_ns - ending.start_ns, EXCHANGE_ANSWER_NS_MAX),
+			ending.response_bytes);
 	if (COMPARE_AND_SWAP(&exchange->claim, claim, answered) != claim)
 		return 0;
 	if (connection->side == SIDE_SERVER)

@@ -135,9 +135,9 @@ VERIFIED_ALONE int end_tell(
 static __always_inline void drop_tell(struct drop *drop, __u32 failed)
 {
 	struct ending ending = {.start_ns = drop->start_ns,
-		.now_ns = drop->answered_ns,
+		.now_ns = drop->start_ns + EXCHANGE_ANSWER_NS(drop->answer),
 		.id = drop->id,
-		.response_bytes = drop->response_bytes,
+		.response_bytes = EXCHANGE_ANSWER_BYTES(drop->answer),
 		.status = EXCHANGE_STATUS(drop->claim),
 		.grpc_status = GRPC_STATUS_NONE};
 	__u32 reasons = EXCHANGE_BYTE(drop->claim),
