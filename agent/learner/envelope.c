@@ -117,6 +117,8 @@ uint64_t envelope_vertical_mask(
 
 /* A limit follows falling demand by no more than this in a tick, and not while it is violated. */
 #define FOLLOW_DOWN_LEAST 0.7
+/* On one rung a limit follows the demand in steps, not with each tick's chance. */
+#define LIMIT_CHANGE_LEAST 0.05
 
 void envelope_vertical_plan(const struct envelope_unit *unit, uint32_t action, struct plan *plan)
 {
@@ -134,6 +136,11 @@ void envelope_vertical_plan(const struct envelope_unit *unit, uint32_t action, s
 		rung_plan(rung, &unit->demand, envelope_cpu_max(unit), unit->reflex, plan);
 		least = sample_violates(sample, unit->objective) ? 1 : FOLLOW_DOWN_LEAST;
 		plan->cpu_millicores = fmax(plan->cpu_millicores, least * limit);
+		/* A write costs more than so little is worth, and refills the period. */
+		if (rung == unit->cpu_rung &&
+			fabs(plan->cpu_millicores - limit) < LIMIT_CHANGE_LEAST * limit)
+			plan->cpu_millicores = limit;
+		plan->burst_us = rung_burst_us(rung, plan->cpu_millicores);
 	} else {
 		plan->cpu_millicores = limit;
 	}

@@ -83,13 +83,7 @@ void episode_note_period(struct episode *episode, uint32_t replicas)
 	struct service *service = episode->service;
 
 	service->replicas = replicas;
-	state_note_plan(&service->history, 0,
-		price_adapt(service->history.violation_price,
-			sample_violates(&service->period, &service->objective),
-			service->objective.acceptable_violations, service->period.tick_s));
-	state_build(&service->history, &service->period, &service->objective, service->state);
-	episode->period_reward = reward_compute(&service->period, &service->objective,
-		&service->history, replicas, &reward_defaults);
+	episode->period_reward = service_build_state(service);
 }
 
 static struct envelope_service scale_bounds(const struct episode *episode)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Replicas: what the API says of services, one horizontal decision a period, the scale request. */
 #include "common/log.h"
-#include "common/rung.h"
 #include "learner/learner.h"
 
 #include <errno.h>
@@ -124,13 +123,7 @@ static float period_learn(
 	float reward;
 
 	memcpy(previous, service->state, sizeof(previous));
-	state_note_plan(&service->history, 0,
-		price_adapt(service->history.violation_price,
-			sample_violates(&service->period, &service->objective),
-			service->objective.acceptable_violations, service->period.tick_s));
-	state_build(&service->history, &service->period, &service->objective, service->state);
-	reward = reward_compute(&service->period, &service->objective, &service->history,
-		service->replicas, &reward_defaults);
+	reward = service_build_state(service);
 	service->has_state = true;
 	if (!service->stream.steps &&
 		nstep_create(&service->stream, brain_train_config(learner->horizontal)->n_step,

@@ -175,3 +175,16 @@ void service_merge_units(const struct service *service, struct sample *merged)
 	for (size_t i = 0; i < service->unit_count; i++)
 		sample_merge(merged, &service->units[i]->sample);
 }
+
+float service_build_state(struct service *service)
+{
+	const struct objective *objective = &service->objective;
+
+	state_note_plan(&service->history, 0,
+		price_adapt(service->history.violation_price,
+			sample_violates(&service->period, objective),
+			objective->acceptable_violations, service->period.tick_s));
+	state_build(&service->history, &service->period, objective, service->state);
+	return reward_compute(&service->period, objective, &service->history, service->replicas,
+		&reward_defaults);
+}

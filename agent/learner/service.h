@@ -152,6 +152,11 @@ struct service_unit *service_get_unit(
  * with the next call.
  */
 void services_expire_units(struct services *services, double now_s, double age_s, size_t most);
+/*
+ * The service's state of the ticks since its last decision (service->period), and their reward. The
+ * price of a violation moves with them.
+ */
+float service_build_state(struct service *service);
 /* All units' newest samples together. */
 void service_merge_units(const struct service *service, struct sample *merged);
 

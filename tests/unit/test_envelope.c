@@ -137,6 +137,11 @@ static void test_an_action_moves_along_the_ladder_of_operating_points(void **sta
 	f.unit.demand = (struct demand){10, 10};
 	envelope_vertical_plan(unit_of(&f), ACTION_VERTICAL_HOLD, &plan);
 	assert_true(plan.cpu_millicores == 350);
+	/* A few percent are not worth a write. */
+	f.unit.demand.usual = f.unit.demand.peak = 1.03 * 500 / rungs[6].factor;
+	envelope_vertical_plan(unit_of(&f), ACTION_VERTICAL_HOLD, &plan);
+	assert_true(plan.cpu_millicores == 500);
+	f.unit.demand = (struct demand){10, 10};
 	/* And not down at all while the objective is broken. */
 	f.sample.requests_over = 500;
 	envelope_vertical_plan(unit_of(&f), ACTION_VERTICAL_HOLD, &plan);
