@@ -66,7 +66,7 @@ struct exchanges {
 	struct exchange entries[EXCHANGES];
 };
 
-/* Kernels from 7.0 on give no socket storage above 8 KiB, what they keep beside it included. */
+/* Linux 7.3 gives no socket storage above 8 KiB, what it keeps beside it included; 6.18 does. */
 _Static_assert(sizeof(struct exchanges) <= 8000, "no room for a connection's exchanges");
 
 struct {
