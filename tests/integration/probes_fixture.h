@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Needs a node: BPF, cgroups.
 /*
  * What tests of the BPF programs share: the probes, loaded once, on a cgroup that is the test's own,
  * and children in it, which are ended by their pid. FIXTURE_GROUP is the folder of the cgroups.

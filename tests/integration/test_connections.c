@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Needs a node: BPF, cgroups.
 /*
  * Requests in flight on connections that carry several, under load from two sides and when
  * connections break: counts are the client's, and nothing sticks.
