@@ -81,12 +81,17 @@ static __always_inline struct exchange *queue_at(struct exchanges *table, __u32 
 	return &table->entries[position & (EXCHANGES - 1)];
 }
 
+/* What is still to be taken, of those not HTTP/2's. */
+struct drop_left {
+	__u32 over, begun;
+};
+
 /* Taking everything in flight out of a connection. */
 struct drop {
 	struct connection *connection;
 	struct exchanges *table;
 	struct slot *slot;
-	__u32 over, begun; /* what is still to be taken, of those not HTTP/2's */
+	struct drop_left left;
 	/* What the newest step took: */
 	__u32 id;
 	__u32 reserved;
@@ -101,8 +106,8 @@ static __always_inline void drop_begin(struct drop *drop, struct connection *con
 	drop->connection = connection;
 	drop->table = table;
 	drop->slot = slot;
-	drop->begun = LOAD_ACQUIRE(connection->begun);
-	drop->over = connection->over;
+	drop->left.begun = LOAD_ACQUIRE(connection->begun);
+	drop->left.over = connection->over;
 	connection->dropped = 0;
 }
 
@@ -122,19 +127,19 @@ static __always_inline bool drop_stream(struct drop *drop, struct exchange *exch
 static __always_inline __u32 drop_queued(struct drop *drop)
 {
 	struct exchange *exchange = queue_at(drop->table, drop->table->first);
-	__u32 end = exchange->id + exchange->count, from = drop->over;
+	__u32 end = exchange->id + exchange->count, from = drop->left.over;
 
 	drop->start_ns = exchange->start_ns;
 	drop->id = from;
-	if ((__s32)(end - drop->begun) > 0) {
-		drop->over = drop->begun;
-		return drop->begun - from;
+	if ((__s32)(end - drop->left.begun) > 0) {
+		drop->left.over = drop->left.begun;
+		return drop->left.begun - from;
 	}
 	STORE_RELEASE(drop->table->first, drop->table->first + 1);
 	/* A request that was answered before it came into the queue leaves nothing. */
 	if ((__s32)(end - from) <= 0)
 		return 0;
-	drop->over = end;
+	drop->left.over = end;
 	return end - from;
 }
 
@@ -155,7 +160,7 @@ static __noinline __u32 drop_step(struct drop *drop, __u32 index)
 		age = EXCHANGE_BYTE(READ_ONCE(exchange->claim));
 		count = drop_stream(drop, exchange);
 	} else {
-		if (drop->over == drop->begun)
+		if (drop->left.over == drop->left.begun)
 			return 0;
 		age = queue_at(drop->table, drop->table->first)->age;
 		count = drop_queued(drop);
@@ -173,13 +178,13 @@ static __always_inline __u32 drop_single(struct drop *drop)
 {
 	struct connection *connection = drop->connection;
 
-	if (connection->request_flags & REQUEST_MANY || drop->begun == drop->over)
+	if (connection->request_flags & REQUEST_MANY || drop->left.begun == drop->left.over)
 		return 0;
 	if (connection->side == SIDE_SERVER)
 		flight_end(drop->slot, 1, connection->age);
-	drop->id = drop->over;
+	drop->id = drop->left.over;
 	drop->start_ns = connection->start_ns;
-	drop->over = drop->begun;
+	drop->left.over = drop->left.begun;
 	/* HTTP/2's first bytes, when they did not tell yet, are no request that failed. */
 	if (connection_protocol(connection) == PROTOCOL_HTTP2)
 		return 0;
@@ -192,7 +197,7 @@ static __always_inline void drop_end(struct drop *drop)
 	struct connection *connection = drop->connection;
 
 	WRITE_ONCE(connection->detail.claim, 0);
-	STORE_RELEASE(connection->over, drop->begun);
+	STORE_RELEASE(connection->over, drop->left.begun);
 }
 
 #endif

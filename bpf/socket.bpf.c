@@ -157,10 +157,17 @@ static __always_inline void drop_tell(struct drop *drop, __u32 failed)
 	end_tell(drop->connection, &ending, reasons, state);
 }
 
-static __noinline int drop_turn(struct drop *drop, __u32 index)
+/* Step @index of the walk over the table; in the loop itself a verifier would follow it at each turn. */
+VERIFIED_ALONE int drop_turn(struct connection *connection, struct exchanges *table,
+	struct slot *slot, struct drop_left *left, __u32 index)
 {
-	if (drop)
-		drop_tell(drop, drop_step(drop, index));
+	struct drop drop = {.connection = connection, .table = table, .slot = slot};
+
+	if (!connection || !table || !slot || !left)
+		return 0;
+	drop.left = *left;
+	drop_tell(&drop, drop_step(&drop, index));
+	*left = drop.left;
 	return 0;
 }
 
@@ -206,7 +213,7 @@ int BPF_PROG(socket_closed, struct sock *sk, int old_state, int new_state)
 		drop_tell(&drop, 1);
 	if (drop.table)
 		for (__u32 i = 0; i < EXCHANGES; i++)
-			drop_turn(&drop, i);
+			drop_turn(connection, drop.table, slot, &drop.left, i);
 	drop_end(&drop);
 	if (connection->dropped)
 		count_failed(slot, connection, connection->dropped);
