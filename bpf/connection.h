@@ -176,8 +176,8 @@ static __always_inline __u32 connection_in_flight(const struct connection *conne
 
 #ifndef KERNEL_5_10
 
-/* Some 100 us: a segment of 64 KiB full of small requests may keep the other CPU for as long. */
-#define GATE_TURNS (1 << 15)
+/* About a microsecond each: what another CPU does with one segment takes no longer. */
+#define GATE_TURNS 128
 
 static long gate_try(__u32 index, struct connection **connection)
 {

@@ -20,6 +20,8 @@
 	X(FROZEN, "frozen", "the operator froze this service")                                     \
 	X(UNLIMITED, "no-limit-set", "the owner set no such limit, and none is added")             \
 	X(NO_REFLEX, "no-reflex", "where no reflex helps the limit stays above what is asked for") \
+	X(VIOLATIONS_ASKED, "violations-asked",                                                    \
+		"the objective broke more often than is accepted: the cheapest limits are barred") \
 	X(DIVERGED, "diverged", "the network is not to be trusted now: a rule decides for it")
 
 enum envelope_rule {

@@ -73,7 +73,7 @@ static double price_clamp(double price)
 
 double price_start(double violations_asked)
 {
-	return price_clamp(violations_asked > 0 ? 0.02 / violations_asked : PRICE_MOST);
+	return price_clamp(violations_asked > 0 ? 0.005 / violations_asked : PRICE_MOST);
 }
 
 double price_adapt(double price, bool violated, double violations_asked, double tick_s)
@@ -82,6 +82,18 @@ double price_adapt(double price, bool violated, double violations_asked, double 
 		price = price_start(violations_asked);
 	return price_clamp(
 		price * exp(PRICE_RATE * tick_s * ((violated ? 1 : 0) - violations_asked)));
+}
+
+/* Up to this the network alone decides; at the highest the limit is 1.35 times the demand. */
+#define PRICE_BARS  5.0
+#define RUNG_BARRED 8
+
+uint32_t price_rung(double price)
+{
+	if (price <= PRICE_BARS)
+		return 0;
+	return (uint32_t)(RUNG_BARRED * log(price_clamp(price) / PRICE_BARS) /
+			  log(PRICE_MOST / PRICE_BARS));
 }
 
 double price_feature(double price)

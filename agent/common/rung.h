@@ -58,6 +58,11 @@ void rung_plan(uint32_t rung, const struct demand *demand, double most_millicore
 double price_start(double violations_asked);
 /* After a tick of @tick_s seconds. @price 0: begin. */
 double price_adapt(double price, bool violated, double violations_asked, double tick_s);
+/*
+ * The lowest rung at a price: more violations than asked for, again and again, bar the cheap end of the
+ * ladder, whatever a network thinks of it.
+ */
+uint32_t price_rung(double price);
 /* 0 to 1, log scale: the feature of the state. */
 double price_feature(double price);
 

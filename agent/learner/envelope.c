@@ -62,6 +62,8 @@ static enum envelope_rule forbid_cpu(const struct envelope_unit *unit, int direc
 			return RULE_OVER_OBJECTIVE;
 		if (!unit->reflex && unit->cpu_rung <= RUNG_ALONE)
 			return RULE_NO_REFLEX;
+		if (unit->cpu_rung > 0 && unit->cpu_rung <= price_rung(unit->violation_price))
+			return RULE_VIOLATIONS_ASKED;
 		return unit->cpu_rung == 0 || limit <= unit->objective->cpu_min_millicores * 1.001
 			       ? RULE_BOUNDS
 			       : RULE_NONE;
@@ -127,6 +129,8 @@ void envelope_vertical_plan(const struct envelope_unit *unit, uint32_t action, s
 	double limit = sample->cpu_limit_millicores, memory_scaled, least;
 	uint32_t rung = unit->cpu_rung + (uint32_t)cpu;
 
+	if (rung < price_rung(unit->violation_price))
+		rung = price_rung(unit->violation_price);
 	if (!unit->reflex && rung < RUNG_ALONE)
 		rung = RUNG_ALONE;
 	if (rung >= RUNG_COUNT)

@@ -26,6 +26,7 @@ struct envelope_unit {
 	uint32_t cpu_rung; /* in force */
 	struct demand demand;
 	bool reflex; /* the agent can keep an allowance */
+	double violation_price;
 };
 
 /* Bounds of one container after the owner's own limits. */

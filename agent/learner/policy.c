@@ -73,7 +73,7 @@ uint32_t policy_nearest_action(
 #define SAME_LIMIT_LEAST 2.0
 
 /* A peak of memory is expected to come again for about so long. */
-#define MEMORY_HALF_LIFE_S 120.0
+#define MEMORY_HALF_LIFE_S 900.0
 
 /* The learner's parameters of the rules, or those with the objective's own. */
 static const struct rule_configs *service_rules(
@@ -414,6 +414,7 @@ struct envelope_unit policy_bounds(const struct service_unit *unit, const struct
 		.cpu_declared_millicores = unit->cpu_declared_millicores,
 		.memory_declared_bytes = unit->memory_declared_bytes,
 		.memory_needed_bytes = (uint64_t)unit->memory_needed_bytes,
+		.violation_price = unit->plan.violation_price,
 		.cpu_rung = unit->plan.cpu_rung,
 		.demand = state_demand(state, sample),
 		.reflex = reflex && unit->service->objective.reflex};

@@ -34,7 +34,7 @@ struct service_unit {
 	struct nstep stream;
 	struct rule_team rules;	    /* those of the service's policy, with this unit's states */
 	struct plan plan;	    /* of the newest decision */
-	double memory_needed_bytes; /* highest working set, which fades (half-life two minutes) */
+	double memory_needed_bytes; /* highest working set, which fades (half-life a quarter of an hour) */
 	double cut_from;	    /* the limit before that cut, millicores */
 	uint32_t cut_remaining;	    /* ticks in which a broken objective takes the cut back */
 	struct decision_ring decisions;

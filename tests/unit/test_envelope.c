@@ -161,6 +161,27 @@ static void test_the_ends_of_the_ladder_are_bounds(void **state)
 	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_DOWN & 1);
 }
 
+static void test_a_high_price_bars_the_low_rungs(void **state)
+{
+	struct fixture f = make();
+	struct plan plan = {0};
+	uint32_t last = 0;
+
+	(void)state;
+	for (double price = PRICE_LEAST; price < PRICE_MOST; price *= 1.1) {
+		assert_true(price_rung(price) >= last);
+		last = price_rung(price);
+	}
+	assert_int_equal(price_rung(PRICE_LEAST), 0);
+	assert_int_equal(price_rung(PRICE_MOST), 8);
+	f.unit.violation_price = PRICE_MOST;
+	assert_forbidden(&f, CPU_DOWN, RULE_VIOLATIONS_ASKED);
+	envelope_vertical_plan(unit_of(&f), ACTION_VERTICAL_HOLD, &plan);
+	assert_int_equal(plan.cpu_rung, 8);
+	f.unit.violation_price = PRICE_LEAST;
+	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_DOWN & 1);
+}
+
 static void test_without_a_reflex_the_low_rungs_are_forbidden(void **state)
 {
 	struct fixture f = make();
@@ -489,6 +510,7 @@ int main(void)
 		cmocka_unit_test(test_the_owners_limit_is_the_outermost_bound),
 		cmocka_unit_test(test_an_action_moves_along_the_ladder_of_operating_points),
 		cmocka_unit_test(test_the_ends_of_the_ladder_are_bounds),
+		cmocka_unit_test(test_a_high_price_bars_the_low_rungs),
 		cmocka_unit_test(test_without_a_reflex_the_low_rungs_are_forbidden),
 		cmocka_unit_test(test_memory_is_never_cut_under_what_is_in_use),
 		cmocka_unit_test(test_a_limit_that_the_owner_did_not_set_is_never_added),

@@ -317,6 +317,7 @@ static void test_an_allowance_goes_with_the_action_that_has_one(void **state)
 	Ebbtide__Wire__Answer *answer;
 
 	f->message.report.n_units = 1;
+	strcpy(objective->policy, "static");
 	answer = send(f);
 	assert_int_equal(answer->n_actions, 1);
 	assert_null(answer->actions[0]->allowance);

@@ -415,7 +415,7 @@ static void test_the_reward_is_the_sum_that_its_description_gives(void **state)
 							  &history, 2, &reward_defaults)) < 1e-6);
 	/* Without a price yet it is what the share that is asked for begins with. */
 	history.violation_price = 0;
-	objective.acceptable_violations = 0.02 / 9;
+	objective.acceptable_violations = 0.005 / 9;
 	assert_true(
 		fabs(-(cost + 9 * penalty) / 10 - (double)reward_compute(&sample, &objective,
 							  &history, 2, &reward_defaults)) < 1e-6);
