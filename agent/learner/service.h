@@ -32,11 +32,11 @@ struct service_unit {
 	uint64_t memory_declared_bytes;
 	float state[STATE_SIZE];
 	struct nstep stream;
-	struct rule_team rules;	    /* those of the service's policy, with this unit's states */
-	struct plan plan;	    /* of the newest decision */
+	struct rule_team rules; /* those of the service's policy, with this unit's states */
+	struct plan plan;	/* of the newest decision */
 	double memory_needed_bytes; /* highest working set, which fades (half-life a quarter of an hour) */
 	double cut_from;	    /* the limit before that cut, millicores */
-	uint32_t cut_remaining;	    /* ticks in which a broken objective takes the cut back */
+	uint32_t cut_remaining; /* ticks in which a broken objective takes the cut back */
 	struct decision_ring decisions;
 	double fallen_since_s; /* a rule decides in the network's place; 0: it does not */
 };
