@@ -45,20 +45,15 @@ double rung_limit(uint32_t rung, const struct demand *demand)
 	return on->factor * fmax(demand->usual, on->peak_share * demand->peak);
 }
 
-uint64_t rung_burst_us(uint32_t rung, double limit_millicores)
-{
-	/* Until the envelope has seen it a limit may be anything. */
-	return (uint64_t)fmin(
-		rung_at(rung)->burst_share * limit_millicores / 1000 * PLAN_PERIOD_US, 0x1p62);
-}
-
-void rung_plan(uint32_t rung, const struct demand *demand, double most_millicores, bool reflex,
+void rung_plan(uint32_t rung, double limit_millicores, double most_millicores, bool reflex,
 	struct plan *plan)
 {
 	const struct rung *on = rung_at(rung);
 
-	plan->cpu_millicores = rung_limit(rung, demand);
-	plan->burst_us = rung_burst_us(rung, plan->cpu_millicores);
+	plan->cpu_millicores = limit_millicores;
+	/* Until the envelope has seen it a limit may be anything. */
+	plan->burst_us =
+		(uint64_t)fmin(on->burst_share * limit_millicores / 1000 * PLAN_PERIOD_US, 0x1p62);
 	plan->allowance = (struct allowance){.trigger_age_share = 0};
 	if (reflex && most_millicores > 0)
 		plan->allowance = (struct allowance){.trigger_age_share = on->trigger_age_share,

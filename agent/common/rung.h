@@ -42,14 +42,13 @@ extern const struct rung rungs[RUNG_COUNT];
 
 /* The lowest rung, from @lowest on, that sets at least @limit aside for @demand (any unit). */
 uint32_t rung_of_limit(double limit, double demand, uint32_t lowest);
-/* The base limit on a rung, and the burst for a limit: millicores and microseconds. */
+/* The base limit that a rung sets for a demand, in millicores. */
 double rung_limit(uint32_t rung, const struct demand *demand);
-uint64_t rung_burst_us(uint32_t rung, double limit_millicores);
 /*
- * The plan's limit, burst and allowance on a rung; memory is left. The ceiling is
- * @most_millicores (none without one: then no allowance either).
+ * The plan of a rung with @limit_millicores in force: limit, burst and allowance; memory is left. The
+ * ceiling is @most_millicores (none without one: then no allowance either).
  */
-void rung_plan(uint32_t rung, const struct demand *demand, double most_millicores, bool reflex,
+void rung_plan(uint32_t rung, double limit_millicores, double most_millicores, bool reflex,
 	struct plan *plan);
 
 #define PRICE_LEAST 0.1

@@ -126,7 +126,7 @@ void envelope_vertical_plan(const struct envelope_unit *unit, uint32_t action, s
 {
 	const struct sample *sample = unit->sample;
 	int cpu = action_cpu_direction(action), memory = action_memory_direction(action);
-	double limit = sample->cpu_limit_millicores, memory_scaled, least;
+	double limit = sample->cpu_limit_millicores, memory_scaled, least, wanted;
 	uint32_t rung = unit->cpu_rung + (uint32_t)cpu;
 
 	if (rung < price_rung(unit->violation_price))
@@ -137,14 +137,12 @@ void envelope_vertical_plan(const struct envelope_unit *unit, uint32_t action, s
 		rung = RUNG_COUNT - 1;
 	plan->cpu_rung = rung;
 	if (unit->cpu_declared_millicores > 0 && limit > 0) {
-		rung_plan(rung, &unit->demand, envelope_cpu_max(unit), unit->reflex, plan);
 		least = sample_violates(sample, unit->objective) ? 1 : FOLLOW_DOWN_LEAST;
-		plan->cpu_millicores = fmax(plan->cpu_millicores, least * limit);
+		wanted = fmax(rung_limit(rung, &unit->demand), least * limit);
 		/* A write costs more than so little is worth, and refills the period. */
-		if (rung == unit->cpu_rung &&
-			fabs(plan->cpu_millicores - limit) < LIMIT_CHANGE_LEAST * limit)
-			plan->cpu_millicores = limit;
-		plan->burst_us = rung_burst_us(rung, plan->cpu_millicores);
+		if (rung == unit->cpu_rung && fabs(wanted - limit) < LIMIT_CHANGE_LEAST * limit)
+			wanted = limit;
+		rung_plan(rung, wanted, envelope_cpu_max(unit), unit->reflex, plan);
 	} else {
 		plan->cpu_millicores = limit;
 	}

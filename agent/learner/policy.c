@@ -42,17 +42,21 @@ static int nearest_step(double from, double to)
 	return moved / step > 0.5 ? direction : 1;
 }
 
+/* The rung that a limit, whoever set it, comes to on a unit. */
+static uint32_t nearest_rung(const struct envelope_unit *bounds, double limit_millicores)
+{
+	return rung_of_limit(
+		limit_millicores, bounds->demand.usual, bounds->reflex ? 0 : RUNG_ALONE);
+}
+
 /* The same along the ladder. Without a limit or demand nothing moves. */
 static int nearest_rung_step(const struct envelope_unit *bounds, double from, double to)
 {
-	uint32_t lowest = bounds->reflex ? 0 : RUNG_ALONE;
-	double demand = bounds->demand.usual;
 	int rungs_moved;
 
-	if (from <= 0 || to <= 0 || demand <= 0)
+	if (from <= 0 || to <= 0 || bounds->demand.usual <= 0)
 		return 1;
-	rungs_moved =
-		(int)rung_of_limit(to, demand, lowest) - (int)rung_of_limit(from, demand, lowest);
+	rungs_moved = (int)nearest_rung(bounds, to) - (int)nearest_rung(bounds, from);
 	if (rungs_moved < -2 || rungs_moved > 2)
 		return -1;
 	return 1 + (rungs_moved > 0) - (rungs_moved < 0);
@@ -336,8 +340,7 @@ static void decide_rules(const struct policy_context *context, const struct poli
 	if (decided & (DECIDES_CPU | DECIDES_MEMORY)) {
 		decision->rule = envelope_clamp(bounds, &plan->cpu_millicores, &plan->memory_bytes);
 		decision->action = policy_nearest_action(bounds, &before, plan);
-		plan->cpu_rung = rung_of_limit(plan->cpu_millicores, bounds->demand.usual,
-			bounds->reflex ? 0 : RUNG_ALONE);
+		plan->cpu_rung = nearest_rung(bounds, plan->cpu_millicores);
 		add_why(decision->why, sizeof(decision->why),
 			"CPU %.0fm -> %.0fm, memory %.0f -> %.0f MiB", before.cpu_millicores,
 			plan->cpu_millicores, (double)before.memory_bytes / (1 << 20),
@@ -421,8 +424,7 @@ struct envelope_unit policy_bounds(const struct service_unit *unit, const struct
 	double planned = unit->plan.cpu_millicores, limit = sample->cpu_limit_millicores;
 
 	if (planned <= 0 || fabs(planned - limit) > SAME_LIMIT_SHARE * planned + SAME_LIMIT_LEAST)
-		bounds.cpu_rung =
-			rung_of_limit(limit, bounds.demand.usual, bounds.reflex ? 0 : RUNG_ALONE);
+		bounds.cpu_rung = nearest_rung(&bounds, limit);
 	return bounds;
 }
 

@@ -142,10 +142,12 @@ void room_decide(
 		struct policy_context context = {
 			.config = &actor->vertical, .random = &actor->random};
 
-		if (!room->scales)
-			memcpy(actor->previous, actor->episode.state, sizeof(actor->previous));
 		episode_decide(&actor->episode, &context, room->q + i * ACTION_VERTICAL);
-		actor->decided = !room->scales || actor->decided;
+		/* Where replicas are learnt, these decisions are not what is learnt from. */
+		if (room->scales)
+			continue;
+		memcpy(actor->previous, actor->episode.state, sizeof(actor->previous));
+		actor->decided = true;
 	}
 }
 
