@@ -34,7 +34,7 @@ BPF_OBJS := $(patsubst bpf/%.bpf.c,$(O)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c))
 BPF_SKEL := $(patsubst bpf/%.bpf.c,$(O)/gen/%.skel.h,$(wildcard bpf/*.bpf.c))
 WIRE     := $(O)/gen/wire.pb-c
 
-objs = $(patsubst %.c,$(O)/%.o,$(wildcard agent/$(1)/*.c))
+objs = $(patsubst %.c,$(O)/%.o,$(wildcard agent/$(1)/*.c agent/$(1)/*/*.c))
 COMMON  := $(call objs,common) $(O)/gen/wire.pb-c.o
 NODE    := $(call objs,node)
 LEARNER := $(call objs,learner)
@@ -148,7 +148,7 @@ uninstall: ## remove what install put there
 clean: ## remove the build folder
 	$(Q)rm -rf $(O)
 
-$(O)/agent/learner/pretrained.o: $(wildcard agent/learner/pretrained/*.checkpoint)
+$(O)/agent/learner/pretraining/pretrained.o: $(wildcard agent/learner/pretraining/pretrained/*.checkpoint)
 
 $(O)/ebbtide-agent: $(NODE) $(COMMON)
 	$(call say,LD,$@)

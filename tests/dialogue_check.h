@@ -5,7 +5,7 @@
 
 #include "dialogues.h"
 
-#include "learner/random.h"
+#include "learner/dqn/random.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

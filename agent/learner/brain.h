@@ -13,7 +13,7 @@
 #ifndef EBBTIDE_BRAIN_H
 #define EBBTIDE_BRAIN_H
 
-#include "learner/train.h"
+#include "learner/dqn/train.h"
 
 #include <stdatomic.h>
 

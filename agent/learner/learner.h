@@ -12,13 +12,13 @@
 #include "common/kube.h"
 #include "learner/body.h"
 #include "learner/brain.h"
-#include "learner/durations.h"
-#include "learner/experience_log.h"
 #include "learner/journal.h"
 #include "learner/policy.h"
 #include "learner/push.h"
-#include "learner/sequences.h"
 #include "learner/service.h"
+#include "learner/simulator/durations.h"
+#include "learner/storage/experience_log.h"
+#include "learner/storage/sequences.h"
 
 #include <pthread.h>
 

@@ -3,11 +3,11 @@
 #include "common/descriptors.h"
 #include "common/log.h"
 #include "common/options.h"
-#include "learner/blas.h"
 #include "learner/command.h"
-#include "learner/dump.h"
+#include "learner/dqn/blas.h"
 #include "learner/learner.h"
-#include "learner/pretrained.h"
+#include "learner/pretraining/pretrained.h"
+#include "learner/storage/dump.h"
 
 #include <curl/curl.h>
 #include <errno.h>

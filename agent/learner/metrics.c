@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "learner/metrics.h"
 
-#include "learner/blas.h"
+#include "learner/dqn/blas.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,10 +2,10 @@
 /* The networks of both policies to and from the state directory. */
 #include "common/log.h"
 #include "common/state.h"
-#include "learner/aside.h"
-#include "learner/checkpoint.h"
+#include "learner/dqn/checkpoint.h"
 #include "learner/learner.h"
-#include "learner/pretrained.h"
+#include "learner/pretraining/pretrained.h"
+#include "learner/storage/aside.h"
 
 #include <errno.h>
 #include <stdio.h>

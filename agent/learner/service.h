@@ -11,7 +11,7 @@
 #include "learner/decision_ring.h"
 #include "learner/envelope.h"
 #include "learner/index.h"
-#include "learner/rules.h"
+#include "learner/rules/rules.h"
 
 #define SERVICE_UNITS_MAX 16384
 /* Bounds on what names in reports can make the learner hold: about 0.2 GB and 1 GB. */

@@ -9,7 +9,7 @@
 #define EBBTIDE_AGENT_REPORTS_H
 
 #include "common/state.h"
-#include "learner/random.h"
+#include "learner/dqn/random.h"
 #include "wire.pb-c.h"
 
 #include <math.h>

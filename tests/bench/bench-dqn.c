@@ -18,8 +18,8 @@
 #include <unistd.h>
 
 #include "environments/environment.h"
-#include "learner/blas.h"
-#include "learner/train.h"
+#include "learner/dqn/blas.h"
+#include "learner/dqn/train.h"
 
 #define REPLAY_CAPACITY 10000
 #define TRAIN_EVERY	10

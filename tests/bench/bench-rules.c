@@ -3,8 +3,8 @@
  * What a tick of each rule costs, and how much it remembers: a comparison runs them over millions of
  * simulated ticks, the learner over thousands of units. Prints 'figure NAME VALUE UNIT' lines.
  */
-#include "learner/random.h"
-#include "learner/rules.h"
+#include "learner/dqn/random.h"
+#include "learner/rules/rules.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "learner/simulate.h"
+#include "learner/simulator/simulate.h"
 
 #define RATE_PER_S    230.0
 #define TRACE_SECONDS 600

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "learner/random.h"
+#include "learner/dqn/random.h"
 
 #define ACROBOT_STEP_LIMIT 500
 

@@ -10,7 +10,7 @@
 #ifndef EBBTIDE_FUZZ_DRIVER_H
 #define EBBTIDE_FUZZ_DRIVER_H
 
-#include "learner/random.h"
+#include "learner/dqn/random.h"
 
 #include <signal.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "driver.h"
 
-#include "learner/checkpoint.h"
+#include "learner/dqn/checkpoint.h"
 
 #include <errno.h>
 #include <fcntl.h>

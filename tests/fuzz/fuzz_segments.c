@@ -2,8 +2,8 @@
 /* A segment of the experience log as a disk may give it back: what is sound is read, no more. */
 #include "driver.h"
 
-#include "learner/batch.h"
-#include "learner/sequences.h"
+#include "learner/dqn/batch.h"
+#include "learner/storage/sequences.h"
 
 #include <errno.h>
 #include <zlib.h>

@@ -2,8 +2,8 @@
 /* What `what-if` and `calibrate` read: the first byte chooses parameters, a trace or a journal. */
 #include "driver.h"
 
-#include "learner/calibrate_read.h"
-#include "learner/simulate_file.h"
+#include "learner/simulator/calibrate_read.h"
+#include "learner/simulator/simulate_file.h"
 
 #include <math.h>
 #include <sys/mman.h>

@@ -3,7 +3,7 @@
 #ifndef EBBTIDE_TEST_RULE_RUN_H
 #define EBBTIDE_TEST_RULE_RUN_H
 
-#include "learner/rules.h"
+#include "learner/rules/rules.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -3,7 +3,7 @@
 #ifndef EBBTIDE_SIMULATE_FIXTURE_H
 #define EBBTIDE_SIMULATE_FIXTURE_H
 
-#include "learner/simulate_model.h"
+#include "learner/simulator/simulate_model.h"
 
 #include <errno.h>
 #include <math.h>

@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "learner/blas.h"
+#include "learner/dqn/blas.h"
 
 #define CORETYPE "OPENBLAS_CORETYPE"
 #define CHOSEN	 "EBBTIDE_BLAS_CHOSEN"

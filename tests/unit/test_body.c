@@ -2,7 +2,7 @@
 /* Bodies: their bounds, and inflating within them. */
 #include "learner/body.h"
 
-#include "learner/random.h"
+#include "learner/dqn/random.h"
 
 #include <errno.h>
 #include <setjmp.h>

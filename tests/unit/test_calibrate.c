@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Services of known parameters are measured in the simulator and must be found again. */
-#include "learner/calibrate.h"
+#include "learner/simulator/calibrate.h"
 
 #include <errno.h>
 #include <math.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the learner's journal writes is what calibrate reads. */
-#include "learner/calibrate_read.h"
 #include "learner/journal.h"
 #include "learner/policy.h"
+#include "learner/simulator/calibrate_read.h"
 
 #include <errno.h>
 #include <setjmp.h>

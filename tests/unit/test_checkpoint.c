@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Weights on disk: what was written comes back, and nothing else is taken for it. */
-#include "learner/checkpoint.h"
+#include "learner/dqn/checkpoint.h"
 
 #include <errno.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/rung.h"
+#include "learner/dqn/random.h"
 #include "learner/envelope.h"
-#include "learner/random.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/histogram.h"
-#include "learner/random.h"
+#include "learner/dqn/random.h"
 
 #include <math.h>
 #include <pthread.h>

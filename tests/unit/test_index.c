@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The hash index against a plain list. */
+#include "learner/dqn/random.h"
 #include "learner/index.h"
-#include "learner/random.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

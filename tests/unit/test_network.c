@@ -11,8 +11,8 @@
 #include <errno.h>
 #include <math.h>
 
-#include "learner/adam.h"
-#include "learner/network.h"
+#include "learner/dqn/adam.h"
+#include "learner/dqn/network.h"
 
 #define ROWS 7
 

@@ -3,7 +3,7 @@
 #include "learner/learner.h"
 
 #include "common/log.h"
-#include "learner/checkpoint.h"
+#include "learner/dqn/checkpoint.h"
 
 #include <dirent.h>
 #include <fcntl.h>

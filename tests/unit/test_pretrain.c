@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Pretraining repeats itself, and what the program carries fits it and is of use. */
-#include "learner/pretrain.h"
-#include "learner/pretrained.h"
+#include "learner/pretraining/pretrain.h"
+#include "learner/pretraining/pretrained.h"
 
 #include "common/state.h"
 

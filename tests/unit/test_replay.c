@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <math.h>
 
-#include "learner/replay.h"
+#include "learner/dqn/replay.h"
 
 static void assert_near(double got, double expected, double tolerance, const char *what)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The table of rules: parameters and their ranges, teams of rules, and what no rule may do. */
-#include "learner/random.h"
+#include "learner/dqn/random.h"
 
 #include "rule_run.h"
 

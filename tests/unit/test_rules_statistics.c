@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Maxima, averages and distributions over time, each against a plain reckoning. */
-#include "learner/random.h"
-#include "learner/rules_statistics.h"
+#include "learner/dqn/random.h"
+#include "learner/rules/rules_statistics.h"
 
 #include "rule_run.h"
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The experience log: what was appended is read, whatever happens to the files meanwhile. */
-#include "learner/segments.h"
+#include "learner/storage/segments.h"
 
 #include "common/log.h"
-#include "learner/batch.h"
+#include "learner/dqn/batch.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Which reports were taken: each is new once, in any order, and what is remembered has a bound. */
-#include "learner/sequences.h"
+#include "learner/storage/sequences.h"
 
-#include "learner/segment.h"
+#include "learner/storage/segment.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "learner/simulate_file.h"
+#include "learner/simulator/simulate_file.h"
 
 #include <errno.h>
 #include <setjmp.h>

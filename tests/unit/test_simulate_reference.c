@@ -3,8 +3,8 @@
  * The simulator against a plain one that steps through time in 5 us, on random configurations and
  * the same arrivals. The plain one shares nothing with it but the load.
  */
-#include "learner/simulate.h"
-#include "learner/simulate_load.h"
+#include "learner/simulator/simulate.h"
+#include "learner/simulator/simulate_load.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/rung.h"
 #include "common/state.h"
-#include "learner/random.h"
+#include "learner/dqn/random.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Texts without printf, against printf. */
-#include "learner/random.h"
+#include "learner/dqn/random.h"
 #include "learner/text.h"
 
 #include <math.h>

@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <math.h>
 
-#include "learner/train.h"
+#include "learner/dqn/train.h"
 
 static void assert_near(double got, double expected, double tolerance, const char *what)
 {

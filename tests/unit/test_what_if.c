@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "learner/command.h"
-#include "learner/what_if.h"
+#include "learner/simulator/what_if.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -4,7 +4,7 @@
  * wire.proto: on random reports, in every spelling that protobuf allows.
  */
 #include "learner/answer_encode.h"
-#include "learner/random.h"
+#include "learner/dqn/random.h"
 #include "report_agree.h"
 
 #include <errno.h>

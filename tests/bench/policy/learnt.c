@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/policy/learnt.h"
 
-#include "learner/episode.h"
-#include "learner/pretrain.h"
-#include "learner/pretrained.h"
+#include "learner/pretraining/episode.h"
+#include "learner/pretraining/pretrain.h"
+#include "learner/pretraining/pretrained.h"
 
 #include <errno.h>
 #include <stdio.h>

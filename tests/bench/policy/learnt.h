@@ -4,7 +4,7 @@
 #define EBBTIDE_BENCH_LEARNT_H
 
 #include "bench/policy/policy.h"
-#include "learner/network.h"
+#include "learner/dqn/network.h"
 
 /* The networks with the learner's own envelope, without exploration, never tuned to a row. */
 struct learnt {

@@ -12,7 +12,7 @@
 #include "bench/policy/front.h"
 #include "common/objective.h"
 #include "common/state.h"
-#include "learner/simulate.h"
+#include "learner/simulator/simulate.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -2,8 +2,8 @@
 /* Services and loads that policies are compared on. */
 #include "bench/policy/policy.h"
 
-#include "learner/random.h"
-#include "learner/simulate_file.h"
+#include "learner/dqn/random.h"
+#include "learner/simulator/simulate_file.h"
 
 #include <errno.h>
 #include <math.h>

@@ -2,7 +2,7 @@
 /* The published rules as policies of the comparison. */
 #include "bench/policy/policy.h"
 
-#include "learner/rules.h"
+#include "learner/rules/rules.h"
 
 #include <errno.h>
 #include <stdio.h>
