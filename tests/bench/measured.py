@@ -203,6 +203,7 @@ http {{
         listen 127.0.0.1:{self.port} {self.listen}; {self.extra()}
         root {self.folder};
         location / {{ return 200 "{"x" * 200}"; }}
+        location = /status {{ stub_status; }}
         location = /empty {{ return 204; }}
         location = /missing {{ return 404; }}
         location = /error {{ return 503; }}
