@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "local/api/object.h"
 #include "local/events.h"
-#include "local/object.h"
 
 #define REVISION_ANNOTATION "deployment.kubernetes.io/revision"
 /* A pod that cannot even be made (no cgroup) is tried again after this. */

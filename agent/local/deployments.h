@@ -11,9 +11,9 @@
 
 #include <stdint.h>
 
+#include "local/api/store.h"
 #include "local/gateway.h"
 #include "local/pods.h"
-#include "local/store.h"
 
 struct deployments;
 

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "local/object.h"
+#include "local/api/object.h"
 
 #define COMPONENT "ebbtide-local"
 

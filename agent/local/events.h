@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-#include "local/store.h"
+#include "local/api/store.h"
 
 /*
  * Write an Event about @object (with kind and apiVersion); one that repeats (same object, reason

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "common/quantity.h"
-#include "local/object.h"
+#include "local/api/object.h"
 
 #define CPU_PERIOD_US	 100000
 #define CPU_QUOTA_MIN_US 1000 /* the kernel's least */

@@ -20,17 +20,17 @@
 
 #include "common/cgroup.h"
 #include "common/log.h"
-#include "local/api.h"
+#include "local/api/api.h"
+#include "local/api/object.h"
+#include "local/api/server.h"
+#include "local/api/store.h"
+#include "local/api/validate.h"
 #include "local/deployments.h"
 #include "local/gateway.h"
 #include "local/manifest.h"
 #include "local/node.h"
-#include "local/object.h"
 #include "local/pods.h"
 #include "local/process.h"
-#include "local/server.h"
-#include "local/store.h"
-#include "local/validate.h"
 
 #define EXIT_USAGE 2
 /* How long functions may take to end when ebbtide-local itself is told to. */

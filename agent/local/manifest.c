@@ -11,9 +11,9 @@
 #include <yaml.h>
 
 #include "common/log.h"
-#include "local/object.h"
-#include "local/resources.h"
-#include "local/validate.h"
+#include "local/api/object.h"
+#include "local/api/resources.h"
+#include "local/api/validate.h"
 
 #define DEPTH_MAX 64
 /* Aliases can multiply: a file of a few lines must not fill the memory. */

@@ -8,8 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "local/object.h"
-#include "local/validate.h"
+#include "local/api/object.h"
+#include "local/api/validate.h"
 
 static json_t *capacity(void)
 {

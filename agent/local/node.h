@@ -3,7 +3,7 @@
 #ifndef EBBTIDE_LOCAL_NODE_H
 #define EBBTIDE_LOCAL_NODE_H
 
-#include "local/store.h"
+#include "local/api/store.h"
 
 /* Put the Node @name and the Namespaces "default" and "kube-system" into the store. */
 void node_publish(struct store *store, const char *name);

@@ -7,8 +7,8 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "local/api/object.h"
 #include "local/limits.h"
-#include "local/object.h"
 
 #define PROBE_PERIOD_S 10
 #define PROBE_FAILURES 3

@@ -9,9 +9,9 @@
 #include <sys/wait.h>
 
 #include "common/log.h"
+#include "local/api/object.h"
 #include "local/events.h"
 #include "local/limits.h"
-#include "local/object.h"
 #include "local/pod_object.h"
 #include "local/process.h"
 

@@ -17,8 +17,8 @@
 #include <sys/types.h>
 
 #include "common/cgroup.h"
+#include "local/api/store.h"
 #include "local/gateway.h"
-#include "local/store.h"
 
 struct pods;
 

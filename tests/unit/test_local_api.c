@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "local/api.h"
-#include "local/object.h"
+#include "local/api/api.h"
+#include "local/api/object.h"
 
 #define LEASES	    "/apis/coordination.k8s.io/v1/namespaces/d/leases"
 #define DEPLOYMENTS "/apis/apps/v1/namespaces/d/deployments"

@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
+#include "local/api/object.h"
 #include "local/manifest.h"
-#include "local/object.h"
 
 /* clang-format off */
 #define DEPLOYMENT \

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "local/patch.h"
+#include "local/api/patch.h"
 
 static json_t *load(const char *text)
 {

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "local/selector.h"
+#include "local/api/selector.h"
 
 static json_t *pod(void)
 {

@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "local/object.h"
-#include "local/store.h"
+#include "local/api/object.h"
+#include "local/api/store.h"
 
 #define FIRST_VERSION  1000
 #define HISTORY_EVENTS 4

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "local/api.h"
+#include "local/api/api.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -8,9 +8,9 @@
 #include <string.h>
 #include <sys/utsname.h>
 
-#include "local/api_write.h"
-#include "local/object.h"
-#include "local/status.h"
+#include "local/api/api_write.h"
+#include "local/api/object.h"
+#include "local/api/status.h"
 
 #define WATCH_TIMEOUT_S 1800 /* as the API server: half an hour, and up to twice that */
 #define LOG_MOST	(4 * 1024 * 1024)

@@ -12,9 +12,9 @@
 #include <stdint.h>
 
 #include "common/cgroup.h"
-#include "local/selector.h"
-#include "local/store.h"
-#include "local/table.h"
+#include "local/api/selector.h"
+#include "local/api/store.h"
+#include "local/api/table.h"
 
 struct api {
 	struct store *store;

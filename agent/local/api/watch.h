@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "local/resources.h"
+#include "local/api/resources.h"
 
 #define WATCH_HISTORY_EVENTS 4096
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "local/server.h"
+#include "local/api/server.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "local/api/status.h"
 #include "local/process.h"
-#include "local/status.h"
 
 #define BODY_MOST	   (3 * 1024 * 1024)
 #define CONNECTIONS_MOST   1000

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "local/patch.h"
+#include "local/api/patch.h"
 
 #include <errno.h>
 #include <stdbool.h>

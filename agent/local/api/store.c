@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "local/store.h"
+#include "local/api/store.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#include "local/object.h"
+#include "local/api/object.h"
 
 struct entry {
 	char *key; /* "namespace/name" */

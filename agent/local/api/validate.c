@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "local/validate.h"
+#include "local/api/validate.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -12,8 +12,8 @@
 
 #include "common/objective.h"
 #include "common/quantity.h"
+#include "local/api/object.h"
 #include "local/limits.h"
-#include "local/object.h"
 #include "local/pod_object.h"
 
 #define FIELD_MAX     256

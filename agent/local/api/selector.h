@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "local/resources.h"
+#include "local/api/resources.h"
 
 enum requirement_type {
 	REQUIREMENT_IN,		/* also "=" and "==" */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "local/watch.h"
+#include "local/api/watch.h"
 
 #include <errno.h>
 #include <stdlib.h>

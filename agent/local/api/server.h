@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#include "local/api.h"
+#include "local/api/api.h"
 
 struct server_http;
 

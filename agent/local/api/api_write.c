@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "local/api_write.h"
+#include "local/api/api_write.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "local/api/object.h"
+#include "local/api/patch.h"
+#include "local/api/status.h"
+#include "local/api/validate.h"
 #include "local/limits.h"
-#include "local/object.h"
-#include "local/patch.h"
 #include "local/pod_object.h"
-#include "local/status.h"
-#include "local/validate.h"
 
 /* How often a patch without a version is tried again when others write at the same time. */
 #define PATCH_TRIES 16

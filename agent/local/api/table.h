@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <time.h>
 
-#include "local/resources.h"
+#include "local/api/resources.h"
 
 enum table_include {
 	TABLE_METADATA,

@@ -13,8 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "local/resources.h"
-#include "local/watch.h"
+#include "local/api/resources.h"
+#include "local/api/watch.h"
 
 struct store;
 

@@ -3,7 +3,7 @@
 #ifndef EBBTIDE_LOCAL_API_WRITE_H
 #define EBBTIDE_LOCAL_API_WRITE_H
 
-#include "local/api.h"
+#include "local/api/api.h"
 
 /* What a path names; the texts are the request's. */
 struct api_target {

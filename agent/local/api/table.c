@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "local/table.h"
+#include "local/api/table.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "local/object.h"
+#include "local/api/object.h"
 
 struct column {
 	const char *name;

@@ -8,7 +8,7 @@
 
 #include <jansson.h>
 
-#include "local/resources.h"
+#include "local/api/resources.h"
 
 /*
  * Fill in what may be left out and bring quantities into their canonical text, in place.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "local/object.h"
+#include "local/api/object.h"
 
 #include <stdarg.h>
 #include <stdio.h>

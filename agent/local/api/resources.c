@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "local/resources.h"
+#include "local/api/resources.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -5,7 +5,7 @@
 
 #include <jansson.h>
 
-#include "local/resources.h"
+#include "local/api/resources.h"
 
 /* A failure with an HTTP code; @reason as in metav1.StatusReason. */
 json_t *status_new(int code, const char *reason, const char *format, ...)

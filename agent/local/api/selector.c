@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "local/selector.h"
+#include "local/api/selector.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "local/object.h"
+#include "local/api/object.h"
 
 static const char *skip_spaces(const char *p)
 {

@@ -6,9 +6,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "local/api.h"
-#include "local/object.h"
-#include "local/status.h"
+#include "local/api/api.h"
+#include "local/api/object.h"
+#include "local/api/status.h"
 
 static char *to_event(const char *type, json_t *object)
 {

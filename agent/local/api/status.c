@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "local/status.h"
+#include "local/api/status.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "local/object.h"
+#include "local/api/object.h"
 
 static json_t *new_status(const char *result, int code, const char *reason, const char *message)
 {
