@@ -21,6 +21,7 @@ struct ctl_command {
 	const char *arguments;
 	const char *text;
 	int (*run)(struct ctl *ctl, int argc, char **argv);
+	bool has_help; /* of its own */
 };
 
 /* A file below the tree without its newline; 0 or -errno. */

@@ -7,15 +7,15 @@
 #include <string.h>
 
 static const struct ctl_command commands[] = {
-	{"status", "", "what runs on this node, what is degraded and why", ctl_status},
-	{"top", "[--once] [--interval S]", "services of this node, refreshed every second",
-		ctl_top},
+	{"status", "", "what runs on this node, what is degraded and why", ctl_status, false},
+	{"top", "[--once] [--interval S]", "services of this node, refreshed every second", ctl_top,
+		false},
 	{"trace", "SERVICE [--slower 20ms] [--errors] [...]",
-		"requests one by one, as they end (trace --help)", ctl_trace},
+		"requests one by one, as they end (trace --help)", ctl_trace, true},
 	{"explain", "SERVICE [--at TIME] [--watch] [...]",
-		"what was decided, why, and what came of it (explain --help)", ctl_explain},
-	{"get", "SERVICE [FILE]", "one value of the tree, or all of a service", ctl_get},
-	{"set", "SERVICE FIELD VALUE", "one field of the objective", ctl_set},
+		"what was decided, why, and what came of it (explain --help)", ctl_explain, true},
+	{"get", "SERVICE [FILE]", "one value of the tree, or all of a service", ctl_get, false},
+	{"set", "SERVICE FIELD VALUE", "one field of the objective", ctl_set, false},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -31,6 +31,18 @@ static void usage(FILE *to)
 		"  --help, --version\n\n"
 		"SERVICE is NAME or NAMESPACE/NAME. Exit status: 0 done, 1 failed (for status: a\n"
 		"signal is degraded), 2 wrong usage.\n");
+}
+
+/* Commands with many options have a --help of their own; of the others the table says all. */
+static int run(const struct ctl_command *command, struct ctl *ctl, int argc, char **argv)
+{
+	bool asks = !command->has_help && argc > 1 && strcmp(argv[1], "--help") == 0;
+	int status = asks ? EXIT_SUCCESS : command->run(ctl, argc, argv);
+
+	if (asks || (status == CTL_EXIT_USAGE && !command->has_help))
+		fprintf(asks ? stdout : stderr, "Usage: ebbctl %s%s%s\n%s\n", command->name,
+			command->arguments[0] ? " " : "", command->arguments, command->text);
+	return status;
 }
 
 int main(int argc, char **argv)
@@ -63,7 +75,7 @@ int main(int argc, char **argv)
 	}
 	for (size_t i = 0; i < COMMANDS; i++)
 		if (strcmp(commands[i].name, argv[first]) == 0)
-			return commands[i].run(&ctl, argc - first, argv + first);
+			return run(&commands[i], &ctl, argc - first, argv + first);
 	fprintf(stderr, "ebbctl: \"%s\" is not a command. Try --help.\n", argv[first]);
 	return CTL_EXIT_USAGE;
 }

@@ -31,11 +31,14 @@ static void show_service(const struct ctl *ctl, const char *service, void *conte
 
 	snprintf(path, sizeof(path), "%s/last_action", service);
 	(void)ctl_read(ctl, path, action, sizeof(action));
-	printf("%-30.30s %8.1f %9.2f %s%9.2f%s %8.1f %5.0f %5.0fm %6.0fm %6.0fM %6.0fM %4.0f  %s\n",
+	printf("%-30.30s %8.1f %9.2f %s%9.2f%s %8.1f %5.0f %5.0fm %6.0fm %8.1f %8.1f %6.0fM %6.0fM "
+	       "%4.0f  %s\n",
 		service + strlen("services/"), number(ctl, service, "requests_per_s"),
 		number(ctl, service, "latency_p50_us") / 1000, over && colour ? "\033[31m" : "",
 		p99_us / 1000, over && colour ? "\033[0m" : "", target_us / 1000,
-		number(ctl, service, "in_flight"), used, limit, memory, memory_limit,
+		number(ctl, service, "in_flight"), used, limit,
+		number(ctl, service, "cpu_throttled_us") / 1000,
+		number(ctl, service, "refills_per_s"), memory, memory_limit,
 		number(ctl, service, "containers"), action);
 }
 
@@ -64,9 +67,9 @@ int ctl_top(struct ctl *ctl, int argc, char **argv)
 			return ctl_complain_tree(ctl);
 		if (terminal && !once)
 			printf("\033[H\033[J");
-		printf("%-30s %8s %9s %9s %8s %5s %6s %7s %7s %7s %4s  %s\n", "SERVICE", "REQ/S",
-			"P50 MS", "P99 MS", "TARGET", "INFL", "CPU", "LIMIT", "MEM", "LIMIT",
-			"REPL", "LAST ACTION");
+		printf("%-30s %8s %9s %9s %8s %5s %6s %7s %8s %8s %7s %7s %4s  %s\n", "SERVICE",
+			"REQ/S", "P50 MS", "P99 MS", "TARGET", "INFL", "CPU", "LIMIT", "THROT MS",
+			"REFILL/S", "MEM", "LIMIT", "REPL", "LAST ACTION");
 		if (ctl_each_service(ctl, show_service, &terminal) < 0)
 			return ctl_complain_tree(ctl);
 		fflush(stdout);
