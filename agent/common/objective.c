@@ -49,6 +49,7 @@ enum kind {
 	X(rule_parameters, "ruleParameters", KIND_PARAMETERS, 0, 0, true, "k8s-cpu.target=0.6")    \
 	X(frozen, "frozen", KIND_BOOL, 0, 0, false, "true")                                        \
 	X(reflex, "reflex", KIND_BOOL, 0, 0, false, "false")                                       \
+	X(startup_cpu_millicores, "startup.cpu", KIND_CPU, CPU_LEAST, CPU_MOST, true, "500m")      \
 	X(cpu_min_millicores, "bounds.cpu.min", KIND_CPU, CPU_LEAST, CPU_MOST, false, "250m")      \
 	X(cpu_max_millicores, "bounds.cpu.max", KIND_CPU, CPU_LEAST, CPU_MOST, true, "250m")       \
 	X(memory_min_bytes, "bounds.memory.min", KIND_MEMORY, MEMORY_LEAST, MEMORY_MOST, false,    \
@@ -134,6 +135,18 @@ static bool field_in_range(const struct field *field, double value)
 	if (field->offset == offsetof(struct objective, latency_percentile))
 		return value > field->lowest && value < field->highest;
 	return value >= field->lowest && value <= field->highest;
+}
+
+double objective_startup_millicores(const struct objective *objective, double declared_millicores)
+{
+	double most = declared_millicores;
+
+	if (most <= 0)
+		return 0;
+	if (objective->cpu_max_millicores > 0)
+		most = fmin(most, objective->cpu_max_millicores);
+	return objective->startup_cpu_millicores > 0 ? fmin(most, objective->startup_cpu_millicores)
+						     : most;
 }
 
 const char *objective_mode_name(enum objective_mode mode)

@@ -11,6 +11,7 @@
  *   ruleParameters: k8s-cpu.target=0.6  # several: separated by commas or spaces
  *   frozen: false                    # operator's freeze
  *   reflex: true                     # false: no refills between two ticks
+ *   startup: {cpu: 500m}             # limit of a replica that starts, where it is not the highest
  *   bounds:                          # for each container (cpu, memory) and the service (replicas)
  *     cpu: {min: 50m, max: "2"}
  *     memory: {min: 32Mi, max: 512Mi}
@@ -46,7 +47,8 @@ struct objective {
 	char policy[POLICY_NAME_MAX];
 	char rule_parameters[OBJECTIVE_PARAMETERS_MAX]; /* assignments; empty: none */
 	bool frozen;
-	bool reflex; /* the agents may refill quotas between two ticks */
+	bool reflex;		       /* the agents may refill quotas between two ticks */
+	double startup_cpu_millicores; /* of a replica that starts; 0: as much as it may have at all */
 	double cpu_min_millicores;
 	double cpu_max_millicores;
 	uint64_t memory_min_bytes;
@@ -73,6 +75,12 @@ int objective_identify(
  */
 int objective_set(struct objective *objective, const char *field, const char *text);
 int objective_show(const struct objective *objective, const char *field, char *out, size_t size);
+/*
+ * The CPU limit that a replica whose owner declared @declared_millicores is kept at while it starts:
+ * startup_cpu_millicores, or without it all that the owner's limit and the upper bound allow. 0: the
+ * owner set no limit.
+ */
+double objective_startup_millicores(const struct objective *objective, double declared_millicores);
 /* The names objective_set knows, NULL-terminated. */
 extern const char *const objective_fields[];
 /* The whole object, or only {"spec": ...} for a merge patch. Caller decrefs. */

@@ -80,6 +80,7 @@ static void test_what_is_not_given_has_a_default(void **state)
 	assert_string_equal(objective.policy, "dqn");
 	assert_false(objective.frozen);
 	assert_true(objective.reflex);
+	assert_true(objective.startup_cpu_millicores == 0);
 	assert_true(objective.cpu_min_millicores == 10);
 	assert_true(objective.cpu_max_millicores == 0);
 	assert_int_equal(objective.memory_min_bytes, 16 << 20);
@@ -182,6 +183,9 @@ static void test_bad_objects_are_refused_with_field_and_value(void **state)
 		{REST("\"ruleParameters\": {}"), "spec.ruleParameters: {} is not a string"},
 		{REST("\"frozen\": 1"), "spec.frozen: 1 is not true or false"},
 		{REST("\"reflex\": \"off\""), "spec.reflex: \"off\" is not true or false"},
+		{REST("\"startup\": {\"cpu\": \"9m\"}"),
+			"spec.startup.cpu: \"9m\" is out of range (10m to 1k)"},
+		{REST("\"startup\": \"2\""), "spec.startup: must be an object"},
 		{REST("\"bound\": {}"),
 			"spec.bound: no such field (see docs/kubernetes.md for the list)"},
 		{REST("\"bounds\": {\"cpu\": {\"most\": 2}}"),
@@ -250,6 +254,7 @@ static void test_fields_are_set_and_shown_by_name(void **state)
 		{"frozen", "false", "0"},
 		{"reflex", "0", "0"},
 		{"reflex", "true", "1"},
+		{"startup_cpu_millicores", "750", "750"},
 		{"cpu_max_millicores", "1500.5", "1500.5"},
 		{"cpu_min_millicores", "20", "20"},
 		{"cpu_max_millicores", "0", "0"},
@@ -270,6 +275,26 @@ static void test_fields_are_set_and_shown_by_name(void **state)
 	}
 	assert_int_equal(objective_show(&objective, "nothing", out, sizeof(out)), -ENOENT);
 	assert_int_equal(objective_show(&objective, "memory_max_bytes", out, 10), -ENOSPC);
+}
+
+static void test_a_start_has_what_is_asked_for_inside_the_bounds(void **state)
+{
+	struct objective objective;
+
+	(void)state;
+	objective_init(&objective);
+	assert_true(objective_startup_millicores(&objective, 1000) == 1000);
+	/* Never a limit where the owner set none. */
+	assert_true(objective_startup_millicores(&objective, 0) == 0);
+	objective.cpu_max_millicores = 700;
+	assert_true(objective_startup_millicores(&objective, 1000) == 700);
+	objective.startup_cpu_millicores = 300;
+	assert_true(objective_startup_millicores(&objective, 1000) == 300);
+	assert_true(objective_startup_millicores(&objective, 0) == 0);
+	objective.startup_cpu_millicores = 5000;
+	assert_true(objective_startup_millicores(&objective, 1000) == 700);
+	objective.cpu_max_millicores = 0;
+	assert_true(objective_startup_millicores(&objective, 1000) == 1000);
 }
 
 static void test_a_bad_write_has_its_errno_and_changes_nothing(void **state)
@@ -301,6 +326,7 @@ static void test_a_bad_write_has_its_errno_and_changes_nothing(void **state)
 		{"rule_parameters", "hpa.target=0.6;kpa.target=7", -EINVAL},
 		{"rule_parameters", "hpa.goal=0.6", -EINVAL},
 		{"frozen", "2", -EINVAL},
+		{"startup_cpu_millicores", "9", -ERANGE},
 		{"cpu_min_millicores", "9", -ERANGE},
 		{"cpu_min_millicores", "600", -ERANGE},
 		{"cpu_max_millicores", "50", -ERANGE},
@@ -343,7 +369,7 @@ static void test_every_listed_field_can_be_shown_and_set_back(void **state)
 			objective_show(&objective, objective_fields[count], out, sizeof(out)), 0);
 		assert_int_equal(objective_set(&objective, objective_fields[count], out), 0);
 	}
-	assert_int_equal(count, 14);
+	assert_int_equal(count, 15);
 }
 
 static void test_what_is_written_as_json_reads_back_the_same(void **state)
@@ -434,6 +460,7 @@ int main(void)
 		cmocka_unit_test(test_bad_objects_are_refused_with_field_and_value),
 		cmocka_unit_test(test_an_error_buffer_is_never_overrun),
 		cmocka_unit_test(test_fields_are_set_and_shown_by_name),
+		cmocka_unit_test(test_a_start_has_what_is_asked_for_inside_the_bounds),
 		cmocka_unit_test(test_a_bad_write_has_its_errno_and_changes_nothing),
 		cmocka_unit_test(test_every_listed_field_can_be_shown_and_set_back),
 		cmocka_unit_test(test_what_is_written_as_json_reads_back_the_same),
