@@ -37,6 +37,10 @@ static inline const char *report_agree_unit(
 		return "cpu_declared_millicores";
 	if (unit->memory_declared_bytes != wire->memory_declared_bytes)
 		return "memory_declared_bytes";
+	if (unit->reflex != (wire->reflex != 0))
+		return "reflex";
+	if (unit->starting != wire->starting)
+		return "starting";
 	if (unit->has_experience != (experience != NULL))
 		return "experience";
 	if (!experience)

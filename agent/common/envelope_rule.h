@@ -22,6 +22,7 @@
 	X(NO_REFLEX, "no-reflex", "where no reflex helps the limit stays above what is asked for") \
 	X(VIOLATIONS_ASKED, "violations-asked",                                                    \
 		"the objective broke more often than is accepted: the cheapest limits are barred") \
+	X(STARTING, "starting", "what starts keeps its CPU limit until it is ready")               \
 	X(DIVERGED, "diverged", "the network is not to be trusted now: a rule decides for it")
 
 enum envelope_rule {

@@ -49,6 +49,21 @@ uint64_t envelope_memory_floor(const struct envelope_unit *unit)
 							 : unit->objective->memory_min_bytes;
 }
 
+bool envelope_starts(const struct envelope_unit *unit)
+{
+	return unit->starting > 0 && unit->starting >= unit->sample->containers;
+}
+
+enum envelope_rule envelope_keep_starting(const struct envelope_unit *unit, struct plan *plan)
+{
+	double least = objective_startup_millicores(unit->objective, unit->cpu_declared_millicores);
+
+	if (!envelope_starts(unit) || plan->cpu_millicores >= least)
+		return RULE_NONE;
+	plan->cpu_millicores = least;
+	return RULE_STARTING;
+}
+
 static enum envelope_rule forbid_cpu(const struct envelope_unit *unit, int direction)
 {
 	double limit = unit->sample->cpu_limit_millicores;
@@ -58,6 +73,8 @@ static enum envelope_rule forbid_cpu(const struct envelope_unit *unit, int direc
 	if (unit->cpu_declared_millicores <= 0 || limit <= 0)
 		return RULE_UNLIMITED;
 	if (direction < 0) {
+		if (envelope_starts(unit))
+			return RULE_STARTING;
 		if (sample_violates(unit->sample, unit->objective))
 			return RULE_OVER_OBJECTIVE;
 		if (!unit->reflex && unit->cpu_rung <= RUNG_ALONE)

@@ -25,7 +25,8 @@ struct envelope_unit {
 	/* For what moves along the ladder of operating points. */
 	uint32_t cpu_rung; /* in force */
 	struct demand demand;
-	bool reflex; /* the agent can keep an allowance */
+	bool reflex;	   /* the agent can keep an allowance */
+	uint32_t starting; /* containers that start: the agent cuts them for nobody */
 	double violation_price;
 };
 
@@ -56,6 +57,11 @@ enum envelope_rule envelope_clamp(
  * neither where there is no quota. The rule that changed it.
  */
 enum envelope_rule envelope_clamp_allowance(const struct envelope_unit *unit, struct plan *plan);
+
+/* Whether all that there is of the unit starts: then there is nothing to decide on its CPU. */
+bool envelope_starts(const struct envelope_unit *unit);
+/* The limit of what starts is its start-up limit. The rule, when that is more than was planned. */
+enum envelope_rule envelope_keep_starting(const struct envelope_unit *unit, struct plan *plan);
 
 struct envelope_service {
 	const struct objective *objective;

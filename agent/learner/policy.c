@@ -409,6 +409,24 @@ static void freeze_vertical(const struct envelope_unit *bounds, struct vertical_
 	snprintf(decision->why, sizeof(decision->why), "frozen: the limits stay");
 }
 
+/* What starts lives on its start-up limit; what has started beside it, on the decision. */
+static void keep_starting(const struct envelope_unit *bounds, struct vertical_decision *decision)
+{
+	enum envelope_rule rule = envelope_keep_starting(bounds, &decision->plan);
+
+	if (rule) {
+		decision->rule = rule;
+		add_why(decision->why, sizeof(decision->why),
+			"it starts: CPU %.0fm until it is ready", decision->plan.cpu_millicores);
+	} else if (bounds->starting > 0 && !envelope_starts(bounds)) {
+		add_why(decision->why, sizeof(decision->why),
+			"%u of %u containers start and keep up to %.0fm", bounds->starting,
+			bounds->sample->containers,
+			objective_startup_millicores(
+				bounds->objective, bounds->cpu_declared_millicores));
+	}
+}
+
 struct envelope_unit policy_bounds(const struct service_unit *unit, const struct sample *sample,
 	const float *state, bool reflex)
 {
@@ -470,6 +488,7 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 	if (!(set->decides & DECIDES_PLAN))
 		snprintf(decision->why, sizeof(decision->why), "%s: the limits stay",
 			service->policy_name);
+	keep_starting(bounds, decision);
 	freeze_vertical(bounds, decision);
 	allowed = envelope_clamp_allowance(bounds, &decision->plan);
 	if (!decision->rule)

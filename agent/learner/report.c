@@ -124,6 +124,10 @@ static struct envelope_unit bounds_of(
 
 	bounds.cpu_declared_millicores = wire->cpu_declared_millicores;
 	bounds.memory_declared_bytes = wire->memory_declared_bytes;
+	bounds.starting = wire->starting;
+	/* Its limit is nobody's decision: the service goes on from where it was. */
+	if (envelope_starts(&bounds) && unit->plan.cpu_millicores > 0)
+		bounds.cpu_rung = unit->plan.cpu_rung;
 	return bounds;
 }
 
@@ -250,6 +254,15 @@ static const struct answer_allowance *allowance_of(
 	return allowance;
 }
 
+/* What was learnt from is what was done: nothing, when it is not applied. */
+static uint32_t action_learnt(const struct vertical_decision *decision, bool apply, bool starting)
+{
+	if (!apply)
+		return ACTION_VERTICAL_HOLD;
+	/* What a start costs comes of no action. */
+	return starting ? POLICY_NO_ACTION : decision->action;
+}
+
 /* Decide on a unit and add the action to the answer. */
 static void unit_decide(struct work *work, struct service_unit *unit,
 	const struct report_unit *wire, const float *q)
@@ -277,8 +290,7 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 	action_note(work, service, &decision);
 	action = (struct answer_action){.namespace = wire->namespace,
 		.service = wire->service,
-		/* What was learnt from is what was done: nothing, when it is not applied. */
-		.action = apply ? decision.action : ACTION_VERTICAL_HOLD,
+		.action = action_learnt(&decision, apply, wire->starting > 0),
 		.apply = apply,
 		.cpu_limit_millicores = decision.plan.cpu_millicores,
 		.memory_limit_bytes = decision.plan.memory_bytes,

@@ -43,7 +43,8 @@ enum {
 	UNIT_DECIDE,
 	UNIT_CPU_DECLARED,
 	UNIT_MEMORY_DECLARED,
-	UNIT_REFLEX
+	UNIT_REFLEX,
+	UNIT_STARTING
 };
 enum {
 	EXPERIENCE_STATE = 1,
@@ -490,6 +491,10 @@ static int unit_fields(struct place *place, struct reader reader, struct report_
 			err = take_count(place, "reflex", &field, &value);
 			unit->reflex = value != 0;
 			break;
+		case UNIT_STARTING:
+			err = take_count(place, "starting", &field, &value);
+			unit->starting = (uint32_t)value;
+			break;
 		default:
 			break;
 		}
@@ -508,6 +513,7 @@ static void unit_clear(struct report_unit *unit)
 	unit->cpu_declared_millicores = 0;
 	unit->memory_declared_bytes = 0;
 	unit->reflex = false;
+	unit->starting = 0;
 	/* States are written in full or refused. */
 	unit->experience.action = 0;
 	unit->experience.reward = 0;

@@ -53,7 +53,8 @@ struct report_unit {
 	struct sample sample;
 	double cpu_declared_millicores;
 	uint64_t memory_declared_bytes;
-	bool reflex; /* an allowance would be kept */
+	bool reflex;	   /* an allowance would be kept */
+	uint32_t starting; /* containers that start */
 	float state[STATE_SIZE];
 	struct report_experience experience;
 };

@@ -7,6 +7,7 @@
 #include "node/pressure.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -232,11 +233,12 @@ static void plan_limits(struct agent *agent, const struct container *container,
 {
 	const struct cgroup_limits *original = &container->original;
 	struct slot *slot = probes_slot(agent->probes, container->attachment.slot);
+	double cpu_millicores = fmax(plan->cpu_millicores, starting_millicores(container));
 
 	*quota_us = *memory_bytes = 0;
 	/* A limit that the owner did not set is never added. */
 	if (plan->cpu_millicores > 0 && original->cpu_quota_us > 0)
-		*quota_us = quota_of(container, plan->cpu_millicores);
+		*quota_us = quota_of(container, cpu_millicores);
 	if (plan->memory_bytes > 0 && original->memory_max_bytes > 0) {
 		/* Cold pages of files are given back, what is worked with is not. */
 		uint64_t needed = container->memory_working_set_bytes

@@ -157,7 +157,7 @@ static void container_end(struct agent *agent, struct unit *unit, struct contain
 
 /*
  * A replica that joins lives on what its unit lives on, not on the declared limit: the next action
- * is taken on the mean of the unit's limits.
+ * is taken on the mean of the unit's limits. (Its CPU limit waits until it has started.)
  */
 static void container_join(
 	struct agent *agent, const struct unit *unit, struct container *container)
@@ -212,6 +212,9 @@ static void container_start(struct agent *agent, struct unit *unit, const json_t
 		return;
 	}
 	container->limit_since_us = monotonic_us();
+	starting_find(&container->starting, starting_is_ready(pod, status),
+		!agent->status.pods_synced, container->limit_since_us);
+	container->is_starting = starting_goes_on(&container->starting, container->limit_since_us);
 	resize_adopt(agent, container, pod);
 	agent->owners[container->attachment.slot] = container;
 	reflex_enter(agent->reflex, container->attachment.slot, container->path, &unit->share,
@@ -271,6 +274,8 @@ void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
 			container = unit_find_container(unit, id);
 			if (container) {
 				container->seen = true;
+				starting_see_ready(&container->starting,
+					starting_is_ready(pod, status), monotonic_us());
 				resize_observe(agent, container, pod);
 			} else {
 				container_start(agent, unit, pod, status, id);

@@ -362,6 +362,7 @@ static void tick(struct agent *agent, uint64_t expirations, uint64_t *last_us)
 	actuate_verify(agent);
 	allowance_tick(agent);
 	sample_tick(agent, tick_s);
+	starting_tick(agent);
 	pressure_tick(agent);
 	detail_tick(agent);
 	reporter_tick(agent);

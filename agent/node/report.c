@@ -83,6 +83,7 @@ static void unit_to_wire(
 	out->cpu_declared_millicores = unit_declared_millicores(unit);
 	out->memory_declared_bytes = unit_declared_bytes(unit);
 	out->reflex = allowance_is_possible(agent, unit);
+	out->starting = starting_count(unit);
 	if (unit->acted && unit->has_previous && unit->action < ACTION_VERTICAL) {
 		ebbtide__wire__experience__init(&wire->experience);
 		wire->experience.n_state = STATE_SIZE;

@@ -137,15 +137,22 @@ void sample_last(struct agent *agent, struct unit *unit, struct container *conta
 	unit->ended->sample.memory_working_set_bytes = 0;
 }
 
+/* CPU: of those that have started, where there are any. The others' limit is not the plan's. */
 static void unit_limits(struct unit *unit, struct sample *sample)
 {
-	for (size_t i = 0; i < unit->container_count; i++) {
-		const struct cgroup_limits *limits = &unit->containers[i]->current;
+	bool all_start = starting_count(unit) == unit->container_count;
+	size_t counted =
+		all_start ? unit->container_count : unit->container_count - starting_count(unit);
 
-		if (limits->cpu_quota_us > 0 && limits->cpu_period_us > 0)
+	for (size_t i = 0; i < unit->container_count; i++) {
+		const struct container *container = unit->containers[i];
+		const struct cgroup_limits *limits = &container->current;
+		bool counts = all_start || !container->is_starting;
+
+		if (counts && limits->cpu_quota_us > 0 && limits->cpu_period_us > 0)
 			sample->cpu_limit_millicores += 1000.0 * (double)limits->cpu_quota_us /
 							(double)limits->cpu_period_us /
-							(double)unit->container_count;
+							(double)counted;
 		if (actuate_memory_limit(limits) > 0)
 			sample->memory_limit_bytes +=
 				(uint64_t)actuate_memory_limit(limits) / unit->container_count;

@@ -204,6 +204,7 @@ SHOW_UNIT(memory_declared_bytes, "%" PRIu64, unit_declared_bytes(unit))
 SHOW_UNIT(memory_reclaim_us, "%" PRIu64, unit->sample.reclaim_us)
 SHOW_UNIT(oom_kills_total, "%" PRIu64, unit->total_oom_kills)
 SHOW_UNIT(containers, "%zu", unit->container_count)
+SHOW_UNIT(starting, "%" PRIu32, starting_count(unit))
 SHOW_UNIT(ticks_total, "%" PRIu64, unit->total_ticks)
 SHOW_UNIT(violations_total, "%" PRIu64, unit->total_violations)
 SHOW_UNIT(reward, "%.4f", (double)unit->reward)
@@ -282,6 +283,7 @@ const struct tree_unit_file tree_unit_files[] = {
 	UNIT_FILE(memory_reclaim_us),
 	UNIT_FILE(oom_kills_total),
 	UNIT_FILE(containers),
+	UNIT_FILE(starting),
 	UNIT_FILE(ticks_total),
 	UNIT_FILE(violations_total),
 	UNIT_FILE(reward),

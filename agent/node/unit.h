@@ -16,6 +16,7 @@
 #include "node/resize.h"
 #include "node/signals.h"
 #include "node/spare.h"
+#include "node/starting.h"
 #include "node/usage.h"
 
 #include <stdatomic.h>
@@ -79,7 +80,9 @@ struct container {
 	uint64_t refilled_from_ns[REFILLS_KEPT];
 	uint64_t refilled_until_ns[REFILLS_KEPT];
 	uint32_t refilled_next;
-	bool reflex_is_stuck; /* as of the newest tick */
+	struct starting starting;
+	bool is_starting;     /* as of the newest tick */
+	bool reflex_is_stuck; /* likewise */
 	bool sampled;	      /* before is valid */
 	bool seen;	      /* mark and sweep of discovery */
 };

@@ -69,6 +69,7 @@ class ScriptedLearner:
         report.update({SAMPLE[n]: v if isinstance(v, int) else struct.unpack("<d", v)[0]
                        for n, v in fields(unit[3]) if n in SAMPLE})
         report["reflex"] = bool(unit.get(9, 0))
+        report["starting"] = unit.get(10, 0)
         self.reports[service] = report
         self.refills[service] = self.refills.get(service, 0) + report["refills"]
         plan = self.plans.get(service)

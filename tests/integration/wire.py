@@ -44,10 +44,10 @@ def sample(millicores=500, over=0, memory=100 << 20, latency_us=9000, throttled_
 
 
 def unit(service="fibonacci", namespace="default", state=None, decide=True, experience=True,
-         **measured):
+         starting=0, **measured):
     state = [0.0] * STATE_SIZE if state is None else state
     out = (text(1, namespace) + text(2, service) + text(3, sample(**measured)) +
-           floats(4, state) + number(6, int(decide)) + double(7, 1000) + number(8, 128 << 20))
+           floats(4, state) + number(6, int(decide)) + double(7, 1000) + number(8, 128 << 20) + number(10, starting))
     if experience:
         out += text(5, floats(1, state) + number(2, 4) + varint(3 << 3 | 5) +
                     struct.pack("<f", -0.5) + floats(4, state))

@@ -237,6 +237,44 @@ static void test_a_limit_that_the_owner_did_not_set_is_never_added(void **state)
 	assert_forbidden(&f, CPU_UP, RULE_UNLIMITED);
 }
 
+static void test_what_starts_is_not_cut(void **state)
+{
+	struct fixture f = make();
+	struct plan plan = {.cpu_millicores = 300};
+
+	(void)state;
+	f.unit.starting = 1;
+	assert_forbidden(&f, CPU_DOWN, RULE_STARTING);
+	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_UP & 1);
+	assert_int_equal(envelope_keep_starting(&f.unit, &plan), RULE_STARTING);
+	assert_true(plan.cpu_millicores == 1000);
+	assert_int_equal(envelope_keep_starting(&f.unit, &plan), RULE_NONE);
+	plan.cpu_millicores = 300;
+	f.objective.startup_cpu_millicores = 600;
+	assert_int_equal(envelope_keep_starting(&f.unit, &plan), RULE_STARTING);
+	assert_true(plan.cpu_millicores == 600);
+	/* Nothing is added where the owner set no limit. */
+	plan.cpu_millicores = 0;
+	f.unit.cpu_declared_millicores = 0;
+	assert_int_equal(envelope_keep_starting(&f.unit, &plan), RULE_NONE);
+	assert_true(plan.cpu_millicores == 0);
+}
+
+static void test_what_has_started_is_cut_beside_what_starts(void **state)
+{
+	struct fixture f = make();
+	struct plan plan = {.cpu_millicores = 300};
+
+	(void)state;
+	f.sample.containers = 3;
+	f.unit.starting = 2;
+	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_DOWN & 1);
+	assert_int_equal(envelope_keep_starting(&f.unit, &plan), RULE_NONE);
+	assert_true(plan.cpu_millicores == 300);
+	f.unit.starting = 3;
+	assert_forbidden(&f, CPU_DOWN, RULE_STARTING);
+}
+
 static void test_a_freeze_leaves_only_hold(void **state)
 {
 	struct fixture f = make();
@@ -514,6 +552,8 @@ int main(void)
 		cmocka_unit_test(test_without_a_reflex_the_low_rungs_are_forbidden),
 		cmocka_unit_test(test_memory_is_never_cut_under_what_is_in_use),
 		cmocka_unit_test(test_a_limit_that_the_owner_did_not_set_is_never_added),
+		cmocka_unit_test(test_what_starts_is_not_cut),
+		cmocka_unit_test(test_what_has_started_is_cut_beside_what_starts),
 		cmocka_unit_test(test_a_freeze_leaves_only_hold),
 		cmocka_unit_test(test_any_action_on_any_sample_stays_inside),
 		cmocka_unit_test(test_replicas_rest_after_a_scale_in),

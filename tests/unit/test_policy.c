@@ -603,6 +603,45 @@ static void test_a_freeze_holds_whatever_the_policy(void **state)
 }
 
 /* Every rule over samples of every kind, as the agent would be told. */
+/* Whatever decides, a rule or the network; a freeze stands above it. */
+static void test_what_starts_keeps_its_limit_whatever_the_policy(void **state)
+{
+	static const char *const policies[] = {"dqn", "static", "k8s-cpu-fast", "reflex-fixed"};
+	struct fixture *f = *state;
+	struct vertical_decision decision;
+
+	explore_set(f, 1, 1);
+	f->bounds.starting = 1;
+	f->unit->sample.cpu_limit_millicores = 800;
+	f->service->objective.cpu_max_millicores = 0;
+	f->service->objective.startup_cpu_millicores = 700;
+	for (size_t i = 0; i < sizeof(policies) / sizeof(policies[0]); i++) {
+		policy_set(f, policies[i]);
+		for (int tick = 0; tick < 20; tick++) {
+			decision = decide(f);
+			assert_true(decision.plan.cpu_millicores >= 700);
+			if (decision.plan.cpu_millicores > 700)
+				continue;
+			assert_int_equal(decision.rule, RULE_STARTING);
+			assert_non_null(strstr(decision.why, "it starts: CPU 700m"));
+			assert_true(decision.plan.allowance.ceiling_millicores <= 800);
+		}
+	}
+	policy_set(f, "dqn");
+	f->unit->sample.cpu_limit_millicores = 500;
+	f->service->objective.frozen = true;
+	decision = decide(f);
+	assert_int_equal(decision.rule, RULE_FROZEN);
+	assert_true(decision.plan.cpu_millicores == 500);
+	/* Of one among others only the reason speaks. */
+	f->service->objective.frozen = false;
+	f->unit->sample.containers = 2;
+	decision = decide(f);
+	assert_true(decision.rule != RULE_STARTING);
+	assert_true(decision.plan.cpu_millicores < 700);
+	assert_non_null(strstr(decision.why, "1 of 2 containers start and keep up to 700m"));
+}
+
 static void test_no_rule_leaves_the_envelope(void **state)
 {
 	struct fixture *f = *state;
@@ -836,6 +875,7 @@ int main(void)
 		TEST(test_a_cut_is_on_probation_for_its_ticks_only),
 		TEST(test_a_limit_raised_meanwhile_is_not_taken_back),
 		TEST(test_a_freeze_holds_whatever_the_policy),
+		TEST(test_what_starts_keeps_its_limit_whatever_the_policy),
 		TEST(test_no_rule_leaves_the_envelope),
 		TEST(test_replicas_move_by_one_inside_the_envelope),
 		TEST(test_a_rule_decides_for_a_network_that_diverged),

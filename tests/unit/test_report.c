@@ -309,6 +309,39 @@ static void test_an_agent_that_started_anew_begins_at_one(void **state)
 	assert_int_equal(first_service(f)->unit_count, 2);
 }
 
+static void test_what_starts_is_kept_up_and_teaches_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct service *service = first_service(f);
+	Ebbtide__Wire__Answer *answer;
+	uint32_t rung;
+
+	f->message.report.n_units = 1;
+	ebbtide__wire__answer__free_unpacked(send(f), NULL);
+	rung = service->units[0]->plan.cpu_rung;
+
+	/* It began anew, on its owner's limit. */
+	f->message.units[0].starting = 1;
+	f->message.samples[0].cpu_limit_millicores = 1000;
+	f->message.report.sequence++;
+	answer = send(f);
+	assert_non_null(answer);
+	assert_string_equal(answer->actions[0]->rule, "starting");
+	assert_true(answer->actions[0]->cpu_limit_millicores == 1000);
+	assert_int_equal(answer->actions[0]->action, POLICY_NO_ACTION);
+	/* It goes on from where the service was, not from where the owner's limit would be. */
+	assert_in_range(answer->actions[0]->cpu_rung, rung, rung + 1);
+	ebbtide__wire__answer__free_unpacked(answer, NULL);
+
+	f->message.units[0].starting = 0;
+	f->message.report.sequence++;
+	answer = send(f);
+	assert_non_null(answer);
+	assert_true(answer->actions[0]->cpu_limit_millicores < 1000);
+	assert_true(answer->actions[0]->action < ACTION_VERTICAL);
+	ebbtide__wire__answer__free_unpacked(answer, NULL);
+}
+
 static void test_an_allowance_goes_with_the_action_that_has_one(void **state)
 {
 	struct fixture *f = *state;
@@ -577,6 +610,7 @@ int main(void)
 		TEST(test_a_sequence_in_a_forgotten_gap_is_refused),
 		TEST(test_a_repeated_report_from_a_spool_is_acknowledged_only),
 		TEST(test_an_agent_that_started_anew_begins_at_one),
+		TEST(test_what_starts_is_kept_up_and_teaches_nothing),
 		TEST(test_an_allowance_goes_with_the_action_that_has_one),
 		TEST(test_modes_say_what_is_carried_out),
 		TEST(test_no_action_without_objective_or_without_asking),
