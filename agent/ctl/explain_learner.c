@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ctl/explain_source.h"
 
+#include "common/received.h"
+
 #include <curl/curl.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,29 +13,6 @@
 #define ANSWER_BYTES_MAX ((size_t)32 << 20)
 #define CONNECT_MS	 3000L
 #define TOTAL_MS	 10000L
-
-struct body {
-	char *bytes;
-	size_t size;
-};
-
-static size_t body_take(char *data, size_t size, size_t count, void *context)
-{
-	struct body *body = context;
-	size_t more = size * count;
-	char *grown;
-
-	if (body->size + more > ANSWER_BYTES_MAX)
-		return 0;
-	grown = realloc(body->bytes, body->size + more + 1);
-	if (!grown)
-		return 0;
-	memcpy(grown + body->size, data, more);
-	body->bytes = grown;
-	body->size += more;
-	body->bytes[body->size] = '\0';
-	return more;
-}
 
 static void parameter_add(CURL *curl, char *url, size_t size, const char *name, const char *value)
 {
@@ -64,10 +42,10 @@ static void url_make(CURL *curl, char *url, size_t size, const char *base,
 	parameter_add(curl, url, size, "n", number);
 }
 
-static int answer_parse(const char *url, long status, const struct body *body, json_t **answer,
+static int answer_parse(const char *url, long status, const struct received *body, json_t **answer,
 	char *error, size_t error_size)
 {
-	const char *text = body->bytes ? body->bytes : "";
+	const char *text = received_text(body);
 
 	if (status != 200) {
 		snprintf(error, error_size, "the learner at %s says: %.*s", url,
@@ -89,7 +67,7 @@ int explain_ask(const char *url, const struct explain_question *question, json_t
 {
 	CURL *curl = curl_easy_init();
 	char full[4096], reason[CURL_ERROR_SIZE] = "";
-	struct body body = {0};
+	struct received body = {.most = ANSWER_BYTES_MAX};
 	long status = 0;
 	CURLcode code;
 	int err;
@@ -106,7 +84,7 @@ int explain_ask(const char *url, const struct explain_question *question, json_t
 	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
 	curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, TOTAL_MS);
 	curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
-	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, body_take);
+	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, received_take);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, &body);
 	code = curl_easy_perform(curl);
 	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);

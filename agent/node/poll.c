@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* One poll held open at the learner, for actions that it does not keep for the next report. */
 #include "common/log.h"
+#include "common/received.h"
 #include "node/report.h"
 
 #include <curl/curl.h>
@@ -26,27 +27,9 @@ struct poller {
 	char *node; /* escaped */
 	uint64_t learner;
 	uint64_t number; /* of the newest answer to a poll */
-	uint8_t *answer;
-	size_t answer_size;
+	struct received answer;
 	bool told_unknown;
 };
-
-static size_t answer_received(char *data, size_t one, size_t count, void *context)
-{
-	struct poller *poller = context;
-	size_t size = one * count;
-	uint8_t *grown;
-
-	if (poller->answer_size + size > ANSWER_BYTES_MAX)
-		return 0;
-	grown = realloc(poller->answer, poller->answer_size + size + 1);
-	if (!grown)
-		return 0;
-	poller->answer = grown;
-	memcpy(poller->answer + poller->answer_size, data, size);
-	poller->answer_size += size;
-	return size;
-}
 
 static bool stopped(const struct poller *poller)
 {
@@ -71,11 +54,11 @@ static void answer_take(struct poller *poller)
 {
 	struct agent *agent = poller->agent;
 	Ebbtide__Wire__Answer *answer = ebbtide__wire__answer__unpack(
-		NULL, poller->answer_size, poller->answer ? poller->answer : (uint8_t *)"");
+		NULL, poller->answer.size, (const uint8_t *)received_text(&poller->answer));
 
 	if (!answer) {
 		log_err("learner=%s event=poll error=\"its answer is not one (%zu bytes)\"",
-			agent->config.learner_url, poller->answer_size);
+			agent->config.learner_url, poller->answer.size);
 		return;
 	}
 	pthread_mutex_lock(&agent->lock);
@@ -98,7 +81,7 @@ static long poll_once(struct poller *poller)
 	snprintf(url, sizeof(url), "%s/v1/actions?agent=%s&learner=%llu&after=%llu", base,
 		poller->node, (unsigned long long)poller->learner,
 		(unsigned long long)poller->number);
-	poller->answer_size = 0;
+	poller->answer.size = 0;
 	curl_easy_setopt(poller->curl, CURLOPT_URL, url);
 	code = curl_easy_perform(poller->curl);
 	if (code != CURLE_OK)
@@ -154,13 +137,14 @@ int poller_open(struct agent *agent, struct poller **out)
 	if (!poller)
 		return err;
 	poller->agent = agent;
+	poller->answer.most = ANSWER_BYTES_MAX;
 	poller->curl = curl_easy_init();
 	poller->node = poller->curl ? curl_easy_escape(poller->curl, agent->config.node, 0) : NULL;
 	if (!poller->node)
 		goto out;
 	curl_easy_setopt(poller->curl, CURLOPT_USERAGENT, "ebbtide-agent/" EBBTIDE_VERSION);
-	curl_easy_setopt(poller->curl, CURLOPT_WRITEFUNCTION, answer_received);
-	curl_easy_setopt(poller->curl, CURLOPT_WRITEDATA, poller);
+	curl_easy_setopt(poller->curl, CURLOPT_WRITEFUNCTION, received_take);
+	curl_easy_setopt(poller->curl, CURLOPT_WRITEDATA, &poller->answer);
 	curl_easy_setopt(poller->curl, CURLOPT_CONNECTTIMEOUT_MS, 2000L);
 	curl_easy_setopt(poller->curl, CURLOPT_TIMEOUT_MS, POLL_TIMEOUT_MS);
 	curl_easy_setopt(poller->curl, CURLOPT_NOSIGNAL, 1L);
@@ -188,6 +172,6 @@ void poller_close(struct poller *poller)
 	pthread_join(poller->thread, NULL);
 	curl_free(poller->node);
 	curl_easy_cleanup(poller->curl);
-	free(poller->answer);
+	free(poller->answer.bytes);
 	free(poller);
 }

@@ -2,6 +2,7 @@
 #include "node/report.h"
 
 #include "common/log.h"
+#include "common/received.h"
 #include "node/spool.h"
 
 #include <curl/curl.h>
@@ -47,8 +48,7 @@ struct reporter {
 	size_t deflated_size; /* allocated */
 	uint64_t retry_at_us; /* CLOCK_MONOTONIC; the learner asked to wait until then */
 	char url[512];
-	uint8_t *answer;
-	size_t answer_size;
+	struct received answer;
 };
 
 static void sample_to_wire(const struct sample *sample, Ebbtide__Wire__Sample *wire)
@@ -169,23 +169,6 @@ void reporter_tick(struct agent *agent)
 	free(displaced.bytes);
 }
 
-static size_t answer_received(char *data, size_t one, size_t count, void *context)
-{
-	struct reporter *reporter = context;
-	size_t size = one * count;
-	uint8_t *grown;
-
-	if (reporter->answer_size + size > ANSWER_BYTES_MAX)
-		return 0;
-	grown = realloc(reporter->answer, reporter->answer_size + size + 1);
-	if (!grown)
-		return 0;
-	reporter->answer = grown;
-	memcpy(reporter->answer + reporter->answer_size, data, size);
-	reporter->answer_size += size;
-	return size;
-}
-
 /* "Accept-Encoding: deflate, gzip" in an answer: requests may be compressed (RFC 7694). */
 static size_t header_received(char *data, size_t one, size_t count, void *context)
 {
@@ -256,7 +239,7 @@ static int post(struct reporter *reporter, const uint8_t *bytes, size_t size, ch
 	CURLcode code;
 	long status = 0;
 
-	reporter->answer_size = 0;
+	reporter->answer.size = 0;
 	if (monotonic_us() < reporter->retry_at_us) {
 		snprintf(reason, reason_size, "waits as the learner asked");
 		return -EAGAIN;
@@ -281,8 +264,8 @@ static int post(struct reporter *reporter, const uint8_t *bytes, size_t size, ch
 	if (status == 429 || status == 503)
 		retry_note(reporter, status);
 	snprintf(reason, reason_size, "HTTP %ld: %.*s", status,
-		(int)(reporter->answer_size < 100 ? reporter->answer_size : 100),
-		reporter->answer ? (char *)reporter->answer : "");
+		(int)(reporter->answer.size < 100 ? reporter->answer.size : 100),
+		received_text(&reporter->answer));
 	for (char *c = reason; *c; c++)
 		if (*c == '\n' || *c == '"')
 			*c = ' ';
@@ -376,12 +359,12 @@ static void answer_apply(struct reporter *reporter, const struct batch *batch)
 {
 	struct agent *agent = reporter->agent;
 	Ebbtide__Wire__Answer *answer = ebbtide__wire__answer__unpack(
-		NULL, reporter->answer_size, reporter->answer ? reporter->answer : (uint8_t *)"");
+		NULL, reporter->answer.size, (const uint8_t *)received_text(&reporter->answer));
 
 	pthread_mutex_lock(&agent->lock);
 	if (!answer || answer->sequence != batch->sequence) {
 		snprintf(agent->status.learner_error, sizeof(agent->status.learner_error),
-			"its answer is not one (%zu bytes)", reporter->answer_size);
+			"its answer is not one (%zu bytes)", reporter->answer.size);
 		log_err("learner=%s error=\"%s\"", reporter->url, agent->status.learner_error);
 	} else {
 		(void)reporter_apply(agent, answer);
@@ -515,8 +498,8 @@ static int curl_setup(struct reporter *reporter)
 	curl_easy_setopt(curl, CURLOPT_URL, reporter->url);
 	curl_easy_setopt(curl, CURLOPT_POST, 1L);
 	curl_easy_setopt(curl, CURLOPT_USERAGENT, "ebbtide-agent/" EBBTIDE_VERSION);
-	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, answer_received);
-	curl_easy_setopt(curl, CURLOPT_WRITEDATA, reporter);
+	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, received_take);
+	curl_easy_setopt(curl, CURLOPT_WRITEDATA, &reporter->answer);
 	curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, header_received);
 	curl_easy_setopt(curl, CURLOPT_HEADERDATA, reporter);
 	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, 2000L);
@@ -538,6 +521,7 @@ int reporter_open(struct agent *agent)
 	if (!reporter)
 		return -ENOMEM;
 	reporter->agent = agent;
+	reporter->answer.most = ANSWER_BYTES_MAX;
 	pthread_mutex_init(&reporter->lock, NULL);
 	pthread_cond_init(&reporter->wake, NULL);
 	snprintf(reporter->url, sizeof(reporter->url), "%s/v1/report", agent->config.learner_url);
@@ -579,7 +563,7 @@ void reporter_close(struct agent *agent)
 	curl_slist_free_all(reporter->deflate_headers);
 	free(reporter->deflated);
 	spool_close(reporter->spool);
-	free(reporter->answer);
+	free(reporter->answer.bytes);
 	free(reporter);
 	agent->reporter = NULL;
 }
