@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ebbctl explain: what was decided on a service, from what, why, and what came of it. */
+#include "common/options.h"
 #include "ctl/ctl.h"
 #include "ctl/explain_source.h"
 #include "ctl/explain_text.h"
@@ -49,7 +50,7 @@ struct options {
 	const char *unit;
 	const char *at; /* NULL: now */
 	uint64_t at_us;
-	unsigned long count; /* 0: not given */
+	uint32_t count; /* 0: not given */
 	bool state;
 	bool watch;
 	bool json;
@@ -288,19 +289,6 @@ static int at_apply(struct options *options, const char *value)
 	return -EINVAL;
 }
 
-static int count_apply(struct options *options, const char *value)
-{
-	char *end;
-
-	options->count = strtoul(value, &end, 10);
-	if (*value >= '0' && *value <= '9' && !*end && options->count > 0 &&
-		options->count < EXPLAIN_COUNT_MAX)
-		return 0;
-	fprintf(stderr, "ebbctl: -n: \"%s\" is not a number from 1 to %d\n", value,
-		EXPLAIN_COUNT_MAX - 1);
-	return -EINVAL;
-}
-
 /* 0 to go on, 1 to leave with success, -EINVAL. */
 static int option_apply(struct options *options, int id)
 {
@@ -308,7 +296,8 @@ static int option_apply(struct options *options, int id)
 	case OPTION_AT:
 		return at_apply(options, optarg);
 	case 'n':
-		return count_apply(options, optarg);
+		return options_whole(
+			"ebbctl", "count", optarg, 1, EXPLAIN_COUNT_MAX - 1, &options->count);
 	case OPTION_UNIT:
 		options->unit = optarg;
 		return 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ebbctl trace: requests of a service one by one, live. */
+#include "common/options.h"
 #include "ctl/ctl.h"
 #include "ctl/trace_event.h"
 #include "ctl/trace_perfetto.h"
@@ -17,6 +18,7 @@
 
 #define TEXT_BYTES 131072
 #define POLL_MS	   50
+#define COUNT_MOST (1U << 31)
 /* Between two looks at what the node lost. */
 #define CHECK_POLLS 20
 
@@ -40,12 +42,12 @@ static const char help[] =
 
 struct options {
 	double slower_us; /* 0: not chosen */
-	unsigned long one_in;
+	uint32_t one_in;
 	bool errors;
 	bool exemplars;
 	bool kept;
 	bool follow;
-	unsigned long count;
+	uint32_t count; /* 0: no end */
 	double for_us;
 	bool waterfall;
 	bool json;
@@ -201,7 +203,7 @@ static void choice_text(const struct options *options, char *out, size_t size)
 	if (options->errors)
 		used += (size_t)snprintf(out + used, size - used, "errors 1\n");
 	if (options->one_in)
-		used += (size_t)snprintf(out + used, size - used, "one_in %lu\n", options->one_in);
+		used += (size_t)snprintf(out + used, size - used, "one_in %u\n", options->one_in);
 	if (options->kept)
 		snprintf(out + used, size - used, "kept 1\n");
 	else if (!any)
@@ -371,17 +373,6 @@ static int parse_time(const char *name, const char *text, double *us)
 	return -EINVAL;
 }
 
-static int parse_count(const char *name, const char *text, unsigned long *count)
-{
-	char *end;
-
-	*count = strtoul(text, &end, 10);
-	if (text[0] >= '0' && text[0] <= '9' && !*end && *count > 0 && *count <= 1UL << 31)
-		return 0;
-	fprintf(stderr, "ebbctl: --%s: \"%s\" is not a number from 1 to 2147483648\n", name, text);
-	return -EINVAL;
-}
-
 /* 0 to go on, 1 to leave with success, -EINVAL. */
 static int option_apply(struct options *options, int id)
 {
@@ -392,7 +383,7 @@ static int option_apply(struct options *options, int id)
 		options->errors = true;
 		return 0;
 	case OPTION_ONE_IN:
-		return parse_count("one-in", optarg, &options->one_in);
+		return options_whole("ebbctl", "one-in", optarg, 1, COUNT_MOST, &options->one_in);
 	case OPTION_EXEMPLARS:
 		options->exemplars = true;
 		return 0;
@@ -403,7 +394,7 @@ static int option_apply(struct options *options, int id)
 		options->follow = true;
 		return 0;
 	case 'n':
-		return parse_count("count", optarg, &options->count);
+		return options_whole("ebbctl", "count", optarg, 1, COUNT_MOST, &options->count);
 	case OPTION_FOR:
 		return parse_time("for", optarg, &options->for_us);
 	case OPTION_WATERFALL:
