@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * crowd: as many tiny services as are asked for, each a process of its own in a cgroup of its own,
- * and the connections to them. Reads commands, a line each, and answers each with a line of JSON:
- * {...} or {"error": "..."}. Everything it made is gone when it ends.
+ * and the connections to them. Commands and answers are those of commands.h: {...} or
+ * {"error": "..."}. Everything it made is gone when it ends.
  *
  * A service listens at an address of its own, 127.NETWORK.x.y, so that connections to it do not
  * share ports with those to others, and answers each byte with a byte. A request is a byte.
  */
-#include "common/cgroup.h"
+#include "bench/commands.h"
 #include "common/descriptors.h"
 
 #include <arpa/inet.h>
@@ -67,14 +67,6 @@ static const char usage[] =
 	"  hang-up PATH        close all of its connections\n"
 	"  ask PATH COUNT      so many requests, one after the other, over its connections in turn\n"
 	"  count               services, connections and requests answered so far\n";
-
-static json_t *failure(const char *what, const char *name, int err)
-{
-	char text[CGROUP_PATH_MAX + 256];
-
-	snprintf(text, sizeof(text), "%s %s: %s", what, name, strerror(-err));
-	return json_pack("{s:s}", "error", text);
-}
 
 static struct sockaddr_in address_of(const struct crowd *crowd, uint32_t number)
 {
@@ -276,17 +268,17 @@ static json_t *command_start(struct crowd *crowd, const char *path)
 	int err;
 
 	if (crowd->service_count == SERVICES_MAX || crowd->started >= 256 * 250)
-		return failure("start", path, -ENOSPC);
+		return command_failure("start", path, -ENOSPC);
 	service = calloc(1, sizeof(*service));
 	if (!service)
-		return failure("start", path, -ENOMEM);
+		return command_failure("start", path, -ENOMEM);
 	snprintf(service->path, sizeof(service->path), "%s", path);
 	service->number = crowd->started++;
 	crowd->services[crowd->service_count++] = service;
 	err = service_start(crowd, service);
 	if (err) {
 		(void)service_stop(crowd, service);
-		return failure("start", path, err);
+		return command_failure("start", path, err);
 	}
 	return json_pack("{s:i}", "pid", (int)service->pid);
 }
@@ -314,24 +306,24 @@ static json_t *command_connect(struct crowd *crowd, struct service *service, siz
 	int *grown = realloc(service->connections, wanted * sizeof(int)), err = 0;
 
 	if (!grown)
-		return failure("connect", service->path, -ENOMEM);
+		return command_failure("connect", service->path, -ENOMEM);
 	service->connections = grown;
 	while (!err && service->connection_count < wanted)
 		err = connection_open(crowd, service);
-	return err ? failure("connect", service->path, err)
+	return err ? command_failure("connect", service->path, err)
 		   : json_pack("{s:i}", "connections", (int)service->connection_count);
 }
 
 static json_t *command_ask(struct service *service, size_t count)
 {
 	if (service->connection_count == 0)
-		return failure("ask", service->path, -ENOTCONN);
+		return command_failure("ask", service->path, -ENOTCONN);
 	for (size_t i = 0; i < count; i++) {
 		int fd = service->connections[service->next++ % service->connection_count];
 		char byte = 'a';
 
 		if (write(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 1)
-			return failure("ask", service->path, errno ? -errno : -EIO);
+			return command_failure("ask", service->path, errno ? -errno : -EIO);
 		service->asked++;
 	}
 	return json_pack("{s:I}", "asked", (json_int_t)service->asked);
@@ -349,9 +341,9 @@ static json_t *command_count(const struct crowd *crowd)
 		(json_int_t)connections, "asked", (json_int_t)asked);
 }
 
-static json_t *command_run(
-	struct crowd *crowd, const char *name, const char *path, const char *number)
+static json_t *command_run(void *context, const char *name, const char *path, const char *number)
 {
+	struct crowd *crowd = context;
 	size_t count = number ? strtoul(number, NULL, 10) : 0;
 	struct service *service;
 	int err;
@@ -359,15 +351,16 @@ static json_t *command_run(
 	if (strcmp(name, "count") == 0)
 		return command_count(crowd);
 	if (!path)
-		return failure("its path is missing:", name, -EINVAL);
+		return command_failure("its path is missing:", name, -EINVAL);
 	service = service_find(crowd, path);
 	if (strcmp(name, "start") == 0)
-		return service ? failure("start", path, -EEXIST) : command_start(crowd, path);
+		return service ? command_failure("start", path, -EEXIST)
+			       : command_start(crowd, path);
 	if (!service)
-		return failure(name, path, -ENOENT);
+		return command_failure(name, path, -ENOENT);
 	if (strcmp(name, "stop") == 0) {
 		err = service_stop(crowd, service);
-		return err ? failure("stop", path, err) : json_object();
+		return err ? command_failure("stop", path, err) : json_object();
 	}
 	if (strcmp(name, "hang-up") == 0)
 		return hang_up(service), json_object();
@@ -375,7 +368,7 @@ static json_t *command_run(
 		return command_connect(crowd, service, count);
 	if (strcmp(name, "ask") == 0)
 		return command_ask(service, count);
-	return failure("no such command:", name, -EINVAL);
+	return command_failure("no such command:", name, -EINVAL);
 }
 
 static int number_parse(const char *text, long lowest, long highest, long *value)
@@ -419,7 +412,6 @@ int main(int argc, char **argv)
 {
 	static struct crowd crowd = {
 		.network = 77, .quota_us = PERIOD_US / 2, .memory_bytes = 64 << 20};
-	char line[2 * CGROUP_PATH_MAX];
 	int err = options_parse(&crowd, argc, argv);
 
 	if (err > 0) {
@@ -434,20 +426,7 @@ int main(int argc, char **argv)
 	}
 	(void)descriptors_allow(1 << 20);
 	signal(SIGPIPE, SIG_IGN);
-	while (fgets(line, sizeof(line), stdin)) {
-		char *save = NULL, *name = strtok_r(line, " \n", &save);
-		char *path = name ? strtok_r(NULL, " \n", &save) : NULL;
-		char *number = path ? strtok_r(NULL, " \n", &save) : NULL;
-		json_t *told;
-
-		if (!name)
-			continue;
-		told = command_run(&crowd, name, path, number);
-		json_dumpf(told, stdout, JSON_COMPACT);
-		putchar('\n');
-		fflush(stdout);
-		json_decref(told);
-	}
+	commands_serve(command_run, &crowd);
 	while (crowd.service_count > 0)
 		(void)service_stop(&crowd, crowd.services[crowd.service_count - 1]);
 	return EXIT_SUCCESS;

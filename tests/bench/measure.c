@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * measure: the agent's probes without the agent, for benches. Reads commands, a line each, and
- * answers each with a line of JSON: {...} or {"error": "..."}. Everything it made is gone when it
- * ends.
+ * measure: the agent's probes without the agent, for benches. Commands and answers are those of
+ * commands.h: {...} or {"error": "..."}. Everything it made is gone when it ends.
  *
  * With --in PATH COMMAND... it joins that cgroup and becomes the command instead.
  */
-#include "common/cgroup.h"
+#include "bench/commands.h"
 #include "common/descriptors.h"
 #include "common/histogram.h"
 #include "node/probes.h"
@@ -60,18 +59,9 @@ static const char usage[] =
 	"  empty OBJECT PATH attach an object of empty programs; PATH is for cgroup programs\n"
 	"  full              detach and unload the empty ones\n";
 
-static json_t *failure(const char *what, const char *name, int err)
-{
-	char text[CGROUP_PATH_MAX + 256];
-
-	snprintf(text, sizeof(text), "%s%s%s: %s", what, name ? " " : "", name ? name : "",
-		strerror(-err));
-	return json_pack("{s:s}", "error", text);
-}
-
 static json_t *result(const char *what, const char *name, int err)
 {
-	return err ? failure(what, name, err) : json_object();
+	return err ? command_failure(what, name, err) : json_object();
 }
 
 static struct measured *measured_find(const struct session *session, const char *path)
@@ -98,17 +88,17 @@ static json_t *command_attach(struct session *session, const char *path)
 	int err;
 
 	if (!session->probes)
-		return failure("attach", path, -ENODEV);
+		return command_failure("attach", path, -ENODEV);
 	if (session->unit_count == UNITS_MAX)
-		return failure("attach", path, -ENOSPC);
+		return command_failure("attach", path, -ENOSPC);
 	unit = calloc(1, sizeof(*unit));
 	if (!unit)
-		return failure("attach", path, -ENOMEM);
+		return command_failure("attach", path, -ENOMEM);
 	snprintf(unit->path, sizeof(unit->path), "%s", path);
 	err = probes_attach(session->probes, path, &unit->attachment);
 	if (err) {
 		free(unit);
-		return failure("attach", path, err);
+		return command_failure("attach", path, err);
 	}
 	session->units[session->unit_count++] = unit;
 	return json_pack("{s:i}", "slot", (int)unit->attachment.slot);
@@ -119,7 +109,7 @@ static json_t *command_detach(struct session *session, const char *path)
 	struct measured *unit = measured_find(session, path);
 
 	if (!unit)
-		return failure("detach", path, -ENOENT);
+		return command_failure("detach", path, -ENOENT);
 	measured_drop(session, unit);
 	return json_object();
 }
@@ -183,7 +173,7 @@ static json_t *command_mark(struct session *session, const char *path)
 	int err;
 
 	if (!unit)
-		return failure("mark", path, -ENOENT);
+		return command_failure("mark", path, -ENOENT);
 	err = probes_refresh(session->probes);
 	if (!err)
 		unit->mark = *probes_slot(session->probes, unit->attachment.slot);
@@ -199,10 +189,10 @@ static json_t *command_slot(struct session *session, const char *path)
 	int err;
 
 	if (!unit)
-		return failure("slot", path, -ENOENT);
+		return command_failure("slot", path, -ENOENT);
 	err = probes_refresh(session->probes);
 	if (err)
-		return failure("slot", path, err);
+		return command_failure("slot", path, err);
 	now = *probes_slot(session->probes, unit->attachment.slot);
 	mark = &unit->mark;
 	object = json_object();
@@ -336,7 +326,7 @@ static json_t *command_maps_of(const char *pid)
 	if (!err)
 		return object;
 	json_decref(object);
-	return failure("maps-of", pid, err);
+	return command_failure("maps-of", pid, err);
 }
 
 static void control_visit(int fd, void *context)
@@ -364,7 +354,7 @@ static json_t *command_visit(const char *what, const char *kind, bpf_fd_visitor 
 	if (!err)
 		return object;
 	json_decref(object);
-	return failure(what, NULL, err);
+	return command_failure(what, NULL, err);
 }
 
 static json_t *command_stats(struct session *session, const char *state)
@@ -440,9 +430,9 @@ static json_t *command_open(struct session *session, const char *slots)
 	char error[512] = "";
 
 	if (session->probes)
-		return failure("open", NULL, -EBUSY);
+		return command_failure("open", NULL, -EBUSY);
 	if (max_slots < 1 || max_slots > UNITS_MAX)
-		return failure("open", slots, -ERANGE);
+		return command_failure("open", slots, -ERANGE);
 	if (probes_open(&session->probes, &session->driver, max_slots, error, sizeof(error))) {
 		session->probes = NULL;
 		return json_pack("{s:s}", "error", error);
@@ -450,8 +440,9 @@ static json_t *command_open(struct session *session, const char *slots)
 	return json_object();
 }
 
-static json_t *command_run(struct session *session, const char *name, const char *a, const char *b)
+static json_t *command_run(void *context, const char *name, const char *a, const char *b)
 {
+	struct session *session = context;
 	const struct cgroup_driver *driver = &session->driver;
 
 	if (strcmp(name, "open") == 0)
@@ -467,7 +458,8 @@ static json_t *command_run(struct session *session, const char *name, const char
 	if (strcmp(name, "full") == 0)
 		return empty_close(session), json_object();
 	if (!a)
-		return failure("no such command, or its argument is missing:", name, -EINVAL);
+		return command_failure(
+			"no such command, or its argument is missing:", name, -EINVAL);
 	if (strcmp(name, "maps-of") == 0)
 		return command_maps_of(a);
 	if (strcmp(name, "create") == 0)
@@ -486,7 +478,7 @@ static json_t *command_run(struct session *session, const char *name, const char
 		return command_stats(session, a);
 	if (strcmp(name, "empty") == 0 && b)
 		return result(name, a, empty_open(session, a, b));
-	return failure("no such command, or its argument is missing:", name, -EINVAL);
+	return command_failure("no such command, or its argument is missing:", name, -EINVAL);
 }
 
 static int become(const struct cgroup_driver *driver, char **arguments)
@@ -508,7 +500,6 @@ static int become(const struct cgroup_driver *driver, char **arguments)
 int main(int argc, char **argv)
 {
 	static struct session session = {.stats_fd = -1};
-	char line[4 * CGROUP_PATH_MAX];
 
 	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
 		fputs(usage, stdout);
@@ -526,20 +517,7 @@ int main(int argc, char **argv)
 	}
 	/* Two links a cgroup. */
 	(void)descriptors_allow(1 << 20);
-	while (fgets(line, sizeof(line), stdin)) {
-		char *save = NULL, *name = strtok_r(line, " \n", &save);
-		char *a = name ? strtok_r(NULL, " \n", &save) : NULL;
-		char *b = a ? strtok_r(NULL, " \n", &save) : NULL;
-		json_t *answer;
-
-		if (!name)
-			continue;
-		answer = command_run(&session, name, a, b);
-		json_dumpf(answer, stdout, JSON_COMPACT);
-		putchar('\n');
-		fflush(stdout);
-		json_decref(answer);
-	}
+	commands_serve(command_run, &session);
 	session_close(&session);
 	return EXIT_SUCCESS;
 }
