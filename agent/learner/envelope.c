@@ -144,7 +144,8 @@ void envelope_vertical_plan(const struct envelope_unit *unit, uint32_t action, s
 	const struct sample *sample = unit->sample;
 	int cpu = action_cpu_direction(action), memory = action_memory_direction(action);
 	double limit = sample->cpu_limit_millicores, memory_scaled, least, wanted;
-	uint32_t rung = unit->cpu_rung + (uint32_t)cpu;
+	/* Below the lowest there is none. */
+	uint32_t rung = cpu < 0 && unit->cpu_rung == 0 ? 0 : unit->cpu_rung + (uint32_t)cpu;
 
 	if (rung < price_rung(unit->violation_price))
 		rung = price_rung(unit->violation_price);

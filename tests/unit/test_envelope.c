@@ -151,13 +151,19 @@ static void test_an_action_moves_along_the_ladder_of_operating_points(void **sta
 static void test_the_ends_of_the_ladder_are_bounds(void **state)
 {
 	struct fixture f = make();
+	struct plan plan = {0};
 
 	(void)state;
 	f.unit.cpu_rung = 0;
 	assert_forbidden(&f, CPU_DOWN, RULE_BOUNDS);
+	/* And taken all the same it leads nowhere. */
+	envelope_vertical_plan(&f.unit, CPU_DOWN, &plan);
+	assert_int_equal(plan.cpu_rung, 0);
 	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_UP & 1);
 	f.unit.cpu_rung = RUNG_COUNT - 1;
 	assert_forbidden(&f, CPU_UP, RULE_BOUNDS);
+	envelope_vertical_plan(&f.unit, CPU_UP, &plan);
+	assert_int_equal(plan.cpu_rung, RUNG_COUNT - 1);
 	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_DOWN & 1);
 }
 
