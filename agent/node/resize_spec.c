@@ -35,9 +35,12 @@ static void format(enum resize_resource which, double value, char *text, size_t 
 		quantity_format_bytes(text, size, (uint64_t)value);
 }
 
-static double step(enum resize_resource which)
+static double step(enum resize_resource which, double value)
 {
-	return which == RESIZE_CPU ? RESIZE_STEP_MILLICORES : (double)sysconf(_SC_PAGESIZE);
+	if (which == RESIZE_MEMORY)
+		return (double)sysconf(_SC_PAGESIZE);
+	return value < RESIZE_FINE_UNDER_MILLICORES ? RESIZE_FINE_STEP_MILLICORES
+						    : RESIZE_STEP_MILLICORES;
 }
 
 static const json_t *find_container(const json_t *pod, const char *name)
@@ -116,13 +119,14 @@ bool resize_spec_observe(struct resize_spec *spec, const json_t *pod, const char
 void resize_spec_want(struct resize_spec *spec, enum resize_resource which, double wanted)
 {
 	struct resize_value *value = &spec->values[which];
-	double unit = step(which), least = unit;
+	double unit = step(which, wanted);
+	double least = which == RESIZE_CPU ? RESIZE_LEAST_MILLICORES : unit;
 
 	/* A limit that the owner did not set is never added. */
 	if (value->limit <= 0 || value->restarts || !(wanted > 0))
 		return;
 	if (value->request > 0 && value->request < value->limit)
-		least = value->request + unit;
+		least = fmax(least, value->request + step(which, value->request));
 	wanted = ceil(wanted / unit) * unit;
 	if (wanted < least)
 		wanted = least;

@@ -14,8 +14,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* CPU is asked for in whole steps of it: systemd rounds a quota up to that. */
-#define RESIZE_STEP_MILLICORES 10
+/*
+ * CPU is asked for in whole steps: each patch is a write in the API server, and systemd rounds a quota
+ * up to a hundredth of a CPU until the runtime writes it itself. A tiny service's are finer, down to
+ * the kernel's smallest quota, 1 ms of the 100 ms period.
+ */
+#define RESIZE_STEP_MILLICORES	     10
+#define RESIZE_FINE_STEP_MILLICORES  1
+#define RESIZE_FINE_UNDER_MILLICORES 100
+#define RESIZE_LEAST_MILLICORES	     10
 
 enum resize_resource {
 	RESIZE_CPU,    /* millicores */

@@ -3,6 +3,7 @@
 #include "learner/dqn/random.h"
 #include "learner/envelope.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -165,6 +166,29 @@ static void test_the_ends_of_the_ladder_are_bounds(void **state)
 	envelope_vertical_plan(&f.unit, CPU_UP, &plan);
 	assert_int_equal(plan.cpu_rung, RUNG_COUNT - 1);
 	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_DOWN & 1);
+}
+
+/* A service that uses 5 millicores: nothing on the way makes tens of millicores of it. */
+static void test_a_tiny_service_moves_in_fine_steps(void **state)
+{
+	struct fixture f = make();
+	struct plan plan = {0};
+
+	(void)state;
+	f.objective.cpu_min_millicores = 10;
+	f.unit.demand = (struct demand){5, 5};
+	f.unit.cpu_rung = 11;
+	f.sample.cpu_limit_millicores = 17;
+	envelope_vertical_plan(unit_of(&f), ACTION_VERTICAL_HOLD, &plan);
+	assert_true(fabs(plan.cpu_millicores - 2.6 * 5) < 1e-9);
+	f.sample.cpu_limit_millicores = plan.cpu_millicores;
+	envelope_vertical_plan(&f.unit, CPU_DOWN, &plan);
+	assert_true(fabs(plan.cpu_millicores - 2.1 * 5) < 1e-9);
+	/* The kernel's smallest quota is the end. */
+	f.unit.cpu_rung = 6;
+	f.sample.cpu_limit_millicores = plan.cpu_millicores;
+	envelope_vertical_plan(&f.unit, CPU_DOWN, &plan);
+	assert_true(fabs(plan.cpu_millicores - 10) < 1e-9);
 }
 
 static void test_a_high_price_bars_the_low_rungs(void **state)
@@ -554,6 +578,7 @@ int main(void)
 		cmocka_unit_test(test_the_owners_limit_is_the_outermost_bound),
 		cmocka_unit_test(test_an_action_moves_along_the_ladder_of_operating_points),
 		cmocka_unit_test(test_the_ends_of_the_ladder_are_bounds),
+		cmocka_unit_test(test_a_tiny_service_moves_in_fine_steps),
 		cmocka_unit_test(test_a_high_price_bars_the_low_rungs),
 		cmocka_unit_test(test_without_a_reflex_the_low_rungs_are_forbidden),
 		cmocka_unit_test(test_memory_is_never_cut_under_what_is_in_use),

@@ -73,6 +73,7 @@ static void accept(struct resize_spec *spec)
 #define BURSTABLE                                                                                  \
 	"{\"requests\":{\"cpu\":\"100m\",\"memory\":\"24Mi\"},"                                    \
 	"\"limits\":{\"cpu\":\"1\",\"memory\":\"128Mi\"}}"
+#define TINY "{\"requests\":{\"cpu\":\"3m\"},\"limits\":{\"cpu\":\"200m\"}}"
 #define GUARANTEED                                                                                 \
 	"{\"requests\":{\"cpu\":\"0.5\",\"memory\":\"100M\"},"                                     \
 	"\"limits\":{\"cpu\":\"500m\",\"memory\":\"100M\"}}"
@@ -107,6 +108,28 @@ static void test_a_limit_stays_above_its_request_and_within_the_owners(void **st
 	/* systemd would round it up itself, and the cgroup would show another quota. */
 	resize_spec_want(&spec, RESIZE_CPU, 333.3);
 	assert_patch(&spec, "{\"limits\":{\"cpu\":\"340m\"}}");
+}
+
+static void test_a_tiny_limit_moves_in_steps_of_a_millicore(void **state)
+{
+	struct resize_spec spec = read(TINY, NULL);
+
+	(void)state;
+	resize_spec_want(&spec, RESIZE_CPU, 33.3);
+	assert_patch(&spec, "{\"limits\":{\"cpu\":\"34m\"}}");
+	resize_spec_want(&spec, RESIZE_CPU, 12);
+	assert_patch(&spec, "{\"limits\":{\"cpu\":\"12m\"}}");
+	/* The kernel's smallest quota: the kubelet would write that for less. */
+	resize_spec_want(&spec, RESIZE_CPU, 7);
+	assert_patch(&spec, "{\"limits\":{\"cpu\":\"10m\"}}");
+	resize_spec_want(&spec, RESIZE_CPU, 99.5);
+	assert_patch(&spec, "{\"limits\":{\"cpu\":\"100m\"}}");
+	resize_spec_want(&spec, RESIZE_CPU, 101);
+	assert_patch(&spec, "{\"limits\":{\"cpu\":\"110m\"}}");
+	/* A request under them is no obstacle, one in between is. */
+	spec.values[RESIZE_CPU].request = 41;
+	resize_spec_want(&spec, RESIZE_CPU, 12);
+	assert_patch(&spec, "{\"limits\":{\"cpu\":\"42m\"}}");
 }
 
 static void test_a_request_that_is_the_limit_moves_along(void **state)
@@ -220,6 +243,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_only_what_differs_is_asked_for),
 		cmocka_unit_test(test_a_limit_stays_above_its_request_and_within_the_owners),
+		cmocka_unit_test(test_a_tiny_limit_moves_in_steps_of_a_millicore),
 		cmocka_unit_test(test_a_request_that_is_the_limit_moves_along),
 		cmocka_unit_test(test_the_owners_words_are_put_back),
 		cmocka_unit_test(test_no_limit_is_added_and_no_container_restarted),
