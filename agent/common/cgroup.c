@@ -269,6 +269,8 @@ int cgroup_read_limits(
 
 	limits->memory_high_bytes = CGROUP_UNLIMITED;
 	limits->cpu_burst_us = CGROUP_UNLIMITED;
+	if (cgroup_read_cpu_weight(driver, path, &limits->cpu_weight))
+		limits->cpu_weight = CGROUP_UNLIMITED;
 	if (driver->layout == CGROUP_LAYOUT_HYBRID) {
 		(void)read_limit(driver->cpu_root, path, "cpu.cfs_burst_us", &limits->cpu_burst_us);
 		err = read_limit(driver->cpu_root, path, "cpu.cfs_quota_us", &limits->cpu_quota_us);
@@ -513,6 +515,26 @@ int cgroup_write_cpu_burst(const struct cgroup_driver *driver, const char *path,
 	return file_write_number(driver->cpu_root, path,
 		driver->layout == CGROUP_LAYOUT_V2 ? "cpu.max.burst" : "cpu.cfs_burst_us",
 		burst_us);
+}
+
+static const char *weight_file(const struct cgroup_driver *driver)
+{
+	return driver->layout == CGROUP_LAYOUT_V2 ? "cpu.weight" : "cpu.shares";
+}
+
+int cgroup_read_cpu_weight(const struct cgroup_driver *driver, const char *path, int64_t *weight)
+{
+	int err = read_limit(driver->cpu_root, path, weight_file(driver), weight);
+
+	/* An idle group (cpu.idle) shows 0. */
+	if (!err && *weight <= 0)
+		*weight = CGROUP_UNLIMITED;
+	return err;
+}
+
+int cgroup_write_cpu_weight(const struct cgroup_driver *driver, const char *path, int64_t weight)
+{
+	return file_write_number(driver->cpu_root, path, weight_file(driver), weight);
 }
 
 int cgroup_open_memory_trigger(

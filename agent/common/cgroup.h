@@ -36,6 +36,8 @@ struct cgroup_limits {
 	int64_t cpu_burst_us; /* CGROUP_UNLIMITED where the kernel has no burst */
 	int64_t memory_max_bytes;
 	int64_t memory_high_bytes; /* always CGROUP_UNLIMITED on hybrid (no such file) */
+	/* Its share among its siblings: cpu.weight on v2, cpu.shares on hybrid (common/cpu_weight.h). */
+	int64_t cpu_weight; /* CGROUP_UNLIMITED: it has none (cpu.idle, no controller) */
 };
 
 /* Cumulative counters since the cgroup was made, the whole subtree. */
@@ -101,6 +103,9 @@ int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path, int 
 int cgroup_open_cpu_quota(const struct cgroup_driver *driver, const char *path);
 int cgroup_refill(const struct cgroup_driver *driver, int fd, int64_t quota_us, int64_t period_us);
 int cgroup_write_cpu_burst(const struct cgroup_driver *driver, const char *path, int64_t burst_us);
+/* In the layout's own scale. */
+int cgroup_read_cpu_weight(const struct cgroup_driver *driver, const char *path, int64_t *weight);
+int cgroup_write_cpu_weight(const struct cgroup_driver *driver, const char *path, int64_t weight);
 /*
  * A PSI trigger on the container's memory: poll the file for POLLPRI, which comes when tasks were
  * stalled for @stall_us within @window_us. -errno; -ENOTSUP on the hybrid layout, whose limit does

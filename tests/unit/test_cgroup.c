@@ -194,6 +194,28 @@ static void test_a_kernel_without_burst_still_has_limits(void **state)
 	file_put(f, UNIT "/memory.high", "max\n");
 	assert_int_equal(cgroup_read_limits(&f->driver, UNIT, &limits), 0);
 	assert_int_equal(limits.cpu_burst_us, CGROUP_UNLIMITED);
+	assert_int_equal(limits.cpu_weight, CGROUP_UNLIMITED);
+}
+
+static void test_a_weight_is_read_and_written_in_the_layouts_file(void **state)
+{
+	struct fixture *f = *state;
+	bool v2 = f->driver.layout == CGROUP_LAYOUT_V2;
+	const char *file = v2 ? UNIT "/cpu.weight" : "/cpu,cpuacct" UNIT "/cpu.shares";
+	int64_t weight = 0;
+
+	assert_int_equal(cgroup_read_cpu_weight(&f->driver, UNIT, &weight), -ENOENT);
+	file_put(f, file, "102\n");
+	assert_int_equal(cgroup_read_cpu_weight(&f->driver, UNIT, &weight), 0);
+	assert_int_equal(weight, 102);
+	/* An idle group. */
+	file_put(f, file, "0\n");
+	assert_int_equal(cgroup_read_cpu_weight(&f->driver, UNIT, &weight), 0);
+	assert_int_equal(weight, CGROUP_UNLIMITED);
+	file_put(f, file, "");
+	assert_int_equal(cgroup_write_cpu_weight(&f->driver, UNIT, 307), 0);
+	assert_file(f, file, "307");
+	assert_int_equal(cgroup_write_cpu_weight(&f->driver, "/gone", 307), -ENOENT);
 }
 
 static void test_a_cgroup_that_is_gone_is_an_error(void **state)
@@ -436,6 +458,8 @@ int main(void)
 		TEST(test_a_kernel_without_burst_still_has_limits, setup_v2),
 		TEST(test_a_cgroup_that_is_gone_is_an_error, setup_v2),
 		TEST(test_a_cgroup_that_is_gone_is_an_error, setup_hybrid),
+		TEST(test_a_weight_is_read_and_written_in_the_layouts_file, setup_v2),
+		TEST(test_a_weight_is_read_and_written_in_the_layouts_file, setup_hybrid),
 		TEST(test_v2_limits_are_written, setup_v2),
 		TEST(test_v2_usage_is_read, setup_v2),
 		TEST(test_a_kernel_without_psi_has_no_pressure, setup_v2),
