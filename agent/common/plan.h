@@ -6,6 +6,7 @@
 #ifndef EBBTIDE_PLAN_H
 #define EBBTIDE_PLAN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The kernel's default CFS period; quota and refills are counted by it. */
@@ -19,7 +20,9 @@ struct allowance {
 };
 
 struct plan {
-	double cpu_millicores; /* base limit; 0: none */
+	double cpu_millicores; /* base limit, or reservation; 0: none */
+	/* The owner set no CPU limit: cpu_millicores is the request, and no limit is written. */
+	bool reserves;
 	uint64_t burst_us;     /* cpu.max.burst: unused quota that later periods may use */
 	uint64_t memory_bytes; /* 0: none */
 	struct allowance allowance;

@@ -54,6 +54,17 @@ static double weighted(double a, double wa, double b, double wb)
 	return wa + wb > 0 ? (a * wa + b * wb) / (wa + wb) : 0;
 }
 
+bool sample_reserves(const struct sample *sample)
+{
+	return sample->cpu_limit_millicores <= 0 && sample->cpu_reserved_millicores > 0;
+}
+
+double sample_cpu_millicores(const struct sample *sample)
+{
+	return sample_reserves(sample) ? sample->cpu_reserved_millicores
+				       : sample->cpu_limit_millicores;
+}
+
 void sample_merge(struct sample *into, const struct sample *other)
 {
 	double wa = (double)into->requests, wb = (double)other->requests;
@@ -66,6 +77,8 @@ void sample_merge(struct sample *into, const struct sample *other)
 		weighted(into->latency_objective_us, wa, other->latency_objective_us, wb);
 	into->cpu_limit_millicores =
 		weighted(into->cpu_limit_millicores, ca, other->cpu_limit_millicores, cb);
+	into->cpu_reserved_millicores =
+		weighted(into->cpu_reserved_millicores, ca, other->cpu_reserved_millicores, cb);
 	into->memory_limit_bytes = (uint64_t)weighted(
 		(double)into->memory_limit_bytes, ca, (double)other->memory_limit_bytes, cb);
 	into->tick_s = other->tick_s > into->tick_s ? other->tick_s : into->tick_s;
@@ -99,6 +112,7 @@ void sample_extend(struct sample *into, const struct sample *next)
 	into->in_flight = gauges.in_flight;
 	into->containers = gauges.containers;
 	into->cpu_limit_millicores = gauges.cpu_limit_millicores;
+	into->cpu_reserved_millicores = gauges.cpu_reserved_millicores;
 	into->memory_limit_bytes = gauges.memory_limit_bytes;
 	into->memory_used_bytes = gauges.memory_used_bytes;
 	into->memory_peak_bytes = gauges.memory_peak_bytes;
@@ -214,7 +228,7 @@ void state_build(struct state_history *history, const struct sample *sample,
 	const double containers = sample->containers ? sample->containers : 1;
 	const double asked = (double)(sample->requests + sample->requests_failed);
 	const double rate = sample->tick_s > 0 ? asked / sample->tick_s : 0;
-	const double limit = sample->cpu_limit_millicores * containers;
+	const double limit = sample_cpu_millicores(sample) * containers;
 	const double target = objective->latency_target_us;
 	const bool first = !history->started;
 	double v[STATE_SIZE] = {0};
@@ -241,7 +255,7 @@ void state_build(struct state_history *history, const struct sample *sample,
 	v[STATE_run_queue] = sqrt(share(sample->run_queue_us, (double)sample->cpu_used_us));
 	v[STATE_cpu_pressure] = share(sample->cpu_pressure_us, tick_us) / containers;
 	v[STATE_memory_pressure] = share(sample->memory_pressure_us, tick_us) / containers;
-	v[STATE_cpu_limit] = log_between(sample->cpu_limit_millicores,
+	v[STATE_cpu_limit] = log_between(sample_cpu_millicores(sample),
 		objective->cpu_min_millicores, objective->cpu_max_millicores);
 	v[STATE_memory_use] = sample->memory_limit_bytes
 				      ? (double)sample->memory_working_set_bytes / containers /
@@ -285,7 +299,7 @@ void state_build(struct state_history *history, const struct sample *sample,
 
 struct demand state_demand(const float state[STATE_SIZE], const struct sample *sample)
 {
-	const double limit = sample->cpu_limit_millicores;
+	const double limit = sample_cpu_millicores(sample);
 	const double containers = sample->containers ? sample->containers : 1;
 	const float most = state_features[STATE_demand].highest;
 	struct demand demand = {

@@ -116,7 +116,8 @@ struct sample {
 	double cpu_limit_millicores; /* of one container; 0: none */
 	uint64_t memory_limit_bytes; /* of one container; 0: none */
 	uint32_t refills;
-	uint32_t throttled_periods; /* CFS periods in which quota ran out */
+	uint32_t throttled_periods;	/* CFS periods in which quota ran out */
+	double cpu_reserved_millicores; /* of one container whose owner set no limit; 0: has one */
 };
 
 /* Every field of it, each named the same in wire.proto: what is copied to and from the wire. */
@@ -145,8 +146,16 @@ struct sample {
 	X(cpu_limit_millicores)                                                                    \
 	X(memory_limit_bytes)                                                                      \
 	X(refills)                                                                                 \
-	X(throttled_periods)
+	X(throttled_periods)                                                                       \
+	X(cpu_reserved_millicores)
 
+/*
+ * What is set aside for one container, in millicores: its CPU limit, or where there is none its
+ * reservation. The state's and the ladder's "limit" is this.
+ */
+double sample_cpu_millicores(const struct sample *sample);
+/* No CPU limit but a reservation: CPU beyond it is to be had while others leave it. */
+bool sample_reserves(const struct sample *sample);
 /* Add @other to @into; percentiles become means weighted by requests, limits by containers. */
 void sample_merge(struct sample *into, const struct sample *other);
 /* Add a later tick of the same unit or service: counts and times add up, gauges are the newest. */

@@ -77,8 +77,9 @@ static void add_limits(const json_t *decision, char *out, size_t size)
 {
 	const char *would = flag(decision, "apply") ? "" : "would ";
 	double cpu = number(decision, "from_millicores"), memory = number(decision, "from_bytes");
+	const char *what = flag(decision, "reserves") ? "CPU reservation" : "CPU";
 	bool changed =
-		add_change(out, size, "CPU", cpu, number(decision, "to_millicores"), "m", would);
+		add_change(out, size, what, cpu, number(decision, "to_millicores"), "m", would);
 
 	changed |= add_change(out, size, "memory", memory / MIB, number(decision, "to_bytes") / MIB,
 		" MiB", changed ? "" : would);
@@ -86,7 +87,7 @@ static void add_limits(const json_t *decision, char *out, size_t size)
 		return;
 	add(out, size, "%skeep ", would);
 	if (cpu > 0) {
-		add(out, size, "CPU ");
+		add(out, size, "%s ", what);
 		add_amount(out, size, cpu);
 		add(out, size, "m%s", memory > 0 ? " and " : "");
 	}
@@ -133,7 +134,11 @@ static void add_measured(const json_t *decision, const json_t *sample, char *out
 			number(sample, "requests_failed"), number(sample, "in_flight"));
 	else
 		add(out, size, "no requests");
-	if (tick_us > 0)
+	/* Without a limit nothing is throttled: what hurts is waiting for a CPU. */
+	if (flag(decision, "reserves") && number(sample, "cpu_used_us") > 0)
+		add(out, size, ", waited for a CPU %.0f %% of the time it ran",
+			100 * number(sample, "run_queue_us") / number(sample, "cpu_used_us"));
+	else if (tick_us > 0)
 		add(out, size, ", throttled %.0f %%",
 			100 * number(sample, "throttled_us") / tick_us);
 }
@@ -144,6 +149,7 @@ static void show_measured(FILE *out, const json_t *decision)
 	double tick_s = number(sample, "tick_s"), containers = number(sample, "containers");
 	double memory_limit = number(sample, "memory_limit_bytes");
 	double limit = number(sample, "cpu_limit_millicores");
+	double reserved = number(sample, "cpu_reserved_millicores");
 
 	if (!sample || tick_s <= 0)
 		return;
@@ -155,6 +161,8 @@ static void show_measured(FILE *out, const json_t *decision)
 	fprintf(out, "              CPU %.4gm used", number(sample, "cpu_used_us") / tick_s / 1000);
 	if (limit > 0)
 		fprintf(out, " of %.0f x %.4gm", containers, limit);
+	else if (reserved > 0)
+		fprintf(out, ", %.0f x %.4gm reserved", containers, reserved);
 	fprintf(out, ", memory %.4g MiB used", number(sample, "memory_used_bytes") / MIB);
 	if (memory_limit > 0)
 		fprintf(out, " of %.0f x %.4g MiB", containers, memory_limit / MIB);
@@ -343,10 +351,11 @@ static void show_rung(FILE *out, const json_t *decision)
 	if (fabs(to - from) > 0.5)
 		fprintf(out, "%.0f -> ", from);
 	fprintf(out,
-		"%.0f of %d (0 is the cheapest): the limit is %.4g times the demand, %.4gm (peak "
+		"%.0f of %d (0 is the cheapest): the %s is %.4g times the demand, %.4gm (peak "
 		"%.4gm)\n",
-		to, RUNG_COUNT - 1, number(decision, "rung_factor"),
-		number(decision, "demand_millicores"), number(decision, "demand_peak_millicores"));
+		to, RUNG_COUNT - 1, flag(decision, "reserves") ? "reservation" : "limit",
+		number(decision, "rung_factor"), number(decision, "demand_millicores"),
+		number(decision, "demand_peak_millicores"));
 	fprintf(out,
 		"              a tick over the objective weighs %.3g times a tick's usual CPU\n",
 		number(decision, "violation_price"));

@@ -38,7 +38,8 @@ enum {
 	ACTION_WHY,
 	ACTION_NUMBER,
 	ACTION_CPU_RUNG,
-	ACTION_PRICE
+	ACTION_PRICE,
+	ACTION_CPU_REQUEST
 };
 enum {
 	ALLOWANCE_TRIGGER = 1,
@@ -161,11 +162,17 @@ void answer_number(struct answer *answer, uint64_t number, uint64_t learner)
 	answer->used = (size_t)(at - answer->bytes);
 }
 
+void answer_set_cpu(struct answer_action *action, const struct plan *plan)
+{
+	action->cpu_limit_millicores = plan->reserves ? 0 : plan->cpu_millicores;
+	action->cpu_request_millicores = plan->reserves ? plan->cpu_millicores : 0;
+}
+
 void answer_add(struct answer *answer, const struct answer_action *action)
 {
 	const char *const texts[] = {
 		action->namespace, action->service, action->policy, action->rule, action->why};
-	size_t lengths[5], most = (5 + 9 + 5) * NUMBER_BYTES + action->q_count * sizeof(float);
+	size_t lengths[5], most = (5 + 10 + 5) * NUMBER_BYTES + action->q_count * sizeof(float);
 	uint8_t *at, *length;
 
 	for (int i = 0; i < 5; i++) {
@@ -192,6 +199,7 @@ void answer_add(struct answer *answer, const struct answer_action *action)
 	at = put_number(at, ACTION_NUMBER, action->number);
 	at = put_number(at, ACTION_CPU_RUNG, action->cpu_rung);
 	at = put_double(at, ACTION_PRICE, action->violation_price);
+	at = put_double(at, ACTION_CPU_REQUEST, action->cpu_request_millicores);
 	most = (size_t)(at - length - LENGTH_BYTES);
 	/* A varint may be longer than it must be; the last byte has no continuation bit. */
 	length[0] = (uint8_t)(most | 0x80);

@@ -8,6 +8,8 @@
 #ifndef EBBTIDE_ANSWER_ENCODE_H
 #define EBBTIDE_ANSWER_ENCODE_H
 
+#include "common/plan.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -45,7 +47,11 @@ struct answer_action {
 	uint64_t number;			  /* of a push; 0: the answer's */
 	uint32_t cpu_rung;
 	double violation_price; /* 0: as before */
+	double cpu_request_millicores;
 };
+
+/* Where a plan's CPU goes: limit or request, never both. */
+void answer_set_cpu(struct answer_action *action, const struct plan *plan);
 
 /* Room for @actions of ordinary length; more grows. */
 void answer_begin(struct answer *answer, uint64_t sequence, size_t actions);

@@ -138,6 +138,7 @@ static void add_vertical(struct line *line, const struct decision_record *record
 	add_flag(line, "pushed", record->pushed);
 	add_number(line, "from_millicores", record->from_millicores);
 	add_number(line, "to_millicores", record->plan.cpu_millicores);
+	add_flag(line, "reserves", record->plan.reserves);
 	add_count(line, "from_bytes", record->from_bytes);
 	add_count(line, "to_bytes", record->plan.memory_bytes);
 	add_count(line, "burst_us", record->plan.burst_us);

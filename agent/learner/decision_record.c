@@ -44,7 +44,7 @@ void decision_record_vertical(struct decision_record *record, double unix_s,
 	record_begin(record, DECISION_VERTICAL, unix_s, unit->service, reward, apply);
 	COPY_DECISION(record, decision);
 	record->sample = *bounds->sample;
-	record->from_millicores = bounds->sample->cpu_limit_millicores;
+	record->from_millicores = sample_cpu_millicores(bounds->sample);
 	record->from_bytes = bounds->sample->memory_limit_bytes;
 	record->from_rung = bounds->cpu_rung;
 	record->demand = bounds->demand;

@@ -5,6 +5,23 @@
 
 #include <math.h>
 
+bool envelope_reserves(const struct envelope_unit *unit)
+{
+	return unit->cpu_declared_millicores <= 0 && sample_reserves(unit->sample);
+}
+
+uint32_t envelope_lowest_rung(const struct envelope_unit *unit)
+{
+	return unit->reflex || envelope_reserves(unit) ? 0 : RUNG_ALONE;
+}
+
+/* Whether CPU is there to be decided on. */
+static bool cpu_moves(const struct envelope_unit *unit)
+{
+	return (unit->cpu_declared_millicores > 0 || envelope_reserves(unit)) &&
+	       sample_cpu_millicores(unit->sample) > 0;
+}
+
 double envelope_cpu_max(const struct envelope_unit *unit)
 {
 	double declared = unit->cpu_declared_millicores;
@@ -66,18 +83,19 @@ enum envelope_rule envelope_keep_starting(const struct envelope_unit *unit, stru
 
 static enum envelope_rule forbid_cpu(const struct envelope_unit *unit, int direction)
 {
-	double limit = unit->sample->cpu_limit_millicores;
+	double limit = sample_cpu_millicores(unit->sample), most = envelope_cpu_max(unit);
+	uint32_t lowest = envelope_lowest_rung(unit);
 
 	if (direction == 0)
 		return RULE_NONE;
-	if (unit->cpu_declared_millicores <= 0 || limit <= 0)
+	if (!cpu_moves(unit))
 		return RULE_UNLIMITED;
 	if (direction < 0) {
 		if (envelope_starts(unit))
 			return RULE_STARTING;
 		if (sample_violates(unit->sample, unit->objective))
 			return RULE_OVER_OBJECTIVE;
-		if (!unit->reflex && unit->cpu_rung <= RUNG_ALONE)
+		if (lowest > 0 && unit->cpu_rung <= lowest)
 			return RULE_NO_REFLEX;
 		if (unit->cpu_rung > 0 && unit->cpu_rung <= price_rung(unit->violation_price))
 			return RULE_VIOLATIONS_ASKED;
@@ -85,9 +103,8 @@ static enum envelope_rule forbid_cpu(const struct envelope_unit *unit, int direc
 			       ? RULE_BOUNDS
 			       : RULE_NONE;
 	}
-	return unit->cpu_rung + 1 >= RUNG_COUNT || limit >= envelope_cpu_max(unit) * 0.999
-		       ? RULE_BOUNDS
-		       : RULE_NONE;
+	return unit->cpu_rung + 1 >= RUNG_COUNT || (most > 0 && limit >= most * 0.999) ? RULE_BOUNDS
+										       : RULE_NONE;
 }
 
 /* A smaller step is none. */
@@ -143,24 +160,29 @@ void envelope_vertical_plan(const struct envelope_unit *unit, uint32_t action, s
 {
 	const struct sample *sample = unit->sample;
 	int cpu = action_cpu_direction(action), memory = action_memory_direction(action);
-	double limit = sample->cpu_limit_millicores, memory_scaled, least, wanted;
+	double limit = sample_cpu_millicores(sample), memory_scaled, least, wanted;
 	/* Below the lowest there is none. */
 	uint32_t rung = cpu < 0 && unit->cpu_rung == 0 ? 0 : unit->cpu_rung + (uint32_t)cpu;
 
 	if (rung < price_rung(unit->violation_price))
 		rung = price_rung(unit->violation_price);
-	if (!unit->reflex && rung < RUNG_ALONE)
-		rung = RUNG_ALONE;
+	if (rung < envelope_lowest_rung(unit))
+		rung = envelope_lowest_rung(unit);
 	if (rung >= RUNG_COUNT)
 		rung = RUNG_COUNT - 1;
 	plan->cpu_rung = rung;
-	if (unit->cpu_declared_millicores > 0 && limit > 0) {
+	plan->reserves = envelope_reserves(unit);
+	if (cpu_moves(unit)) {
 		least = sample_violates(sample, unit->objective) ? 1 : FOLLOW_DOWN_LEAST;
 		wanted = fmax(rung_limit(rung, &unit->demand), least * limit);
 		/* A write costs more than so little is worth, and refills the period. */
 		if (rung == unit->cpu_rung && fabs(wanted - limit) < LIMIT_CHANGE_LEAST * limit)
 			wanted = limit;
-		rung_plan(rung, wanted, envelope_cpu_max(unit), unit->reflex, plan);
+		rung_plan(rung, wanted, envelope_cpu_max(unit), unit->reflex && !plan->reserves,
+			plan);
+		/* There is no quota to carry over. */
+		if (plan->reserves)
+			plan->burst_us = 0;
 	} else {
 		plan->cpu_millicores = limit;
 	}

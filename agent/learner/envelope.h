@@ -19,7 +19,7 @@
 struct envelope_unit {
 	const struct objective *objective;
 	const struct sample *sample;
-	double cpu_declared_millicores; /* 0: the owner set no limit */
+	double cpu_declared_millicores; /* 0: the owner set no limit, see envelope_reserves() */
 	uint64_t memory_declared_bytes;
 	uint64_t memory_needed_bytes; /* of one container, lately; 0: the sample's */
 	/* For what moves along the ladder of operating points. */
@@ -30,7 +30,14 @@ struct envelope_unit {
 	double violation_price;
 };
 
-/* Bounds of one container after the owner's own limits. */
+/*
+ * Whether the CPU that is decided on is a reservation: the owner set no limit, and the agent says what
+ * is reserved. Of CPU beyond it nothing is taken away by a quota, so no reflex is needed either.
+ */
+bool envelope_reserves(const struct envelope_unit *unit);
+/* The lowest rung that needs no reflex where there is none. */
+uint32_t envelope_lowest_rung(const struct envelope_unit *unit);
+/* Bounds of one container after the owner's own limits; 0: a reservation without an upper bound. */
 double envelope_cpu_max(const struct envelope_unit *unit);
 uint64_t envelope_memory_max(const struct envelope_unit *unit);
 uint64_t envelope_memory_floor(const struct envelope_unit *unit);

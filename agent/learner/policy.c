@@ -45,8 +45,7 @@ static int nearest_step(double from, double to)
 /* The rung that a limit, whoever set it, comes to on a unit. */
 static uint32_t nearest_rung(const struct envelope_unit *bounds, double limit_millicores)
 {
-	return rung_of_limit(
-		limit_millicores, bounds->demand.usual, bounds->reflex ? 0 : RUNG_ALONE);
+	return rung_of_limit(limit_millicores, bounds->demand.usual, envelope_lowest_rung(bounds));
 }
 
 /* The same along the ladder. Without a limit or demand nothing moves. */
@@ -191,7 +190,7 @@ static uint32_t guided_vertical(const struct envelope_unit *bounds)
 	const struct sample *sample = bounds->sample;
 	double containers = sample->containers ? sample->containers : 1;
 	double memory = (double)sample->memory_working_set_bytes / containers * 1.25;
-	uint32_t start = bounds->reflex ? RUNG_START : RUNG_ALONE + 1;
+	uint32_t start = envelope_lowest_rung(bounds) ? RUNG_ALONE + 1 : RUNG_START;
 	int cpu = (bounds->cpu_rung < start) - (bounds->cpu_rung > start), mem = 0;
 
 	if (sample_violates(sample, bounds->objective))
@@ -231,7 +230,7 @@ static uint32_t soften_vertical(uint32_t action, uint64_t mask)
 static bool revert_cut(struct service_unit *unit, const struct envelope_unit *bounds,
 	struct vertical_decision *decision)
 {
-	double limit = bounds->sample->cpu_limit_millicores;
+	double limit = sample_cpu_millicores(bounds->sample);
 
 	if (unit->cut_remaining == 0)
 		return false;
@@ -260,7 +259,8 @@ static void explain_dqn(const struct service *service, const struct sample *samp
 	text_begin(&why, decision->why, sizeof(decision->why));
 	text_add(&why, action_vertical_name(decision->action));
 	text_add(&why, decision->explored ? " (explored): CPU " : ": CPU ");
-	text_add_fixed(&why, sample->cpu_limit_millicores, 0);
+	text_add(&why, decision->plan.reserves ? "reserved " : "");
+	text_add_fixed(&why, sample_cpu_millicores(sample), 0);
 	text_add(&why, "m -> ");
 	text_add_fixed(&why, decision->plan.cpu_millicores, 0);
 	text_add(&why, "m, ");
@@ -342,7 +342,8 @@ static void decide_rules(const struct policy_context *context, const struct poli
 		decision->action = policy_nearest_action(bounds, &before, plan);
 		plan->cpu_rung = nearest_rung(bounds, plan->cpu_millicores);
 		add_why(decision->why, sizeof(decision->why),
-			"CPU %.0fm -> %.0fm, memory %.0f -> %.0f MiB", before.cpu_millicores,
+			"CPU %s%.0fm -> %.0fm, memory %.0f -> %.0f MiB",
+			plan->reserves ? "reserved " : "", before.cpu_millicores,
 			plan->cpu_millicores, (double)before.memory_bytes / (1 << 20),
 			(double)plan->memory_bytes / (1 << 20));
 	}
@@ -396,7 +397,7 @@ static void decide_fallback(const struct policy_context *context, struct service
 static void freeze_vertical(const struct envelope_unit *bounds, struct vertical_decision *decision)
 {
 	const struct sample *sample = bounds->sample;
-	double limit = sample->cpu_limit_millicores;
+	double limit = sample_cpu_millicores(sample);
 
 	if (!bounds->objective->frozen ||
 		(fabs(decision->plan.cpu_millicores - limit) <= 0 &&
@@ -439,7 +440,7 @@ struct envelope_unit policy_bounds(const struct service_unit *unit, const struct
 		.cpu_rung = unit->plan.cpu_rung,
 		.demand = state_demand(state, sample),
 		.reflex = reflex && unit->service->objective.reflex};
-	double planned = unit->plan.cpu_millicores, limit = sample->cpu_limit_millicores;
+	double planned = unit->plan.cpu_millicores, limit = sample_cpu_millicores(sample);
 
 	if (planned <= 0 || fabs(planned - limit) > SAME_LIMIT_SHARE * planned + SAME_LIMIT_LEAST)
 		bounds.cpu_rung = nearest_rung(&bounds, limit);
@@ -451,7 +452,7 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 	struct vertical_decision *decision)
 {
 	const struct policy_set *set = service_policy(service);
-	double limit = bounds->sample->cpu_limit_millicores;
+	double limit = sample_cpu_millicores(bounds->sample);
 	enum envelope_rule allowed;
 	bool fallen = false;
 
@@ -461,6 +462,7 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 	decision->action = ACTION_VERTICAL_HOLD;
 	decision->plan = unit->plan;
 	decision->plan.cpu_millicores = limit;
+	decision->plan.reserves = envelope_reserves(bounds);
 	decision->plan.memory_bytes = bounds->sample->memory_limit_bytes;
 	/* An allowance that nobody decides any more is void. */
 	if (!(set->decides & DECIDES_ALLOWANCE))
@@ -511,7 +513,7 @@ static uint32_t guided_horizontal(const struct service *service,
 	const struct envelope_service *bounds, double declared_millicores)
 {
 	const struct sample *sample = bounds->sample;
-	double limit = sample->cpu_limit_millicores * fmax(1, sample->containers);
+	double limit = sample_cpu_millicores(sample) * fmax(1, sample->containers);
 	double used =
 		sample->tick_s > 0 ? (double)sample->cpu_used_us / (sample->tick_s * 1000) : 0;
 	double demand = fmax(used, service->state[STATE_demand_max] * limit);

@@ -292,7 +292,6 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 		.service = wire->service,
 		.action = action_learnt(&decision, apply, wire->starting > 0),
 		.apply = apply,
-		.cpu_limit_millicores = decision.plan.cpu_millicores,
 		.memory_limit_bytes = decision.plan.memory_bytes,
 		.policy = service->objective.policy,
 		.rule = envelope_rule_name(decision.rule),
@@ -302,6 +301,7 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 		.q = decision.has_q ? decision.q : NULL,
 		.q_count = decision.has_q ? ACTION_VERTICAL : 0,
 		.allowance = apply ? allowance_of(&decision.plan, &allowance) : NULL};
+	answer_set_cpu(&action, &decision.plan);
 	push_supersede(&learner->push, unit->agent, service->namespace, service->name);
 	answer_add(&work->answer, &action);
 	learner->counts.actions++;

@@ -112,7 +112,7 @@ void *scale_deployments_thread(void *learner)
 static double declared_millicores(const struct service *service)
 {
 	return service->objective.cpu_max_millicores > 0 ? service->objective.cpu_max_millicores
-							 : service->period.cpu_limit_millicores;
+							 : sample_cpu_millicores(&service->period);
 }
 
 static float period_learn(

@@ -25,7 +25,8 @@ static struct plan in_force(const struct service_unit *unit, bool applied)
 	struct plan plan = unit->plan;
 
 	if (!applied || plan.cpu_millicores <= 0)
-		plan.cpu_millicores = unit->sample.cpu_limit_millicores;
+		plan.cpu_millicores = sample_cpu_millicores(&unit->sample);
+	plan.reserves = unit->cpu_declared_millicores <= 0 && sample_reserves(&unit->sample);
 	if (!applied || plan.memory_bytes == 0)
 		plan.memory_bytes = unit->sample.memory_limit_bytes;
 	return plan;
@@ -52,7 +53,6 @@ static void send(struct learner *learner, struct service_unit *unit, const struc
 		/* No action of the table: a tick with two is nothing to learn from. */
 		.action = POLICY_NO_ACTION,
 		.apply = apply,
-		.cpu_limit_millicores = decision->plan.cpu_millicores,
 		.memory_limit_bytes = decision->plan.memory_bytes,
 		.policy = service->objective.policy,
 		.rule = envelope_rule_name(decision->rule),
@@ -65,6 +65,7 @@ static void send(struct learner *learner, struct service_unit *unit, const struc
 	struct envelope_unit bounds = bounds_of(unit);
 	struct decision_record record;
 
+	answer_set_cpu(&action, &decision->plan);
 	decision->action = POLICY_NO_ACTION;
 	if (!push_add(&learner->push, unit->agent, &action))
 		return;

@@ -305,6 +305,80 @@ static void test_what_has_started_is_cut_beside_what_starts(void **state)
 	assert_forbidden(&f, CPU_DOWN, RULE_STARTING);
 }
 
+/* The same unit without a limit: what was that is its reservation. */
+static struct fixture make_reserving(void)
+{
+	struct fixture f = make();
+
+	f.unit.cpu_declared_millicores = 0;
+	f.unit.reflex = false;
+	f.sample.cpu_reserved_millicores = f.sample.cpu_limit_millicores;
+	f.sample.cpu_limit_millicores = 0;
+	return f;
+}
+
+static void test_without_a_limit_the_reservation_moves_along_the_ladder(void **state)
+{
+	struct fixture f = make_reserving();
+	struct plan plan = {0};
+
+	(void)state;
+	assert_int_equal(envelope_vertical_mask(unit_of(&f), NULL), 0x1ff);
+	envelope_vertical_plan(unit_of(&f), CPU_UP, &plan);
+	assert_true(plan.reserves);
+	assert_int_equal(plan.cpu_rung, 7);
+	assert_true(fabs(plan.cpu_millicores - rungs[7].factor * 400) < 1e-6);
+	/* There is no quota that could be refilled or carried over. */
+	assert_true(plan.allowance.trigger_age_share == 0 && plan.burst_us == 0);
+	assert_int_equal(envelope_clamp_allowance(unit_of(&f), &plan), RULE_NONE);
+	/* CPU beyond it is not taken away, so it may lie under the demand without a reflex. */
+	f.unit.cpu_rung = 1;
+	envelope_vertical_plan(unit_of(&f), CPU_DOWN, &plan);
+	assert_int_equal(plan.cpu_rung, 0);
+}
+
+static void test_a_reservation_keeps_to_the_objective(void **state)
+{
+	struct fixture f = make_reserving();
+
+	(void)state;
+	f.sample.cpu_reserved_millicores = 1000;
+	assert_forbidden(&f, CPU_UP, RULE_BOUNDS);
+	/* Without an upper bound the ladder ends it. */
+	f.objective.cpu_max_millicores = 0;
+	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_UP & 1);
+	f.unit.cpu_rung = RUNG_COUNT - 1;
+	assert_forbidden(&f, CPU_UP, RULE_BOUNDS);
+	f.sample.cpu_reserved_millicores = 100;
+	f.unit.cpu_rung = 3;
+	assert_forbidden(&f, CPU_DOWN, RULE_BOUNDS);
+	f.sample.cpu_reserved_millicores = 500;
+	f.unit.violation_price = PRICE_MOST;
+	assert_forbidden(&f, CPU_DOWN, RULE_VIOLATIONS_ASKED);
+	f.sample.requests_over = 100;
+	assert_forbidden(&f, CPU_DOWN, RULE_OVER_OBJECTIVE);
+	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_UP & 1);
+}
+
+/* An agent of before says nothing of reservations. */
+static void test_neither_limit_nor_reservation_is_left_alone(void **state)
+{
+	struct fixture f = make_reserving();
+	struct plan plan = {0};
+
+	(void)state;
+	f.sample.cpu_reserved_millicores = 0;
+	assert_forbidden(&f, CPU_UP, RULE_UNLIMITED);
+	assert_forbidden(&f, CPU_DOWN, RULE_UNLIMITED);
+	envelope_vertical_plan(unit_of(&f), ACTION_VERTICAL_HOLD, &plan);
+	assert_false(plan.reserves);
+	/* And where the owner has set a limit it is that which moves. */
+	f = make();
+	f.sample.cpu_reserved_millicores = 300;
+	envelope_vertical_plan(unit_of(&f), CPU_UP, &plan);
+	assert_false(plan.reserves);
+}
+
 static void test_a_freeze_leaves_only_hold(void **state)
 {
 	struct fixture f = make();
@@ -585,6 +659,9 @@ int main(void)
 		cmocka_unit_test(test_a_limit_that_the_owner_did_not_set_is_never_added),
 		cmocka_unit_test(test_what_starts_is_not_cut),
 		cmocka_unit_test(test_what_has_started_is_cut_beside_what_starts),
+		cmocka_unit_test(test_without_a_limit_the_reservation_moves_along_the_ladder),
+		cmocka_unit_test(test_a_reservation_keeps_to_the_objective),
+		cmocka_unit_test(test_neither_limit_nor_reservation_is_left_alone),
 		cmocka_unit_test(test_a_freeze_leaves_only_hold),
 		cmocka_unit_test(test_any_action_on_any_sample_stays_inside),
 		cmocka_unit_test(test_replicas_rest_after_a_scale_in),

@@ -113,6 +113,28 @@ static void test_a_cut_is_said_in_one_line(void **state)
 	json_decref(decision);
 }
 
+static void test_a_reservation_is_called_one(void **state)
+{
+	json_t *decision = cut(), *measured = sample(21000, 230, 0, 0);
+
+	(void)state;
+	json_object_set_new(decision, "reserves", json_true());
+	json_object_set_new(measured, "cpu_limit_millicores", json_real(0));
+	json_object_set_new(measured, "cpu_reserved_millicores", json_real(400));
+	json_object_set_new(measured, "run_queue_us", json_integer(720000));
+	json_object_set_new(decision, "sample", measured);
+	json_object_set_new(decision, "rung_factor", json_real(1.35));
+	json_object_del(decision, "q");
+	assert_headline(decision,
+		"cut CPU reservation 400m -> 340m: p99 21.0 ms of 50 ms, waited for "
+		"a CPU 200 % of the time it ran");
+	json_object_set_new(decision, "to_millicores", json_real(400));
+	assert_headline(decision,
+		"keep CPU reservation 400m and memory 128 MiB: p99 21.0 ms of 50 ms, "
+		"waited for a CPU 200 % of the time it ran");
+	assert_says(decision, "CPU 360m used, 2 x 400m reserved, memory");
+}
+
 static void test_limits_of_a_few_millicores_are_told_apart(void **state)
 {
 	json_t *decision = cut();
@@ -430,6 +452,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_cut_is_said_in_one_line),
+		cmocka_unit_test(test_a_reservation_is_called_one),
 		cmocka_unit_test(test_limits_of_a_few_millicores_are_told_apart),
 		cmocka_unit_test(test_holding_is_held_against_the_best_of_the_others),
 		cmocka_unit_test(test_what_could_not_be_measured_is_said),

@@ -178,6 +178,57 @@ static void test_a_rule_runs_on_what_the_unit_used(void **state)
 	assert_true(fabs(decide(f).plan.cpu_millicores - 750) < 1e-9);
 }
 
+/* The unit without a CPU limit: it is on a reservation of as much. */
+static void unlimit(struct fixture *f)
+{
+	f->bounds.cpu_declared_millicores = 0;
+	f->bounds.reflex = false;
+	f->unit->sample.cpu_reserved_millicores = f->unit->sample.cpu_limit_millicores;
+	f->unit->sample.cpu_limit_millicores = 0;
+}
+
+static void test_a_rule_moves_the_reservation_where_there_is_no_limit(void **state)
+{
+	struct fixture *f = *state;
+	struct vertical_decision decision;
+
+	unlimit(f);
+	policy_set(f, "k8s-cpu-fast+reflex+burst");
+	f->unit->sample.cpu_used_us = 300000;
+	decision = decide(f);
+	assert_true(decision.plan.reserves);
+	assert_true(fabs(decision.plan.cpu_millicores - 600) < 1e-9);
+	assert_non_null(strstr(decision.why, "CPU reserved 500m -> 600m"));
+	assert_true(decision.plan.allowance.trigger_age_share == 0 && decision.plan.burst_us == 0);
+	/* Inside the objective's bounds, as the VPA is inside its policy's. */
+	f->context.now_s = 1;
+	f->unit->sample.cpu_used_us = 900000;
+	assert_true(decide(f).plan.cpu_millicores == 1000);
+	f->service->objective.frozen = true;
+	assert_true(decide(f).plan.cpu_millicores == 500);
+}
+
+static void test_the_network_moves_the_reservation_and_takes_a_cut_back(void **state)
+{
+	struct fixture *f = *state;
+	struct vertical_decision decision;
+
+	unlimit(f);
+	policy_set(f, "dqn");
+	explore_set(f, 0, 0);
+	f->unit->cut_from = 700;
+	f->unit->cut_remaining = 2;
+	f->unit->sample.requests_over = 100;
+	decision = decide(f);
+	assert_int_equal(decision.rule, RULE_REVERT);
+	assert_true(decision.plan.reserves && decision.plan.cpu_millicores >= 700);
+	f->unit->sample.requests_over = 0;
+	decision = decide(f);
+	assert_true(decision.has_q && decision.plan.reserves);
+	assert_int_equal(decision.mask, 0x1ff);
+	assert_non_null(strstr(decision.why, "CPU reserved 500m -> "));
+}
+
 static void test_an_objective_has_its_own_parameters_of_a_rule(void **state)
 {
 	struct fixture *f = *state;
@@ -858,6 +909,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_static_is_the_upper_bounds),
 		TEST(test_a_rule_runs_on_what_the_unit_used),
+		TEST(test_a_rule_moves_the_reservation_where_there_is_no_limit),
+		TEST(test_the_network_moves_the_reservation_and_takes_a_cut_back),
 		TEST(test_an_objective_has_its_own_parameters_of_a_rule),
 		TEST(test_between_two_periods_a_rule_holds),
 		TEST(test_a_rule_stays_inside_the_bounds),

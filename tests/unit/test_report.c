@@ -339,6 +339,34 @@ static void test_what_starts_is_kept_up_and_teaches_nothing(void **state)
 	assert_non_null(answer);
 	assert_true(answer->actions[0]->cpu_limit_millicores < 1000);
 	assert_true(answer->actions[0]->action < ACTION_VERTICAL);
+}
+
+static void test_a_unit_without_a_limit_gets_a_request_and_no_limit(void **state)
+{
+	struct fixture *f = *state;
+	Ebbtide__Wire__Answer *answer;
+
+	f->message.report.n_units = 2;
+	for (int i = 0; i < 2; i++) {
+		f->message.units[i].cpu_declared_millicores = 0;
+		f->message.samples[i].cpu_limit_millicores = 0;
+	}
+	/* The other agent is of before: it says nothing of a reservation. */
+	f->message.samples[0].cpu_reserved_millicores = 400;
+	strcpy(first_service(f)->objective.policy, "static");
+	answer = send(f);
+	assert_int_equal(answer->n_actions, 2);
+	assert_true(answer->actions[0]->cpu_request_millicores == 1000);
+	assert_true(answer->actions[0]->cpu_limit_millicores == 0);
+	assert_true(answer->actions[1]->cpu_request_millicores == 0);
+	ebbtide__wire__answer__free_unpacked(answer, NULL);
+	/* And one with a limit no request. */
+	f->message.report.sequence++;
+	f->message.samples[0].cpu_limit_millicores = 500;
+	f->message.units[0].cpu_declared_millicores = 1000;
+	answer = send(f);
+	assert_true(answer->actions[0]->cpu_limit_millicores == 1000);
+	assert_true(answer->actions[0]->cpu_request_millicores == 0);
 	ebbtide__wire__answer__free_unpacked(answer, NULL);
 }
 
@@ -611,6 +639,7 @@ int main(void)
 		TEST(test_a_repeated_report_from_a_spool_is_acknowledged_only),
 		TEST(test_an_agent_that_started_anew_begins_at_one),
 		TEST(test_what_starts_is_kept_up_and_teaches_nothing),
+		TEST(test_a_unit_without_a_limit_gets_a_request_and_no_limit),
 		TEST(test_an_allowance_goes_with_the_action_that_has_one),
 		TEST(test_modes_say_what_is_carried_out),
 		TEST(test_no_action_without_objective_or_without_asking),

@@ -51,6 +51,24 @@ static void test_hpa_is_the_formula_of_the_documentation(void **state)
 	}
 }
 
+static void test_hpa_takes_use_over_the_reservation_where_there_is_no_limit(void **state)
+{
+	struct rule_run run;
+
+	(void)state;
+	hpa_start(&run, 2);
+	run_set(&run, "target", 0.5);
+	run.objective.cpu_max_millicores = 0;
+	run.sample.cpu_limit_millicores = 0;
+	/* Neither: there is nothing that use could be a share of. */
+	assert_false(hpa_period(&run, 0.3));
+	/* 600m each, twice half of what is reserved. */
+	run.sample.cpu_reserved_millicores = 600;
+	assert_true(hpa_period(&run, 0.3));
+	assert_int_equal(run.wanted, 4);
+	run_end(&run);
+}
+
 static void test_hpa_decides_once_a_period_on_all_of_it(void **state)
 {
 	struct rule_run run;
@@ -436,6 +454,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hpa_is_the_formula_of_the_documentation),
+		cmocka_unit_test(test_hpa_takes_use_over_the_reservation_where_there_is_no_limit),
 		cmocka_unit_test(test_hpa_decides_once_a_period_on_all_of_it),
 		cmocka_unit_test(test_hpa_scales_down_only_after_its_stabilisation),
 		cmocka_unit_test(test_a_scale_down_goes_to_the_highest_wish_of_its_window),

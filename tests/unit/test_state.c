@@ -51,6 +51,51 @@ static void test_the_table_names_every_feature_once(void **state)
 	}
 }
 
+static void test_a_reservation_is_seen_as_a_limit_of_its_size_is(void **state)
+{
+	struct objective objective = objective_make();
+	struct state_history limited = {0}, reserving = {0};
+	struct sample sample = sample_make(), other = sample;
+	float a[STATE_SIZE], b[STATE_SIZE];
+	struct demand demand;
+
+	(void)state;
+	other.cpu_reserved_millicores = other.cpu_limit_millicores;
+	other.cpu_limit_millicores = 0;
+	assert_true(sample_reserves(&other) && !sample_reserves(&sample));
+	for (int i = 0; i < 3; i++) {
+		state_build(&limited, &sample, &objective, a);
+		state_build(&reserving, &other, &objective, b);
+		assert_memory_equal(a, b, sizeof(a));
+	}
+	demand = state_demand(b, &other);
+	assert_true(demand.usual > 0);
+	assert_true(demand.usual == state_demand(a, &sample).usual);
+	/* Waiting for a CPU is what tells that it is too little. */
+	other.run_queue_us = other.cpu_used_us;
+	state_build(&reserving, &other, &objective, b);
+	assert_true(b[STATE_run_queue] == 1 && b[STATE_throttled] == 0);
+	/* Where there is a limit, it counts. */
+	sample.cpu_reserved_millicores = 7;
+	assert_false(sample_reserves(&sample));
+	assert_true(sample_cpu_millicores(&sample) == 250);
+}
+
+static void test_reservations_are_merged_as_limits_are(void **state)
+{
+	struct sample a = sample_make(), b = sample_make();
+
+	(void)state;
+	a.cpu_limit_millicores = b.cpu_limit_millicores = 0;
+	a.cpu_reserved_millicores = 100;
+	b.cpu_reserved_millicores = 400;
+	b.containers = 1;
+	sample_merge(&a, &b);
+	assert_true(a.cpu_reserved_millicores == 200);
+	sample_extend(&a, &b);
+	assert_true(a.cpu_reserved_millicores == 400);
+}
+
 static void test_any_sample_gives_a_state_within_the_tables_bounds(void **state)
 {
 	struct objective objective = objective_make();
@@ -274,7 +319,8 @@ static void test_the_largest_sample_that_a_report_can_carry_is_a_sound_state(voi
 				.cpu_limit_millicores = number,
 				.memory_limit_bytes = word,
 				.refills = (uint32_t)word,
-				.throttled_periods = (uint32_t)word};
+				.throttled_periods = (uint32_t)word,
+				.cpu_reserved_millicores = number};
 			struct sample usual = sample_make();
 			float features[STATE_SIZE], reward;
 
@@ -531,6 +577,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_table_names_every_feature_once),
+		cmocka_unit_test(test_a_reservation_is_seen_as_a_limit_of_its_size_is),
+		cmocka_unit_test(test_reservations_are_merged_as_limits_are),
 		cmocka_unit_test(test_any_sample_gives_a_state_within_the_tables_bounds),
 		cmocka_unit_test(test_an_empty_tick_is_a_sound_state),
 		cmocka_unit_test(test_latency_at_the_target_is_zero_and_twice_it_a_half),

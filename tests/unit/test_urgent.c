@@ -164,6 +164,25 @@ static void test_narrower_bounds_reach_agents_that_poll_at_once(void **state)
 	assert_int_equal(f->service->counts.interventions[RULE_BOUNDS], 2);
 }
 
+static void test_narrower_bounds_reach_a_reservation_as_a_request(void **state)
+{
+	struct fixture *f = *state;
+	struct objective before = f->service->objective;
+	const Ebbtide__Wire__Action *action;
+	Ebbtide__Wire__Answer *answer;
+
+	f->units[0]->cpu_declared_millicores = 0;
+	f->units[0]->sample.cpu_limit_millicores = 0;
+	f->units[0]->sample.cpu_reserved_millicores = 500;
+	f->service->objective.cpu_max_millicores = 300;
+	change(f, &before);
+	action = pushed(f, 0, &answer);
+	assert_non_null(action);
+	assert_true(action->cpu_request_millicores == 300 && action->cpu_limit_millicores == 0);
+	ebbtide__wire__answer__free_unpacked(answer, NULL);
+	assert_pushed(f, 1, 300, "bounds");
+}
+
 static void test_a_change_that_moves_no_limit_is_not_sent(void **state)
 {
 	struct fixture *f = *state;
@@ -349,6 +368,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_narrower_bounds_reach_agents_that_poll_at_once),
+		TEST(test_narrower_bounds_reach_a_reservation_as_a_request),
 		TEST(test_a_change_that_moves_no_limit_is_not_sent),
 		TEST(test_a_freeze_is_said_and_its_end_too),
 		TEST(test_modes_say_whether_it_is_carried_out),

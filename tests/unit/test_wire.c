@@ -467,6 +467,7 @@ static void test_answers_are_written_as_protobuf_reads_them(void **state)
 		action.apply = random_below(&random, 2);
 		action.cpu_limit_millicores = random_amount(&random);
 		action.memory_limit_bytes = random_count(&random, 64);
+		action.cpu_request_millicores = random_amount(&random);
 		action.policy = names[2];
 		action.rule = random_below(&random, 2) ? names[3] : NULL;
 		action.why = names[4];
@@ -497,6 +498,8 @@ static void test_answers_are_written_as_protobuf_reads_them(void **state)
 			assert_true((a->apply != 0) == action.apply);
 			assert_memory_equal(&a->cpu_limit_millicores, &action.cpu_limit_millicores,
 				sizeof(double));
+			assert_memory_equal(&a->cpu_request_millicores,
+				&action.cpu_request_millicores, sizeof(double));
 			assert_true(a->memory_limit_bytes == action.memory_limit_bytes);
 			assert_string_equal(a->policy, action.policy);
 			assert_string_equal(a->rule, action.rule ? action.rule : "");

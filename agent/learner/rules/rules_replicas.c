@@ -127,7 +127,7 @@ static bool hpa_decide(const struct rule_config *config, void *state, double now
 	const struct hpa_parameters *p = RULE_VALUES(struct hpa_parameters, config);
 	struct hpa_state *s = state;
 	const double declared = objective->cpu_max_millicores > 0 ? objective->cpu_max_millicores
-								  : sample->cpu_limit_millicores;
+								  : sample_cpu_millicores(sample);
 	double ratio, wanted;
 
 	(void)plan;
