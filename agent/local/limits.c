@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/cpu_weight.h"
 #include "common/quantity.h"
 #include "local/api/object.h"
 
@@ -45,30 +46,72 @@ static int apply_memory(const struct cgroup_driver *driver, const char *cgroup, 
 	return err ? err : cgroup_write_memory_max(driver, cgroup, (int64_t)bytes);
 }
 
+/* As the kubelet and a current runtime do: what has no request gets the least. */
+static int write_weight(const struct cgroup_driver *driver, const char *cgroup, double millicores)
+{
+	enum cpu_weight_scale scale =
+		driver->layout == CGROUP_LAYOUT_HYBRID ? CPU_WEIGHT_SHARES : CPU_WEIGHT_QUADRATIC;
+
+	return cgroup_write_cpu_weight(driver, cgroup, cpu_weight_of(scale, millicores));
+}
+
+static int apply_request(const struct cgroup_driver *driver, const char *cgroup, const char *text)
+{
+	double millicores = 0;
+	int err = text ? quantity_parse_millicores(text, &millicores) : 0;
+
+	return err ? err : write_weight(driver, cgroup, millicores);
+}
+
+static const struct {
+	const char *list;
+	const char *name;
+	int (*apply)(const struct cgroup_driver *driver, const char *cgroup, const char *text);
+} applied[] = {
+	{"limits", "memory", apply_memory},
+	{"limits", "cpu", apply_cpu},
+	{"requests", "cpu", apply_request},
+};
+
 int limits_apply(const struct cgroup_driver *driver, const char *cgroup, const json_t *resources,
 	const json_t *before, char *error, size_t error_size)
 {
-	static const struct {
-		const char *name;
-		int (*apply)(
-			const struct cgroup_driver *driver, const char *cgroup, const char *text);
-	} limits[] = {{"memory", apply_memory}, {"cpu", apply_cpu}};
-
-	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
-		const char *text = object_string(resources, "limits", limits[i].name, NULL);
+	for (size_t i = 0; i < sizeof(applied) / sizeof(applied[0]); i++) {
+		const char *list = applied[i].list, *name = applied[i].name;
+		const char *text = object_string(resources, list, name, NULL);
+		bool is_request = applied[i].apply == apply_request;
 		int err;
 
-		if (same_text(text, object_string(before, "limits", limits[i].name, NULL)))
+		/* A new cgroup has no limit, but the kernel's usual weight. */
+		if (same_text(text, object_string(before, list, name, NULL)) &&
+			(before || !is_request))
 			continue;
-		err = limits[i].apply(driver, cgroup, text);
+		err = applied[i].apply(driver, cgroup, text);
 		if (err) {
-			snprintf(error, error_size, "%s limit %s of cgroup %s: %s%s",
-				limits[i].name, text ? text : "none", cgroup, strerror(-err),
-				err == -EBUSY ? " (more memory is in use)" : "");
+			snprintf(error, error_size, "%s %s %s of cgroup %s: %s%s", name,
+				is_request ? "request" : "limit", text ? text : "none", cgroup,
+				strerror(-err), err == -EBUSY ? " (more memory is in use)" : "");
 			return err;
 		}
 	}
 	return 0;
+}
+
+int limits_apply_pod(
+	const struct cgroup_driver *driver, const char *cgroup, const json_t *containers)
+{
+	const json_t *container;
+	double sum = 0;
+	size_t index;
+
+	json_array_foreach (containers, index, container) {
+		const char *text = object_string(container, "resources", "requests", "cpu", NULL);
+		double millicores;
+
+		if (text && quantity_parse_millicores(text, &millicores) == 0)
+			sum += millicores;
+	}
+	return write_weight(driver, cgroup, sum);
 }
 
 const char *limits_qos_class(const json_t *pod_spec)

@@ -250,6 +250,16 @@ static void settle_ready(struct pods *pods, struct pod *pod)
 		pod->namespace, port);
 }
 
+static int apply_pod_weight(struct pods *pods, const struct pod *pod, const json_t *containers,
+	char *error, size_t error_size)
+{
+	int err = limits_apply_pod(pods->options.driver, pod->cgroup, containers);
+
+	if (err)
+		snprintf(error, error_size, "weight of cgroup %s: %s", pod->cgroup, strerror(-err));
+	return err;
+}
+
 static int make_cgroups(
 	struct pods *pods, struct pod *pod, const json_t *object, char *error, size_t error_size)
 {
@@ -270,7 +280,7 @@ static int make_cgroups(
 		if (err)
 			return err;
 	}
-	return 0;
+	return apply_pod_weight(pods, pod, containers, error, error_size);
 }
 
 static int append(struct pods *pods, struct pod *pod)

@@ -353,7 +353,7 @@ static json_t *apply_resize(
 	struct api *api, const struct api_target *target, const json_t *old, json_t *object)
 {
 	json_t *shown = json_deep_copy(json_object_get(object, "status")), *container;
-	char error[512];
+	char error[512], pod[CGROUP_PATH_MAX] = "";
 	size_t index;
 
 	json_object_set_new(object, "status", shown);
@@ -383,12 +383,20 @@ static json_t *apply_resize(
 			json_decref(causes);
 			return answer;
 		}
+		if (id)
+			snprintf(pod, sizeof(pod), "%s", id + strlen(POD_CONTAINER_SCHEME));
 		if (!status)
 			continue;
 		json_object_set_new(status, "resources", json_deep_copy(after));
 		if (json_object_get(after, "requests"))
 			json_object_set_new(status, "allocatedResources",
 				json_deep_copy(json_object_get(after, "requests")));
+	}
+	/* The pod's cgroup is one above its containers'. */
+	if (pod[0] && api->driver) {
+		*strrchr(pod, '/') = '\0';
+		(void)limits_apply_pod(
+			api->driver, pod, object_get(object, "spec", "containers", NULL));
 	}
 	return NULL;
 }
