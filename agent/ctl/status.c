@@ -81,6 +81,7 @@ int ctl_status(struct ctl *ctl, int argc, char **argv)
 	show(ctl, "reports spooled", "reports_spooled");
 	show(ctl, "reports dropped", "reports_dropped");
 	show(ctl, "limit writes", "limit_writes");
+	show(ctl, "reservation writes", "reservation_writes");
 	show(ctl, "foreign writes", "foreign_writes");
 	show(ctl, "reflex refills", "refills_total");
 	show(ctl, "events lost", "events_lost");

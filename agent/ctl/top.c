@@ -23,6 +23,7 @@ static void show_service(const struct ctl *ctl, const char *service, void *conte
 	double p99_us = number(ctl, service, "latency_p99_us");
 	double used = number(ctl, service, "cpu_used_millicores");
 	double limit = number(ctl, service, "cpu_limit_millicores");
+	double reserved = number(ctl, service, "cpu_reserved_millicores");
 	double memory = number(ctl, service, "memory_used_bytes") / (1 << 20);
 	double memory_limit = number(ctl, service, "memory_limit_bytes") / (1 << 20);
 	char path[CTL_PATH_MAX], action[CTL_VALUE_MAX];
@@ -31,13 +32,14 @@ static void show_service(const struct ctl *ctl, const char *service, void *conte
 
 	snprintf(path, sizeof(path), "%s/last_action", service);
 	(void)ctl_read(ctl, path, action, sizeof(action));
-	printf("%-30.30s %8.1f %9.2f %s%9.2f%s %8.1f %5.0f %5.0fm %6.0fm %8.1f %8.1f %6.0fM %6.0fM "
+	printf("%-30.30s %8.1f %9.2f %s%9.2f%s %8.1f %5.0f %5.0fm %6.0f%c %8.1f %8.1f %6.0fM %6.0fM "
 	       "%4.0f  %s\n",
 		service + strlen("services/"), number(ctl, service, "requests_per_s"),
 		number(ctl, service, "latency_p50_us") / 1000, over && colour ? "\033[31m" : "",
 		p99_us / 1000, over && colour ? "\033[0m" : "", target_us / 1000,
-		number(ctl, service, "in_flight"), used, limit,
-		number(ctl, service, "cpu_throttled_us") / 1000,
+		number(ctl, service, "in_flight"), used, reserved > 0 ? reserved : limit,
+		/* Without a limit, what is reserved. */
+		reserved > 0 ? 'r' : 'm', number(ctl, service, "cpu_throttled_us") / 1000,
 		number(ctl, service, "refills_per_s"), memory, memory_limit,
 		number(ctl, service, "containers"), action);
 }

@@ -5,6 +5,7 @@
  */
 #include "common/log.h"
 #include "node/pressure.h"
+#include "node/reserve.h"
 
 #include <errno.h>
 #include <math.h>
@@ -24,22 +25,31 @@ int64_t actuate_memory_limit(const struct cgroup_limits *limits)
 	return limits->memory_high_bytes > 0 ? limits->memory_high_bytes : limits->memory_max_bytes;
 }
 
-static json_t *limits_to_json(const struct cgroup_limits *limits, uint64_t cpu_id)
+static json_t *original_to_json(const struct container *container, uint64_t cpu_id)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "cgroup_id", (json_int_t)cpu_id,
-		"cpu_quota_us", (json_int_t)limits->cpu_quota_us, "cpu_period_us",
-		(json_int_t)limits->cpu_period_us, "cpu_burst_us", (json_int_t)limits->cpu_burst_us,
-		"memory_max_bytes", (json_int_t)limits->memory_max_bytes, "memory_high_bytes",
-		(json_int_t)limits->memory_high_bytes);
+	const struct cgroup_limits *limits = &container->original;
+
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "cgroup_id",
+		(json_int_t)cpu_id, "cpu_quota_us", (json_int_t)limits->cpu_quota_us,
+		"cpu_period_us", (json_int_t)limits->cpu_period_us, "cpu_burst_us",
+		(json_int_t)limits->cpu_burst_us, "memory_max_bytes",
+		(json_int_t)limits->memory_max_bytes, "memory_high_bytes",
+		(json_int_t)limits->memory_high_bytes, "cpu_weight", (json_int_t)limits->cpu_weight,
+		"pod_cpu_weight", (json_int_t)container->reserve.pod_weight_original);
 }
 
-static bool limits_from_json(const json_t *kept, uint64_t cpu_id, struct cgroup_limits *limits)
+static bool original_from_json(const json_t *kept, uint64_t cpu_id, struct container *container)
 {
+	struct cgroup_limits *limits = &container->original;
 	json_int_t id, quota, period, burst, maximum, high;
+	/* An earlier version kept none, and changed none. */
+	json_int_t weight = container->current.cpu_weight,
+		   pod_weight = container->reserve.pod_weight;
 
-	if (json_unpack((json_t *)kept, "{s:I, s:I, s:I, s:I, s:I, s:I}", "cgroup_id", &id,
-		    "cpu_quota_us", &quota, "cpu_period_us", &period, "cpu_burst_us", &burst,
-		    "memory_max_bytes", &maximum, "memory_high_bytes", &high))
+	if (json_unpack((json_t *)kept, "{s:I, s:I, s:I, s:I, s:I, s:I, s?:I, s?:I}", "cgroup_id",
+		    &id, "cpu_quota_us", &quota, "cpu_period_us", &period, "cpu_burst_us", &burst,
+		    "memory_max_bytes", &maximum, "memory_high_bytes", &high, "cpu_weight", &weight,
+		    "pod_cpu_weight", &pod_weight))
 		return false;
 	/* The path may have been reused by another cgroup. */
 	if ((uint64_t)id != cpu_id || period <= 0)
@@ -49,6 +59,8 @@ static bool limits_from_json(const json_t *kept, uint64_t cpu_id, struct cgroup_
 	limits->cpu_burst_us = burst;
 	limits->memory_max_bytes = maximum;
 	limits->memory_high_bytes = high;
+	limits->cpu_weight = weight;
+	container->reserve.pod_weight_original = pod_weight;
 	return true;
 }
 
@@ -100,21 +112,27 @@ void actuate_keep_original(struct agent *agent, const struct container *containe
 {
 	agent->originals_changed = true;
 	json_object_set_new(agent->originals, container->path,
-		limits_to_json(&container->original,
-			probes_slot(agent->probes, container->attachment.slot)->cpu_id));
+		original_to_json(
+			container, probes_slot(agent->probes, container->attachment.slot)->cpu_id));
 }
 
 int actuate_adopt(struct agent *agent, struct container *container)
 {
 	uint64_t cpu_id = probes_slot(agent->probes, container->attachment.slot)->cpu_id;
+	struct container_reserve *reserve = &container->reserve;
 	int err = cgroup_read_limits(&agent->driver, container->path, &container->current);
+	char pod_path[CGROUP_PATH_MAX];
 
 	if (err)
 		return err;
-	if (limits_from_json(json_object_get(agent->originals, container->path), cpu_id,
-		    &container->original))
+	if (!reserve_pod_path(container, pod_path, sizeof(pod_path)) ||
+		cgroup_read_cpu_weight(&agent->driver, pod_path, &reserve->pod_weight))
+		reserve->pod_weight = CGROUP_UNLIMITED;
+	if (original_from_json(
+		    json_object_get(agent->originals, container->path), cpu_id, container))
 		return 0;
 	container->original = container->current;
+	reserve->pod_weight_original = reserve->pod_weight;
 	actuate_keep_original(agent, container);
 	return 0;
 }
@@ -237,7 +255,7 @@ static void plan_limits(struct agent *agent, const struct container *container,
 
 	*quota_us = *memory_bytes = 0;
 	/* A limit that the owner did not set is never added. */
-	if (plan->cpu_millicores > 0 && original->cpu_quota_us > 0)
+	if (plan->cpu_millicores > 0 && !plan->reserves && original->cpu_quota_us > 0)
 		*quota_us = quota_of(container, cpu_millicores);
 	if (plan->memory_bytes > 0 && original->memory_max_bytes > 0) {
 		/* Cold pages of files are given back, what is worked with is not. */
@@ -268,16 +286,25 @@ static int write_burst(
 		burst_of(container, plan, quota_us));
 }
 
+/* What it reserves where no container of the unit has an owner's CPU limit; 0: nothing. */
+static double plan_request(const struct container *container, const struct plan *plan)
+{
+	return plan->reserves && unit_reserves(container->unit) ? plan->cpu_millicores : 0;
+}
+
 int actuate_container(struct agent *agent, struct container *container, const struct plan *plan)
 {
+	double request = plan_request(container, plan);
 	int64_t quota_us, memory_bytes;
 	int err = 0;
 
 	plan_limits(agent, container, plan, &quota_us, &memory_bytes);
 	if (agent->resizer) {
-		resize_ask(agent, container, quota_us, memory_bytes);
+		resize_ask(agent, container, quota_us, request, memory_bytes);
 		return quota_us ? write_burst(agent, container, plan, quota_us) : 0;
 	}
+	if (request > 0)
+		err = reserve_write(agent, container, request);
 	if (quota_us)
 		err = write_cpu(agent, container, quota_us, container->original.cpu_period_us,
 			burst_of(container, plan, quota_us));
@@ -322,6 +349,8 @@ static int limits_read(
 	/* Nor may it lower or raise it between the reading and the comparison. */
 	reflex_hold(agent->reflex, slot);
 	err = cgroup_read_limits(&agent->driver, container->path, now);
+	/* Weights are looked at by reserve_verify(). */
+	now->cpu_weight = container->current.cpu_weight;
 	if (!err && now->cpu_quota_us == reflex_quota_us(agent->reflex, slot, base_us))
 		now->cpu_quota_us = base_us;
 	reflex_release(agent->reflex, slot, NULL);
@@ -366,7 +395,7 @@ static void see_asked(struct agent *agent, struct container *container)
 unsigned int actuate_restore_cgroup(struct agent *agent, struct container *container)
 {
 	const struct cgroup_limits *original = &container->original;
-	uint64_t before = agent->status.limit_writes;
+	uint64_t before = agent->status.limit_writes + agent->status.reservation_writes;
 	int err;
 
 	/* The kubelet may have written since the last tick. */
@@ -387,10 +416,12 @@ unsigned int actuate_restore_cgroup(struct agent *agent, struct container *conta
 		container->current.memory_high_bytes = original->memory_high_bytes;
 		agent->status.limit_writes++;
 	}
+	if (!err)
+		err = reserve_restore(agent, container);
 	if (err && err != -ENOENT)
 		log_err("pod=%s cgroup=%s error=\"cannot write the owner's limits back: %s\"",
 			container->pod, container->path, strerror(-err));
-	return agent->status.limit_writes != before;
+	return agent->status.limit_writes + agent->status.reservation_writes != before;
 }
 
 static unsigned int restore_container(struct agent *agent, struct container *container)
@@ -487,8 +518,15 @@ static void verify_container(struct agent *agent, struct unit *unit, struct cont
 
 void actuate_verify(struct agent *agent)
 {
-	for (size_t i = 0; i < agent->units.count; i++)
-		for (size_t k = 0; k < agent->units.items[i]->container_count; k++)
-			verify_container(
-				agent, agent->units.items[i], agent->units.items[i]->containers[k]);
+	for (size_t i = 0; i < agent->units.count; i++) {
+		struct unit *unit = agent->units.items[i];
+		/* A file to be read for each: only where it is ours to move. */
+		bool reserves = unit->has_objective && unit_reserves(unit);
+
+		for (size_t k = 0; k < unit->container_count; k++) {
+			verify_container(agent, unit, unit->containers[k]);
+			if (reserves)
+				reserve_verify(agent, unit->containers[k]);
+		}
+	}
 }

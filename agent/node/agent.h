@@ -72,6 +72,7 @@ struct agent_status {
 	uint64_t actions_pushed;   /* that came between two reports */
 	uint64_t experiences;
 	uint64_t limit_writes;
+	uint64_t reservation_writes; /* weights, of containers and of pods */
 	uint64_t foreign_writes;
 	uint64_t baseline_returns;
 	uint64_t allowances_withdrawn;
@@ -104,8 +105,11 @@ struct agent {
 	struct pressure *pressure;
 	struct resizer *resizer; /* NULL: limits are written to cgroups */
 	struct reflex *reflex;	 /* NULL: this kernel has no eyes for it */
-	json_t *originals;	 /* owners' limits by cgroup path, as kept on disk */
-	bool originals_changed;	 /* since they were */
+	/* How weights are made of requests here, as seen last; CPU_WEIGHT_SHARES: not seen. */
+	enum cpu_weight_scale weight_scale;
+	enum cpu_weight_scale pod_weight_scale;
+	json_t *originals;	/* owners' limits by cgroup path, as kept on disk */
+	bool originals_changed; /* since they were */
 	atomic_bool stop;
 	uint64_t started_unix_us;
 };

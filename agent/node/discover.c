@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "node/detail.h"
 #include "node/pressure.h"
+#include "node/reserve.h"
 #include "node/trace.h"
 
 #include <dirent.h>
@@ -174,6 +175,9 @@ static void container_join(
 		if (first->cpu_quota_us > 0 && first->cpu_period_us > 0)
 			plan.cpu_millicores =
 				1000.0 * (double)first->cpu_quota_us / (double)first->cpu_period_us;
+		else
+			plan.cpu_millicores = unit->containers[0]->reserve.millicores;
+		plan.reserves = unit_reserves(unit);
 		plan.memory_bytes = memory_bytes > 0 ? (uint64_t)memory_bytes : 0;
 	}
 	(void)actuate_container(agent, container, &plan);
@@ -216,6 +220,8 @@ static void container_start(struct agent *agent, struct unit *unit, const json_t
 		!agent->status.pods_synced, container->limit_since_us);
 	container->is_starting = starting_goes_on(&container->starting, container->limit_since_us);
 	resize_adopt(agent, container, pod);
+	reserve_see_pod(container, pod);
+	reserve_adopt(agent, container);
 	agent->owners[container->attachment.slot] = container;
 	reflex_enter(agent->reflex, container->attachment.slot, container->path, &unit->share,
 		&container->current);
@@ -277,6 +283,7 @@ void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
 				starting_see_ready(&container->starting,
 					starting_is_ready(pod, status), monotonic_us());
 				resize_observe(agent, container, pod);
+				reserve_see_pod(container, pod);
 			} else {
 				container_start(agent, unit, pod, status, id);
 			}

@@ -39,6 +39,9 @@ struct metrics {
 		"Actions that came between two reports.", status->actions_pushed)                  \
 	X("ebbtide_agent_experiences_total", "counter", "Experiences sent.", status->experiences)  \
 	X("ebbtide_agent_limit_writes_total", "counter", "Limits written.", status->limit_writes)  \
+	X("ebbtide_agent_reservation_writes_total", "counter",                                     \
+		"CPU weights written, of containers without a CPU limit and of their pods.",       \
+		status->reservation_writes)                                                        \
 	X("ebbtide_agent_foreign_writes_total", "counter",                                         \
 		"Limits found changed by someone else.", status->foreign_writes)                   \
 	X("ebbtide_agent_baseline_returns_total", "counter",                                       \
@@ -107,6 +110,9 @@ struct metrics {
 		"CPU time set aside: the larger of limit and use.", unit->total_allocated_us)      \
 	X("ebbtide_unit_cpu_limit_millicores", "gauge", "CPU limit of one container.",             \
 		unit->sample.cpu_limit_millicores)                                                 \
+	X("ebbtide_unit_cpu_reserved_millicores", "gauge",                                         \
+		"CPU reservation of one container without a CPU limit; 0: it has a limit.",        \
+		unit->sample.cpu_reserved_millicores)                                              \
 	X("ebbtide_unit_cpu_throttled_us_total", "counter",                                        \
 		"Time throttled by the CPU quota, microseconds.", unit->total_throttled_us)        \
 	X("ebbtide_unit_cpu_run_queue_us_total", "counter",                                        \

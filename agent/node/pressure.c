@@ -89,7 +89,7 @@ static void raise_to(
 			unit->service, container->pod, (unsigned long long)bytes, strerror(-err));
 		return;
 	}
-	resize_ask(agent, container, 0, (int64_t)bytes);
+	resize_ask(agent, container, 0, 0, (int64_t)bytes);
 	unit->total_memory_raises++;
 	/* A container that joins before the next answer lives on it as well. */
 	if (unit->has_plan && unit->plan.memory_bytes && unit->plan.memory_bytes < bytes)

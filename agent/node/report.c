@@ -285,6 +285,10 @@ static void plan_from_wire(const Ebbtide__Wire__Action *action, struct plan *pla
 		.memory_bytes = action->memory_limit_bytes,
 		.cpu_rung = action->cpu_rung,
 		.violation_price = action->violation_price};
+	if (action->cpu_request_millicores > 0) {
+		plan->cpu_millicores = action->cpu_request_millicores;
+		plan->reserves = true;
+	}
 	if (!allowance)
 		return;
 	plan->burst_us = allowance->burst_us;

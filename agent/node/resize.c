@@ -3,8 +3,10 @@
 
 #include "common/log.h"
 #include "node/agent.h"
+#include "node/reserve.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +49,24 @@ bool resize_wrote_quota(const struct container *container, int64_t quota_us)
 		int64_t asked_us = container->resize.asked[i].cpu_quota_us;
 
 		if (asked_us > 0 && quota_us >= asked_us && quota_us < asked_us + step_us)
+			return true;
+	}
+	return false;
+}
+
+bool resize_wrote_weight(const struct container *container, int64_t weight)
+{
+	/* The runtime's formula is not told by every weight: either is what the kubelet asked for. */
+	bool shares = container->reserve.scale == CPU_WEIGHT_SHARES;
+
+	for (int i = 0; i < RESIZE_ASKED; i++) {
+		double asked = container->resize.asked_request[i];
+
+		if (asked <= 0)
+			continue;
+		if (shares ? weight == cpu_weight_of(CPU_WEIGHT_SHARES, asked)
+			   : weight == cpu_weight_of(CPU_WEIGHT_LINEAR, asked) ||
+					weight == cpu_weight_of(CPU_WEIGHT_QUADRATIC, asked))
 			return true;
 	}
 	return false;
@@ -196,8 +216,8 @@ void resize_observe(struct agent *agent, struct container *container, const json
 		container->pod, container->name);
 }
 
-void resize_ask(
-	struct agent *agent, struct container *container, int64_t quota_us, int64_t memory_bytes)
+void resize_ask(struct agent *agent, struct container *container, int64_t quota_us,
+	double request_millicores, int64_t memory_bytes)
 {
 	struct resize_spec *spec = &container->resize.spec;
 
@@ -206,6 +226,8 @@ void resize_ask(
 	if (quota_us > 0)
 		resize_spec_want(spec, RESIZE_CPU,
 			1000.0 * (double)quota_us / (double)container->original.cpu_period_us);
+	if (request_millicores > 0)
+		resize_spec_want_request(spec, fmin(request_millicores, reserve_most_millicores()));
 	if (memory_bytes > 0)
 		resize_spec_want(spec, RESIZE_MEMORY, (double)memory_bytes);
 	if (resize_spec_is_due(spec))
@@ -229,8 +251,10 @@ static bool settled(const struct container *container, uint64_t now_us)
 	const struct container_resize *resize = &container->resize;
 
 	return !resize->sent_us || now_us - resize->sent_us >= SETTLE_US ||
-	       ((container->current.cpu_quota_us <= 0 ||
-			resize_wrote_quota(container, container->current.cpu_quota_us)) &&
+	       ((!resize->spec.values[RESIZE_CPU].reserves ||
+			resize_wrote_weight(container, container->current.cpu_weight)) &&
+		       (container->current.cpu_quota_us <= 0 ||
+			       resize_wrote_quota(container, container->current.cpu_quota_us)) &&
 		       (container->current.memory_max_bytes <= 0 ||
 			       resize_wrote_memory(
 				       container, container->current.memory_max_bytes)));
@@ -285,9 +309,12 @@ static struct container *find(struct agent *agent, const char *id)
 static void note_asked(struct container *container)
 {
 	struct container_resize *resize = &container->resize;
-	struct cgroup_limits *asked = &resize->asked[resize->asked_next++ % RESIZE_ASKED];
+	const struct resize_value *cpu = &resize->spec.values[RESIZE_CPU];
+	uint32_t at = resize->asked_next++ % RESIZE_ASKED;
+	struct cgroup_limits *asked = &resize->asked[at];
 
-	asked->cpu_quota_us = quota_of(container, resize->spec.values[RESIZE_CPU].want);
+	asked->cpu_quota_us = cpu->reserves ? 0 : quota_of(container, cpu->want);
+	resize->asked_request[at] = cpu->reserves ? cpu->want : 0;
 	asked->memory_max_bytes = (int64_t)resize->spec.values[RESIZE_MEMORY].want;
 	resize->in_flight = true;
 	resize->sent_us = monotonic_us();
@@ -301,7 +328,8 @@ static void note_refusal(struct resizer *resizer, struct container *container, i
 	bool memory_falls = memory->want < memory->spec, restoring = true;
 
 	for (int i = 0; i < RESIZE_COUNT; i++)
-		restoring &= resize->spec.values[i].want == resize->spec.values[i].limit;
+		restoring &= resize->spec.values[i].want ==
+			     resize_value_declared(&resize->spec.values[i]);
 	/* Said once a series: the reason is seldom another. */
 	if (!resize->failures)
 		log_warning("pod=%s container=%s event=resize error=\"%s\"%s", container->pod,

@@ -30,6 +30,7 @@ struct container_resize {
 	uint64_t retry_at_us;
 	uint32_t failures;
 	struct cgroup_limits asked[RESIZE_ASKED]; /* quota and memory_max; 0: not asked for */
+	double asked_request[RESIZE_ASKED];	  /* millicores; 0: the same */
 	uint32_t asked_next;
 };
 
@@ -47,13 +48,14 @@ void resize_see_pod(struct agent *agent, const char *pod_uid);
 void resize_forget_pod(struct agent *agent, const char *pod_uid);
 void resize_forget(struct agent *agent, const struct container *container);
 void resize_observe(struct agent *agent, struct container *container, const json_t *pod);
-/* Want what a limit of @quota_us and @memory_bytes (0: as it is) comes to. */
-void resize_ask(
-	struct agent *agent, struct container *container, int64_t quota_us, int64_t memory_bytes);
+/* Want what a limit of @quota_us and @memory_bytes comes to, or a request; 0: as it is. */
+void resize_ask(struct agent *agent, struct container *container, int64_t quota_us,
+	double request_millicores, int64_t memory_bytes);
 /* Want the owner's limits; true when something else was wanted. */
 bool resize_restore(struct agent *agent, struct container *container);
 /* Whether the kubelet, doing what it was asked to, writes this value. */
 bool resize_wrote_quota(const struct container *container, int64_t quota_us);
+bool resize_wrote_weight(const struct container *container, int64_t weight);
 bool resize_wrote_memory(const struct container *container, int64_t bytes);
 
 #endif

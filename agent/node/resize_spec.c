@@ -72,18 +72,26 @@ static bool restarts(const json_t *container, const char *resource)
 	return false;
 }
 
+double resize_value_declared(const struct resize_value *value)
+{
+	return value->reserves ? value->request : value->limit;
+}
+
 static void value_read(
 	struct resize_value *value, enum resize_resource which, const json_t *container)
 {
 	const char *limit = kube_string(container, "resources", "limits", names[which], NULL);
+	const char *request = kube_string(container, "resources", "requests", names[which], NULL);
 
 	memset(value, 0, sizeof(*value));
 	value->restarts = restarts(container, names[which]);
 	value->limit = parse(which, limit);
-	value->request =
-		parse(which, kube_string(container, "resources", "requests", names[which], NULL));
-	value->spec = value->want = value->limit;
-	snprintf(value->limit_text, sizeof(value->limit_text), "%s", limit ? limit : "");
+	value->request = parse(which, request);
+	value->reserves = which == RESIZE_CPU && value->limit <= 0 && value->request > 0;
+	value->spec = value->want = resize_value_declared(value);
+	if (value->reserves)
+		limit = request;
+	snprintf(value->words, sizeof(value->words), "%s", limit ? limit : "");
 }
 
 bool resize_spec_read(struct resize_spec *spec, const json_t *pod, const char *container)
@@ -137,13 +145,25 @@ void resize_spec_want(struct resize_spec *spec, enum resize_resource which, doub
 	value->want = wanted;
 }
 
+void resize_spec_want_request(struct resize_spec *spec, double millicores)
+{
+	struct resize_value *value = &spec->values[RESIZE_CPU];
+
+	/* One that the owner did not set is not added: the pod would be of another QoS class. */
+	if (!value->reserves || value->restarts || !(millicores > 0))
+		return;
+	value->want = ceil(millicores / RESIZE_STEP_MILLICORES) * RESIZE_STEP_MILLICORES;
+}
+
 bool resize_spec_want_declared(struct resize_spec *spec)
 {
 	bool changed = false;
 
 	for (int i = 0; i < RESIZE_COUNT; i++) {
-		changed |= spec->values[i].want != spec->values[i].limit;
-		spec->values[i].want = spec->values[i].limit;
+		double declared = resize_value_declared(&spec->values[i]);
+
+		changed |= spec->values[i].want != declared;
+		spec->values[i].want = declared;
 	}
 	return changed;
 }
@@ -159,9 +179,18 @@ bool resize_spec_is_due(const struct resize_spec *spec)
 bool resize_spec_is_declared(const struct resize_spec *spec)
 {
 	for (int i = 0; i < RESIZE_COUNT; i++)
-		if (spec->values[i].spec != spec->values[i].limit)
+		if (spec->values[i].spec != resize_value_declared(&spec->values[i]))
 			return false;
 	return true;
+}
+
+/* Takes @list over. */
+static void put_list(json_t *resources, const char *name, json_t *list)
+{
+	if (json_object_size(list))
+		json_object_set_new(resources, name, list);
+	else
+		json_decref(list);
 }
 
 json_t *resize_spec_patch(const struct resize_spec *spec, const char *container)
@@ -175,22 +204,20 @@ json_t *resize_spec_patch(const struct resize_spec *spec, const char *container)
 		if (value->want == value->spec)
 			continue;
 		format(i, value->want, text, sizeof(text));
-		if (value->want == value->limit)
-			snprintf(text, sizeof(text), "%s", value->limit_text);
-		json_object_set_new(limits, names[i], json_string(text));
-		if (value->request == value->limit)
+		if (value->want == resize_value_declared(value))
+			snprintf(text, sizeof(text), "%s", value->words);
+		if (!value->reserves)
+			json_object_set_new(limits, names[i], json_string(text));
+		if (value->reserves || value->request == value->limit)
 			json_object_set_new(requests, names[i], json_string(text));
 	}
-	if (json_object_size(limits) == 0) {
-		json_decref(limits);
-		json_decref(requests);
+	resources = json_object();
+	put_list(resources, "limits", limits);
+	put_list(resources, "requests", requests);
+	if (json_object_size(resources) == 0) {
+		json_decref(resources);
 		return NULL;
 	}
-	resources = json_pack("{s:o}", "limits", limits);
-	if (json_object_size(requests))
-		json_object_set_new(resources, "requests", requests);
-	else
-		json_decref(requests);
 	return json_pack("{s:{s:[{s:s, s:o}]}}", "spec", "containers", "name", container,
 		"resources", resources);
 }
@@ -214,8 +241,8 @@ void resize_spec_save(const struct resize_spec *spec, json_t *kept)
 		const struct resize_value *value = &spec->values[i];
 
 		json_object_set_new(kept, names[i],
-			json_pack("{s:s, s:f}", "limit", value->limit_text, "request",
-				value->request));
+			json_pack("{s:s, s:f, s:b}", "limit", value->words, "request",
+				value->request, "reserves", value->reserves));
 	}
 }
 
@@ -230,8 +257,13 @@ bool resize_spec_load(struct resize_spec *spec, const json_t *kept)
 		if (!limit)
 			continue;
 		found = true;
-		snprintf(value->limit_text, sizeof(value->limit_text), "%s", limit);
-		value->limit = parse(i, limit);
+		/* An earlier version's, which moved no request. */
+		if (!limit[0] && value->reserves)
+			continue;
+		value->reserves =
+			json_is_true(json_object_get(kube_get(kept, names[i], NULL), "reserves"));
+		snprintf(value->words, sizeof(value->words), "%s", limit);
+		value->limit = value->reserves ? 0 : parse(i, limit);
 		value->request = json_number_value(
 			json_object_get(kube_get(kept, names[i], NULL), "request"));
 	}

@@ -6,6 +6,7 @@
  * The API server refuses a limit below its request, and a resize that would change the pod's QoS
  * class; hence two rules. Where the owner's request is the limit (the API server makes it so when
  * none is given), both are moved together. Elsewhere the request stays, and the limit stays above it.
+ * A container with a CPU request and no CPU limit has its request moved; neither is ever added.
  */
 #ifndef EBBTIDE_RESIZE_SPEC_H
 #define EBBTIDE_RESIZE_SPEC_H
@@ -32,13 +33,14 @@ enum resize_resource {
 
 /* Of one resource; 0 is none. */
 struct resize_value {
-	char limit_text[32]; /* the owner's own words, to be put back as they were */
-	double limit;	     /* the owner's */
-	double request;	     /* the owner's */
-	double spec;	     /* limit in the API server now */
-	double want;	     /* limit to be there */
-	bool restarts;	     /* resizePolicy RestartContainer: never resized by us */
-	bool cannot_fall;    /* the API server refused a lower one (memory before 1.34) */
+	char words[32];	  /* the owner's own for what is moved, to be put back as they were */
+	double limit;	  /* the owner's */
+	double request;	  /* the owner's */
+	bool reserves;	  /* CPU without a limit: the request is moved, else the limit */
+	double spec;	  /* of what is moved: in the API server now */
+	double want;	  /* to be there */
+	bool restarts;	  /* resizePolicy RestartContainer: never resized by us */
+	bool cannot_fall; /* the API server refused a lower one (memory before 1.34) */
 };
 
 struct resize_spec {
@@ -54,6 +56,10 @@ bool resize_spec_read(struct resize_spec *spec, const json_t *pod, const char *c
 bool resize_spec_observe(struct resize_spec *spec, const json_t *pod, const char *container);
 /* Want @value (millicores or bytes), as far as the two rules and the owner's limit allow. */
 void resize_spec_want(struct resize_spec *spec, enum resize_resource which, double value);
+/* Want a request of @millicores, of a container whose owner has one and set no CPU limit. */
+void resize_spec_want_request(struct resize_spec *spec, double millicores);
+/* What the owner declared of what is moved; 0: nothing. */
+double resize_value_declared(const struct resize_value *value);
 /* Want what the owner declared. True when something else was wanted. */
 bool resize_spec_want_declared(struct resize_spec *spec);
 bool resize_spec_is_due(const struct resize_spec *spec);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* One tick: counters of every container become one sample, state and reward per unit. */
 #include "node/agent.h"
+#include "node/reserve.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,12 +14,20 @@ static double cores_of(const struct cgroup_limits *limits)
 	return (double)limits->cpu_quota_us / (double)limits->cpu_period_us;
 }
 
+/* Without a limit what is set aside is the reservation, whatever else is used while it is idle. */
+static bool reserves(const struct container *container)
+{
+	return container->original.cpu_quota_us <= 0 && container->reserve.millicores > 0 &&
+	       container->unit && unit_reserves(container->unit);
+}
+
 static void note_until_now(struct container *container, const struct cgroup_limits *limits)
 {
 	uint64_t now_us = monotonic_us();
 
 	container->limit_us_in_tick +=
-		(double)(now_us - container->limit_since_us) * cores_of(limits);
+		(double)(now_us - container->limit_since_us) *
+		(reserves(container) ? container->reserve.millicores / 1000 : cores_of(limits));
 	container->limit_since_us = now_us;
 }
 
@@ -115,8 +124,9 @@ static void container_sample(struct agent *agent, struct container *container, s
 		uint64_t used_us = TAKE(cpu_used_ns, slot->cpu_used_ns) / 1000;
 
 		sample->cpu_used_us += used_us;
-		sample->cpu_allocated_us +=
-			(double)used_us > allocated_us ? used_us : (uint64_t)allocated_us;
+		sample->cpu_allocated_us += (double)used_us > allocated_us && !reserves(container)
+						    ? used_us
+						    : (uint64_t)allocated_us;
 	}
 	tick->latencies += histogram_move(slot->latency, tick->latency, HIST_BUCKETS);
 	signals_take(&tick->signals, &container->signals_before, slot, has_usage ? &usage : NULL);
@@ -144,6 +154,7 @@ static void unit_limits(struct unit *unit, struct sample *sample)
 	size_t counted =
 		all_start ? unit->container_count : unit->container_count - starting_count(unit);
 
+	sample->cpu_reserved_millicores = unit_reserved_millicores(unit);
 	for (size_t i = 0; i < unit->container_count; i++) {
 		const struct container *container = unit->containers[i];
 		const struct cgroup_limits *limits = &container->current;
@@ -245,6 +256,9 @@ static void unit_sample(struct agent *agent, struct unit *unit, double tick_s)
 	if (declared > 0 &&
 		(objective.cpu_max_millicores <= 0 || objective.cpu_max_millicores > declared))
 		objective.cpu_max_millicores = declared;
+	/* Of a reservation it is the node. */
+	if (unit_reserves(unit) && objective.cpu_max_millicores <= 0)
+		objective.cpu_max_millicores = reserve_most_millicores();
 	if (declared_bytes > 0 &&
 		(objective.memory_max_bytes == 0 || objective.memory_max_bytes > declared_bytes))
 		objective.memory_max_bytes = declared_bytes;

@@ -46,6 +46,7 @@ SHOW_AGENT(reports_spooled, "%" PRIu64, agent->status.reports_spooled)
 SHOW_AGENT(reports_dropped, "%" PRIu64, agent->status.reports_dropped)
 SHOW_AGENT(experiences, "%" PRIu64, agent->status.experiences)
 SHOW_AGENT(limit_writes, "%" PRIu64, agent->status.limit_writes)
+SHOW_AGENT(reservation_writes, "%" PRIu64, agent->status.reservation_writes)
 SHOW_AGENT(foreign_writes, "%" PRIu64, agent->status.foreign_writes)
 SHOW_AGENT(baseline_returns, "%" PRIu64, agent->status.baseline_returns)
 SHOW_AGENT(action_latency_us, "%" PRIu64, agent->status.action_latency_us)
@@ -144,6 +145,7 @@ const struct tree_agent_file tree_agent_files[] = {
 	AGENT_FILE(reports_dropped),
 	AGENT_FILE(experiences),
 	AGENT_FILE(limit_writes),
+	AGENT_FILE(reservation_writes),
 	AGENT_FILE(foreign_writes),
 	AGENT_FILE(baseline_returns),
 	AGENT_FILE(action_latency_us),
@@ -192,6 +194,8 @@ SHOW_UNIT(cpu_allocated_millicores, "%.1f",
 	per_second(unit, (double)unit->sample.cpu_allocated_us / 1000))
 SHOW_UNIT(cpu_limit_millicores, "%.1f", unit->sample.cpu_limit_millicores)
 SHOW_UNIT(cpu_declared_millicores, "%.1f", unit_declared_millicores(unit))
+SHOW_UNIT(cpu_reserved_millicores, "%.1f", unit->sample.cpu_reserved_millicores)
+SHOW_UNIT(cpu_requested_millicores, "%.1f", unit_requested_millicores(unit))
 SHOW_UNIT(cpu_used_total_us, "%" PRIu64, unit->total_used_us)
 SHOW_UNIT(cpu_allocated_total_us, "%" PRIu64, unit->total_allocated_us)
 SHOW_UNIT(cpu_throttled_us, "%" PRIu64, unit->sample.throttled_us)
@@ -271,6 +275,8 @@ const struct tree_unit_file tree_unit_files[] = {
 	UNIT_FILE(cpu_allocated_millicores),
 	UNIT_FILE(cpu_limit_millicores),
 	UNIT_FILE(cpu_declared_millicores),
+	UNIT_FILE(cpu_reserved_millicores),
+	UNIT_FILE(cpu_requested_millicores),
 	UNIT_FILE(cpu_used_total_us),
 	UNIT_FILE(cpu_allocated_total_us),
 	UNIT_FILE(cpu_throttled_us),

@@ -106,6 +106,33 @@ void unit_drop_container(struct unit *unit, struct container *container)
 	}
 }
 
+bool unit_reserves(const struct unit *unit)
+{
+	return unit->container_count > 0 && unit_declared_millicores(unit) <= 0;
+}
+
+double unit_reserved_millicores(const struct unit *unit)
+{
+	double sum = 0;
+
+	if (!unit_reserves(unit))
+		return 0;
+	for (size_t i = 0; i < unit->container_count; i++)
+		sum += unit->containers[i]->reserve.millicores;
+	return sum / (double)unit->container_count;
+}
+
+double unit_requested_millicores(const struct unit *unit)
+{
+	double sum = 0;
+
+	if (!unit_reserves(unit))
+		return 0;
+	for (size_t i = 0; i < unit->container_count; i++)
+		sum += unit->containers[i]->reserve.requested_millicores;
+	return sum / (double)unit->container_count;
+}
+
 double unit_declared_millicores(const struct unit *unit)
 {
 	double declared = 0;

@@ -7,6 +7,7 @@
 #define EBBTIDE_UNIT_H
 
 #include "common/cgroup.h"
+#include "common/cpu_weight.h"
 #include "common/histogram.h"
 #include "common/objective.h"
 #include "common/plan.h"
@@ -51,6 +52,18 @@ struct tick {
 
 struct unit;
 
+/* What is reserved for a container whose owner set no CPU limit (reserve.h), and its pod's weight. */
+struct container_reserve {
+	enum cpu_weight_scale scale;	 /* of its own weight */
+	enum cpu_weight_scale pod_scale; /* of its pod's */
+	double declared_millicores;	 /* in the pod's spec; 0: no request */
+	double pod_declared_millicores;	 /* of all the pod's containers */
+	double requested_millicores;	 /* that its owner's weight stands for */
+	double millicores;		 /* in force */
+	int64_t pod_weight_original;	 /* CGROUP_UNLIMITED: not known, and left alone */
+	int64_t pod_weight;
+};
+
 /* The newest refills, to know a request by that one of them was for. */
 #define REFILLS_KEPT 8
 
@@ -68,6 +81,7 @@ struct container {
 	struct cgroup_limits original; /* the owner's, to be restored */
 	struct cgroup_limits current;  /* as last written or read */
 	struct container_resize resize;
+	struct container_reserve reserve;
 	double limit_us_in_tick; /* quota x time of this tick, for the allocation */
 	uint64_t limit_since_us; /* CLOCK_MONOTONIC of the newest change */
 	uint64_t memory_working_set_bytes;
@@ -176,6 +190,12 @@ struct container *unit_find_container(const struct unit *unit, const char *id);
 int unit_add_container(struct unit *unit, struct container *container);
 /* Takes it out of the list; the caller frees. */
 void unit_drop_container(struct unit *unit, struct container *container);
+
+/* Whether it has containers, and no owner set a CPU limit for any: its CPU is a reservation. */
+bool unit_reserves(const struct unit *unit);
+/* Of one container, mean: in force, and the owners'. 0 where it is no reservation, or not known. */
+double unit_reserved_millicores(const struct unit *unit);
+double unit_requested_millicores(const struct unit *unit);
 
 /* The declared limit of the containers in millicores and bytes; 0 where the owner set none. */
 double unit_declared_millicores(const struct unit *unit);

@@ -178,6 +178,73 @@ static void test_no_limit_is_added_and_no_container_restarted(void **state)
 	assert_patch(&spec, "{\"limits\":{\"cpu\":\"200m\"}}");
 }
 
+#define UNLIMITED                                                                                  \
+	"{\"requests\":{\"cpu\":\"0.1\",\"memory\":\"24Mi\"},\"limits\":{\"memory\":\"128Mi\"}}"
+
+static void test_without_a_limit_the_request_is_moved(void **state)
+{
+	struct resize_spec spec = read(UNLIMITED, NULL), next;
+	json_t *kept = json_object(), *object;
+
+	(void)state;
+	resize_spec_want_request(&spec, 333);
+	assert_patch(&spec, "{\"requests\":{\"cpu\":\"340m\"}}");
+	/* Together with a memory limit. */
+	resize_spec_want(&spec, RESIZE_MEMORY, 64 * MIB);
+	assert_patch(&spec, "{\"limits\":{\"memory\":\"64Mi\"},\"requests\":{\"cpu\":\"340m\"}}");
+	accept(&spec);
+	assert_false(observe(&spec, "{\"requests\":{\"cpu\":\"340m\",\"memory\":\"24Mi\"},"
+				    "\"limits\":{\"memory\":\"64Mi\"}}"));
+	assert_false(resize_spec_is_declared(&spec));
+	resize_spec_save(&spec, kept);
+	object = pod("{\"requests\":{\"cpu\":\"340m\",\"memory\":\"24Mi\"},"
+		     "\"limits\":{\"memory\":\"64Mi\"}}",
+		NULL);
+	assert_true(resize_spec_read(&next, object, "app"));
+	assert_true(resize_spec_load(&next, kept));
+	assert_true(resize_spec_want_declared(&next));
+	assert_patch(&next, "{\"limits\":{\"memory\":\"128Mi\"},\"requests\":{\"cpu\":\"0.1\"}}");
+	json_decref(object);
+	json_decref(kept);
+	/* The owner's own resize is the owner's. */
+	assert_true(observe(&spec, "{\"requests\":{\"cpu\":\"200m\",\"memory\":\"24Mi\"},"
+				   "\"limits\":{\"memory\":\"64Mi\"}}"));
+	assert_true(resize_value_declared(&spec.values[RESIZE_CPU]) == 200);
+}
+
+static void test_no_request_is_added_or_moved_beside_a_limit(void **state)
+{
+	struct resize_spec spec = read(BURSTABLE, NULL);
+
+	(void)state;
+	resize_spec_want_request(&spec, 300);
+	assert_false(resize_spec_is_due(&spec));
+	spec = read("{}", NULL);
+	resize_spec_want_request(&spec, 300);
+	assert_false(resize_spec_is_due(&spec));
+	spec = read(
+		UNLIMITED, "[{\"resourceName\":\"cpu\",\"restartPolicy\":\"RestartContainer\"}]");
+	resize_spec_want_request(&spec, 300);
+	assert_false(resize_spec_is_due(&spec));
+}
+
+/* What an agent of before has left on disk, which moved limits alone. */
+static void test_a_state_without_reservations_is_read(void **state)
+{
+	struct resize_spec spec = read(UNLIMITED, NULL);
+	json_t *kept = json_loads("{\"cpu\":{\"limit\":\"\",\"request\":100},"
+				  "\"memory\":{\"limit\":\"100M\",\"request\":0}}",
+		0, NULL);
+
+	(void)state;
+	assert_true(resize_spec_load(&spec, kept));
+	json_decref(kept);
+	resize_spec_want_request(&spec, 300);
+	accept(&spec);
+	assert_true(resize_spec_want_declared(&spec));
+	assert_patch(&spec, "{\"limits\":{\"memory\":\"100M\"},\"requests\":{\"cpu\":\"0.1\"}}");
+}
+
 static void test_a_refused_fall_of_memory_does_not_hold_up_the_cpu(void **state)
 {
 	struct resize_spec spec = read(BURSTABLE, NULL);
@@ -247,6 +314,9 @@ int main(void)
 		cmocka_unit_test(test_a_request_that_is_the_limit_moves_along),
 		cmocka_unit_test(test_the_owners_words_are_put_back),
 		cmocka_unit_test(test_no_limit_is_added_and_no_container_restarted),
+		cmocka_unit_test(test_without_a_limit_the_request_is_moved),
+		cmocka_unit_test(test_no_request_is_added_or_moved_beside_a_limit),
+		cmocka_unit_test(test_a_state_without_reservations_is_read),
 		cmocka_unit_test(test_a_refused_fall_of_memory_does_not_hold_up_the_cpu),
 		cmocka_unit_test(test_the_owners_own_resize_stands),
 		cmocka_unit_test(test_the_next_agent_knows_the_owners_words),
