@@ -12,7 +12,8 @@ from wire import double, fields, number, text, varint
 
 ACTION_HOLD = 4
 SAMPLE = {2: "requests", 3: "requests_over", 10: "cpu_used_us", 11: "cpu_allocated_us",
-          22: "cpu_limit_millicores", 23: "memory_limit_bytes", 24: "refills"}
+          22: "cpu_limit_millicores", 23: "memory_limit_bytes", 24: "refills",
+          26: "cpu_reserved_millicores"}
 
 
 def single(field, value):
@@ -20,9 +21,11 @@ def single(field, value):
 
 
 def action(namespace, service, plan):
-    """plan: cpu (millicores), memory (bytes), allowance (share, refills, ceiling), burst (us)."""
+    """plan: cpu or request (millicores), memory (bytes), allowance (share, refills, ceiling),
+    burst (us)."""
     out = text(1, namespace) + text(2, service) + number(3, ACTION_HOLD) + number(4, 1)
     out += double(5, plan.get("cpu", 0)) + number(6, plan.get("memory", 0)) + text(7, "scripted")
+    out += double(15, plan.get("request", 0))
     if "allowance" in plan or "burst" in plan:
         share, refills, ceiling = plan.get("allowance", (0, 0, 0))
         out += text(10, single(1, share) + number(2, refills) + double(3, ceiling)
