@@ -393,24 +393,26 @@ static int pressure_file_read(int fd, uint64_t *some_us, uint64_t *full_us)
 	if (fd < 0)
 		return 0;
 	got = pread(fd, text, sizeof(text) - 1, 0);
+	/* PSI may be switched off at boot; its files are there all the same. */
 	if (got < 0)
-		return -errno;
+		return errno == EOPNOTSUPP ? 0 : -errno;
 	text[got] = '\0';
 	*some_us = pressure_total_us(text, "some");
 	*full_us = pressure_total_us(text, "full");
 	return 0;
 }
 
-int cgroup_read_pressure(const struct cgroup_pressure_files *files, struct cgroup_usage *usage)
+int cgroup_read_cpu_pressure(const struct cgroup_pressure_files *files, struct cgroup_usage *usage)
 {
-	int err = pressure_file_read(
+	return pressure_file_read(
 		files->cpu, &usage->cpu_pressure_some_us, &usage->cpu_pressure_full_us);
+}
 
-	if (!err)
-		err = pressure_file_read(files->memory, &usage->memory_pressure_some_us,
-			&usage->memory_pressure_full_us);
-	/* PSI may be switched off at boot; its files are there all the same. */
-	return err == -EOPNOTSUPP ? 0 : err;
+int cgroup_read_memory_pressure(
+	const struct cgroup_pressure_files *files, struct cgroup_usage *usage)
+{
+	return pressure_file_read(
+		files->memory, &usage->memory_pressure_some_us, &usage->memory_pressure_full_us);
 }
 
 void cgroup_close_pressure(struct cgroup_pressure_files *files)

@@ -85,8 +85,10 @@ struct cgroup_pressure_files {
 };
 void cgroup_open_pressure(
 	const struct cgroup_driver *driver, const char *path, struct cgroup_pressure_files *files);
-/* The four pressures of @usage. -ENODEV: the cgroup is gone. */
-int cgroup_read_pressure(const struct cgroup_pressure_files *files, struct cgroup_usage *usage);
+/* Two of the four pressures of @usage each. -ENODEV: the cgroup is gone. */
+int cgroup_read_cpu_pressure(const struct cgroup_pressure_files *files, struct cgroup_usage *usage);
+int cgroup_read_memory_pressure(
+	const struct cgroup_pressure_files *files, struct cgroup_usage *usage);
 void cgroup_close_pressure(struct cgroup_pressure_files *files);
 
 /* Each writes one value. Every write of a quota is a refill, so callers compare first. */

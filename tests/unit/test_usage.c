@@ -116,35 +116,125 @@ static void test_a_tied_slot_keeps_what_the_kernel_side_wrote(void **state)
 	assert_int_equal(f->usage.memory_working_set_bytes, 62 * MIB);
 }
 
-static void test_pressures_are_of_this_moment(void **state)
+static void cpu_pressure_put(const struct fixture *f, int some_us)
+{
+	char text[96];
+
+	snprintf(
+		text, sizeof(text), "some avg10=0.00 total=%d\nfull avg10=0.00 total=3\n", some_us);
+	file_put(f, "cpu.pressure", text);
+}
+
+static void memory_pressure_put(const struct fixture *f, int some_us)
+{
+	char text[96];
+
+	snprintf(
+		text, sizeof(text), "some avg10=0.00 total=%d\nfull avg10=0.00 total=4\n", some_us);
+	file_put(f, "memory.pressure", text);
+}
+
+/* Tied, and looked at until nothing of the start is due any more. */
+static void settle(struct fixture *f)
+{
+	f->slot.task_group = 1;
+	f->slot.index = 7;
+	assert_true(look(f));
+}
+
+static void test_pressures_are_of_this_moment_where_tasks_have_waited(void **state)
 {
 	struct fixture *f = *state;
 
-	f->slot.task_group = 1;
-	assert_true(look(f));
-	file_put(f, "cpu.pressure", "some avg10=0.00 total=99\nfull avg10=0.00 total=3\n");
+	settle(f);
+	cpu_pressure_put(f, 99);
+	f->slot.run_queue_ns += 2000000;
 	assert_true(look(f));
 	assert_int_equal(f->usage.cpu_pressure_some_us, 99);
+	/* Who waits now is not counted yet. */
+	cpu_pressure_put(f, 100);
+	f->slot.in_flight = 1;
+	assert_true(look(f));
+	assert_int_equal(f->usage.cpu_pressure_some_us, 100);
+	f->slot.in_flight = 0;
+	cpu_pressure_put(f, 101);
+	f->slot.throttled_since_ns = 1;
+	assert_true(look(f));
+	assert_int_equal(f->usage.cpu_pressure_some_us, 101);
 }
 
-/* The working set follows the memory in use at once, inactive pages within eight looks. */
-static void test_inactive_pages_are_read_in_turns(void **state)
+static void test_memory_pressure_is_of_this_moment_where_memory_was_short(void **state)
+{
+	struct fixture *f = *state;
+
+	settle(f);
+	memory_pressure_put(f, 50);
+	f->slot.reclaim_ns++;
+	assert_true(look(f));
+	assert_int_equal(f->usage.memory_pressure_some_us, 50);
+	/* What pressed at the last look may still do so. */
+	memory_pressure_put(f, 60);
+	assert_true(look(f));
+	assert_int_equal(f->usage.memory_pressure_some_us, 60);
+	assert_true(look(f));
+	memory_pressure_put(f, 70);
+	f->slot.major_faults++;
+	assert_true(look(f));
+	assert_int_equal(f->usage.memory_pressure_some_us, 70);
+}
+
+static void test_where_nothing_waited_pressures_are_read_in_turns(void **state)
 {
 	struct fixture *f = *state;
 	int looks = 0;
 
+	settle(f);
+	cpu_pressure_put(f, 99);
+	memory_pressure_put(f, 50);
+	f->slot.run_queue_ns += 1999999;
+	assert_true(look(f));
+	assert_int_equal(f->usage.cpu_pressure_some_us, 11);
+	assert_int_equal(f->usage.memory_pressure_some_us, 22);
+	while (f->usage.cpu_pressure_some_us == 11 && ++looks < 9)
+		assert_true(look(f));
+	assert_int_equal(f->usage.cpu_pressure_some_us, 99);
+	assert_int_equal(f->usage.memory_pressure_some_us, 50);
+}
+
+/* The working set follows the memory in use at once, inactive pages within so many looks. */
+static void inactive_follows(struct fixture *f, uint64_t before, uint64_t after, int most)
+{
+	int looks = 0;
+
+	inactive_put(f, before * MIB);
 	f->slot.task_group = 1;
 	f->slot.index = 3;
 	f->slot.memory_used_bytes = 640 * MIB;
 	for (int i = 0; i < 16; i++)
 		assert_true(look(f));
-	inactive_put(f, 3 * MIB);
+	inactive_put(f, after * MIB);
 	f->slot.memory_used_bytes = 641 * MIB;
 	assert_true(look(f));
-	while (f->usage.memory_working_set_bytes == 639 * MIB && ++looks < 9)
+	while (f->usage.memory_working_set_bytes == (641 - before) * MIB && ++looks <= most)
+		assert_true(look(f));
+	assert_int_equal(f->usage.memory_working_set_bytes, (641 - after) * MIB);
+	assert_in_range(looks, 0, most);
+}
+
+static void test_inactive_pages_are_read_in_turns(void **state)
+{
+	inactive_follows(*state, 20, 30, 8);
+}
+
+static void test_where_there_are_few_they_are_read_less_often(void **state)
+{
+	struct fixture *f = *state;
+
+	inactive_follows(f, 2, 3, 64);
+	inactive_put(f, 4 * MIB);
+	for (int i = 0; i < 16; i++)
 		assert_true(look(f));
 	assert_int_equal(f->usage.memory_working_set_bytes, 638 * MIB);
-	assert_in_range(looks, 0, 8);
 }
 
 static void test_they_are_read_at_once_when_memory_moves(void **state)
@@ -180,9 +270,17 @@ int main(void)
 			test_a_slot_that_is_not_tied_is_filled_from_the_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_tied_slot_keeps_what_the_kernel_side_wrote, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_pressures_are_of_this_moment, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_pressures_are_of_this_moment_where_tasks_have_waited, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_memory_pressure_is_of_this_moment_where_memory_was_short, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(
+			test_where_nothing_waited_pressures_are_read_in_turns, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_inactive_pages_are_read_in_turns, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_where_there_are_few_they_are_read_less_often, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_they_are_read_at_once_when_memory_moves, setup, teardown),
 		cmocka_unit_test_setup_teardown(
