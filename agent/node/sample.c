@@ -128,7 +128,10 @@ static void container_sample(struct agent *agent, struct container *container, s
 						    ? used_us
 						    : (uint64_t)allocated_us;
 	}
-	tick->latencies += histogram_move(slot->latency, tick->latency, HIST_BUCKETS);
+	/* Its counter is raised first: what was counted lately may come a tick later. */
+	if (before->requests != requests_before || container->has_answered)
+		tick->latencies += histogram_move(slot->latency, tick->latency, HIST_BUCKETS);
+	container->has_answered = before->requests != requests_before;
 	signals_take(&tick->signals, &container->signals_before, slot, has_usage ? &usage : NULL);
 }
 

@@ -4,6 +4,7 @@
 #include "common/histogram.h"
 
 #include <math.h>
+#include <stddef.h>
 
 void signals_start(struct signals_before *before, const struct cgroup_usage *usage)
 {
@@ -18,9 +19,24 @@ static void counter_take(uint64_t *tick, uint64_t *before, uint64_t now)
 	*before = now;
 }
 
+/*
+ * Whether the histograms may have something: their counters are raised first, so for a tick longer.
+ * A response's last byte has no counter.
+ */
+static bool may_have_values(struct signals_before *before, const struct slot *slot)
+{
+	bool counts = slot->breakdowns != before->breakdowns || slot->calls != before->calls;
+	bool has_counted = before->has_counted;
+
+	before->has_counted = counts;
+	return counts || has_counted;
+}
+
 void signals_take(struct signals *tick, struct signals_before *before, struct slot *slot,
 	const struct cgroup_usage *usage)
 {
+	bool all = may_have_values(before, slot);
+
 #define X(name, text) counter_take(&tick->name, &before->name, slot->name);
 	SIGNAL_COUNTERS(X)
 #undef X
@@ -29,7 +45,9 @@ void signals_take(struct signals *tick, struct signals_before *before, struct sl
 		counter_take(&tick->name, &before->name, usage->name);
 	SIGNAL_PRESSURES(X)
 #undef X
-#define X(name, public, text) (void)histogram_move(slot->name, tick->name, HIST_COARSE);
+#define X(name, public, text)                                                                      \
+	if (all || offsetof(struct slot, name) == offsetof(struct slot, service_time))             \
+		tick->values += histogram_move(slot->name, tick->name, HIST_COARSE);
 	SIGNAL_HISTOGRAMS(X)
 #undef X
 }
@@ -40,6 +58,8 @@ void signals_add(struct signals_total *total, const struct signals *tick)
 	SIGNAL_COUNTERS(X)
 	SIGNAL_PRESSURES(X)
 #undef X
+	if (!tick->values)
+		return;
 #define X(name, public, text) octaves_add(&total->name, tick->name, HIST_COARSE);
 	SIGNAL_HISTOGRAMS(X)
 #undef X
@@ -74,8 +94,8 @@ void signals_show(struct signals_shown *shown, const struct signals *tick)
 	SIGNAL_PRESSURES(X)
 #undef X
 #define X(name, public, text)                                                                      \
-	shown->name##_p50_us = (float)signals_quantile_us(tick->name, 0.50);                       \
-	shown->name##_p99_us = (float)signals_quantile_us(tick->name, 0.99);
+	shown->name##_p50_us = tick->values ? (float)signals_quantile_us(tick->name, 0.50) : 0;    \
+	shown->name##_p99_us = tick->values ? (float)signals_quantile_us(tick->name, 0.99) : 0;
 	SIGNAL_HISTOGRAMS(X)
 #undef X
 }

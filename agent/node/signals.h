@@ -12,6 +12,7 @@
 #include "common/cgroup.h"
 #include "shared.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* X(field of struct slot, what it is): cumulative since the slot was given out. */
@@ -52,6 +53,7 @@ struct signals_before {
 	SIGNAL_COUNTERS(X)
 	SIGNAL_PRESSURES(X)
 #undef X
+	bool has_counted; /* in that tick */
 };
 
 /* Of one container or unit over one tick. */
@@ -63,6 +65,7 @@ struct signals {
 #define X(name, public, text) uint32_t name[HIST_COARSE];
 	SIGNAL_HISTOGRAMS(X)
 #undef X
+	uint64_t values; /* in the histograms */
 };
 
 /* What is kept of a unit's tick. */

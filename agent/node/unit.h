@@ -97,6 +97,7 @@ struct container {
 	struct starting starting;
 	bool is_starting;     /* as of the newest tick */
 	bool reflex_is_stuck; /* likewise */
+	bool has_answered;    /* requests, in the newest tick */
 	bool sampled;	      /* before is valid */
 	bool seen;	      /* mark and sweep of discovery */
 };

@@ -57,11 +57,43 @@ static void test_two_containers_of_a_unit_add_up(void **state)
 	(void)state;
 	slots[0].server_errors = 2;
 	slots[1].server_errors = 5;
+	slots[0].breakdowns = slots[1].breakdowns = 4;
 	slots[0].socket_queue[1] = slots[1].socket_queue[1] = 4;
 	for (int i = 0; i < 2; i++)
 		signals_take(&tick, &before[i], &slots[i], &usage);
 	assert_int_equal(tick.server_errors, 7);
 	assert_int_equal(tick.socket_queue[1], 8);
+}
+
+/* The kernel side raises the counter first: a tick may come in between. */
+static void test_a_value_that_came_after_its_counter_is_of_the_next_tick(void **state)
+{
+	static struct slot slot;
+	static struct signals tick;
+	static struct signals_before before;
+	struct cgroup_usage usage = {0};
+
+	(void)state;
+	slot.breakdowns = 1;
+	signals_take(&tick, &before, &slot, &usage);
+	slot.on_cpu[9] = 1;
+	signals_take(&tick, &before, &slot, &usage);
+	assert_int_equal(tick.on_cpu[9], 1);
+	assert_int_equal(tick.values, 1);
+}
+
+static void test_a_last_byte_is_counted_though_nothing_else_came(void **state)
+{
+	static struct slot slot;
+	static struct signals tick;
+	static struct signals_before before;
+	struct cgroup_usage usage = {0};
+
+	(void)state;
+	slot.service_time[9] = 2;
+	signals_take(&tick, &before, &slot, &usage);
+	assert_int_equal(tick.service_time[9], 2);
+	assert_int_equal(tick.values, 2);
 }
 
 static void test_a_tick_is_shown_by_its_percentiles(void **state)
@@ -73,6 +105,7 @@ static void test_a_tick_is_shown_by_its_percentiles(void **state)
 	tick.memory_pressure_full_us = 7;
 	tick.throttled[HIST_COARSE_BUCKET(1000)] = 90;
 	tick.throttled[HIST_COARSE_BUCKET(8000)] = 10;
+	tick.values = 100;
 	signals_show(&shown, &tick);
 	assert_int_equal(shown.memory_pressure_full_us, 7);
 	assert_true(fabs(shown.throttled_p50_us - 1000) < 63);
@@ -169,6 +202,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_tick_has_what_came_since_the_last_one),
 		cmocka_unit_test(test_two_containers_of_a_unit_add_up),
+		cmocka_unit_test(test_a_value_that_came_after_its_counter_is_of_the_next_tick),
+		cmocka_unit_test(test_a_last_byte_is_counted_though_nothing_else_came),
 		cmocka_unit_test(test_a_tick_is_shown_by_its_percentiles),
 		cmocka_unit_test(test_a_cgroup_that_is_gone_adds_no_pressure),
 		cmocka_unit_test(test_a_quantile_is_within_its_resolution),
