@@ -457,66 +457,133 @@ int cgroup_write_cpu_quota(
 	return cpu_quota_write(driver, path, quota_us, period_us, period_now_us);
 }
 
-int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path, int quota_fd,
-	struct cgroup_limits *now, int64_t quota_us, int64_t period_us, int64_t burst_us)
+/* By a path, a write costs several times what it does by an open file. */
+static int limit_file_open(int *fd, const char *root, const char *path, const char *file)
+{
+	char name[2 * CGROUP_PATH_MAX];
+	int err;
+
+	if (*fd > 0)
+		return 0;
+	err = path_join(name, sizeof(name), root, path, file);
+	if (err)
+		return err;
+	*fd = open(name, O_WRONLY | O_CLOEXEC);
+	if (*fd >= 0)
+		return 0;
+	*fd = 0;
+	return -errno;
+}
+
+static int limit_write(int fd, int64_t number)
+{
+	char text[32];
+	int length = snprintf(text, sizeof(text), "%" PRId64, number);
+
+	return pwrite(fd, text, (size_t)length, 0) < 0 ? -errno : 0;
+}
+
+static const char *quota_file(const struct cgroup_driver *driver)
+{
+	return driver->layout == CGROUP_LAYOUT_V2 ? "cpu.max" : "cpu.cfs_quota_us";
+}
+
+static const char *burst_file(const struct cgroup_driver *driver)
+{
+	return driver->layout == CGROUP_LAYOUT_V2 ? "cpu.max.burst" : "cpu.cfs_burst_us";
+}
+
+static int quota_change(const struct cgroup_driver *driver, const char *path,
+	struct cgroup_limit_files *files, const struct cgroup_limits *now, int64_t quota_us,
+	int64_t period_us)
+{
+	int err;
+
+	if (quota_us <= 0 || period_us != now->cpu_period_us)
+		return cpu_quota_write(driver, path, quota_us, period_us, now->cpu_period_us);
+	err = limit_file_open(&files->quota, driver->cpu_root, path, quota_file(driver));
+	return err ? err : cgroup_refill(driver, files->quota, quota_us, period_us);
+}
+
+static int burst_change(const struct cgroup_driver *driver, const char *path,
+	struct cgroup_limit_files *files, int64_t burst_us)
+{
+	int err = limit_file_open(&files->burst, driver->cpu_root, path, burst_file(driver));
+
+	return err ? err : limit_write(files->burst, burst_us);
+}
+
+int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path,
+	struct cgroup_limit_files *files, struct cgroup_limits *now, int64_t quota_us,
+	int64_t period_us, int64_t burst_us)
 {
 	bool has_burst = burst_us >= 0 && now->cpu_burst_us >= 0;
 	int err = 0;
 
 	if (has_burst && now->cpu_burst_us > burst_us) {
-		err = cgroup_write_cpu_burst(driver, path, burst_us);
+		err = burst_change(driver, path, files, burst_us);
 		if (err)
 			return err;
 		now->cpu_burst_us = burst_us;
 	}
 	if (quota_us != now->cpu_quota_us || period_us != now->cpu_period_us) {
-		if (quota_fd >= 0 && quota_us > 0 && period_us == now->cpu_period_us)
-			err = cgroup_refill(driver, quota_fd, quota_us, period_us);
-		else
-			err = cpu_quota_write(
-				driver, path, quota_us, period_us, now->cpu_period_us);
+		err = quota_change(driver, path, files, now, quota_us, period_us);
 		if (err)
 			return err;
 		now->cpu_quota_us = quota_us;
 		now->cpu_period_us = period_us;
 	}
 	if (has_burst && now->cpu_burst_us < burst_us) {
-		err = cgroup_write_cpu_burst(driver, path, burst_us);
+		err = burst_change(driver, path, files, burst_us);
 		if (!err)
 			now->cpu_burst_us = burst_us;
 	}
 	return err;
 }
 
+int cgroup_change_memory(const struct cgroup_driver *driver, const char *path,
+	struct cgroup_limit_files *files, bool is_high, int64_t bytes)
+{
+	const char *file = is_high				? "memory.high"
+			   : driver->layout == CGROUP_LAYOUT_V2 ? "memory.max"
+								: "memory.limit_in_bytes";
+	int err = limit_file_open(&files->memory, driver->memory_root, path, file);
+
+	return err ? err : limit_write(files->memory, bytes);
+}
+
+void cgroup_close_limits(struct cgroup_limit_files *files)
+{
+	int *const fds[] = {&files->quota, &files->burst, &files->memory};
+
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+		if (*fds[i] > 0)
+			close(*fds[i]);
+		*fds[i] = 0;
+	}
+}
+
 int cgroup_open_cpu_quota(const struct cgroup_driver *driver, const char *path)
 {
-	char name[2 * CGROUP_PATH_MAX];
-	int err = path_join(name, sizeof(name), driver->cpu_root, path,
-		driver->layout == CGROUP_LAYOUT_V2 ? "cpu.max" : "cpu.cfs_quota_us");
-	int fd;
+	int fd = 0, err = limit_file_open(&fd, driver->cpu_root, path, quota_file(driver));
 
-	if (err)
-		return err;
-	fd = open(name, O_WRONLY | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	return err ? err : fd;
 }
 
 int cgroup_refill(const struct cgroup_driver *driver, int fd, int64_t quota_us, int64_t period_us)
 {
 	char text[64];
-	int length =
-		driver->layout == CGROUP_LAYOUT_V2
-			? snprintf(text, sizeof(text), "%" PRId64 " %" PRId64, quota_us, period_us)
-			: snprintf(text, sizeof(text), "%" PRId64, quota_us);
+	int length;
 
+	if (driver->layout != CGROUP_LAYOUT_V2)
+		return limit_write(fd, quota_us);
+	length = snprintf(text, sizeof(text), "%" PRId64 " %" PRId64, quota_us, period_us);
 	return pwrite(fd, text, (size_t)length, 0) < 0 ? -errno : 0;
 }
 
 int cgroup_write_cpu_burst(const struct cgroup_driver *driver, const char *path, int64_t burst_us)
 {
-	return file_write_number(driver->cpu_root, path,
-		driver->layout == CGROUP_LAYOUT_V2 ? "cpu.max.burst" : "cpu.cfs_burst_us",
-		burst_us);
+	return file_write_number(driver->cpu_root, path, burst_file(driver), burst_us);
 }
 
 static const char *weight_file(const struct cgroup_driver *driver)

@@ -91,16 +91,27 @@ int cgroup_read_memory_pressure(
 	const struct cgroup_pressure_files *files, struct cgroup_usage *usage);
 void cgroup_close_pressure(struct cgroup_pressure_files *files);
 
+/* A cgroup's limits, each open for writing from its first change on. 0: not yet. */
+struct cgroup_limit_files {
+	int quota;
+	int burst;
+	int memory;
+};
+void cgroup_close_limits(struct cgroup_limit_files *files);
+
 /* Each writes one value. Every write of a quota is a refill, so callers compare first. */
 int cgroup_write_cpu_quota(
 	const struct cgroup_driver *driver, const char *path, int64_t quota_us, int64_t period_us);
 /*
  * Quota and burst, where they differ from @now, in the order that the kernel takes: a burst over its
  * quota is refused. @burst_us CGROUP_UNLIMITED leaves it. @now is then what is in force.
- * @quota_fd: from cgroup_open_cpu_quota(), or -1.
  */
-int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path, int quota_fd,
-	struct cgroup_limits *now, int64_t quota_us, int64_t period_us, int64_t burst_us);
+int cgroup_change_cpu(const struct cgroup_driver *driver, const char *path,
+	struct cgroup_limit_files *files, struct cgroup_limits *now, int64_t quota_us,
+	int64_t period_us, int64_t burst_us);
+/* memory.high when @is_high, else the maximum; always the same of the two by the same @files. */
+int cgroup_change_memory(const struct cgroup_driver *driver, const char *path,
+	struct cgroup_limit_files *files, bool is_high, int64_t bytes);
 /* A file to write quotas to without a path to walk; -errno. cgroup_refill() writes one. */
 int cgroup_open_cpu_quota(const struct cgroup_driver *driver, const char *path);
 int cgroup_refill(const struct cgroup_driver *driver, int fd, int64_t quota_us, int64_t period_us);

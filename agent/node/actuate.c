@@ -154,9 +154,7 @@ void actuate_forget_restored(struct agent *agent)
 
 void actuate_close(struct container *container)
 {
-	if (container->quota_fd > 0)
-		close(container->quota_fd);
-	container->quota_fd = 0;
+	cgroup_close_limits(&container->limit_files);
 }
 
 void actuate_forget(struct agent *agent, struct container *container)
@@ -184,9 +182,7 @@ static int write_cpu(struct agent *agent, struct container *container, int64_t q
 	lowered_us =
 		reflex_quota_us(agent->reflex, container->attachment.slot, before.cpu_quota_us);
 	ours->cpu_quota_us = lowered_us;
-	if (container->quota_fd <= 0)
-		container->quota_fd = cgroup_open_cpu_quota(&agent->driver, container->path);
-	err = cgroup_change_cpu(&agent->driver, container->path, container->quota_fd, ours,
+	err = cgroup_change_cpu(&agent->driver, container->path, &container->limit_files, ours,
 		quota_us, period_us, burst_us);
 	if (err && ours->cpu_quota_us == lowered_us)
 		ours->cpu_quota_us = before.cpu_quota_us;
@@ -211,8 +207,8 @@ int actuate_memory(struct agent *agent, struct container *container, int64_t byt
 	if (bytes == actuate_memory_limit(&container->current))
 		return 0;
 	(void)actuate_save(agent);
-	err = high ? cgroup_write_memory_high(&agent->driver, container->path, bytes)
-		   : cgroup_write_memory_max(&agent->driver, container->path, bytes);
+	err = cgroup_change_memory(
+		&agent->driver, container->path, &container->limit_files, high, bytes);
 	if (err)
 		return err;
 	if (high)

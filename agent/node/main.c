@@ -29,8 +29,8 @@
 #define EXIT_USAGE 2
 /* Kept apart from the heap; glibc's own default, which it raises as soon as one is freed. */
 #define LARGE_PIECE_BYTES (128 << 10)
-/* Of a container: three BPF links, two pressure files, its quota's twice, a memory trigger. */
-#define FILES_PER_CONTAINER 8
+/* Of a container: three BPF links, two pressure files, three limits, the reflex's quota, a trigger. */
+#define FILES_PER_CONTAINER 10
 #define FILES_OTHERWISE	    256
 #define TICK_MIN_MS	    100
 #define TICK_MAX_MS	    60000

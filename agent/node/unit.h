@@ -89,7 +89,7 @@ struct container {
 	uint32_t sole_process; /* the only one; 0: not known, none or several */
 	uint64_t sole_seen_us; /* when that was looked up */
 	int pressure_fd;       /* its PSI trigger; 0: none */
-	int quota_fd;	       /* to write its quota by; 0: not opened yet */
+	struct cgroup_limit_files limit_files;
 	/* Came in between: the requests of the newest refills, while they are traced. */
 	uint64_t refilled_from_ns[REFILLS_KEPT];
 	uint64_t refilled_until_ns[REFILLS_KEPT];

@@ -673,6 +673,7 @@ static void test_what_the_node_has_to_spare_is_the_budget(void **state)
 static void test_a_new_limit_is_used_by_the_next_refill(void **state)
 {
 	struct fixture *f = *state;
+	struct cgroup_limit_files files = {0};
 	struct reflex_counts counts;
 	struct workload *unit;
 	uint32_t slot;
@@ -683,9 +684,10 @@ static void test_a_new_limit_is_used_by_the_next_refill(void **state)
 	allow(f, unit, 0.2, 2, 1000, 0);
 	wait_refills(f, 2);
 	reflex_hold(f->reflex, slot);
-	assert_int_equal(cgroup_change_cpu(&f->driver, unit->path, -1, &unit->limits, 20000,
+	assert_int_equal(cgroup_change_cpu(&f->driver, unit->path, &files, &unit->limits, 20000,
 				 PERIOD_US, CGROUP_UNLIMITED),
 		0);
+	cgroup_close_limits(&files);
 	reflex_release(f->reflex, slot, &unit->limits);
 	reflex_collect(f->reflex, slot, &counts);
 	wait_refills(f, wait_refills(f, 0) + 4);
@@ -698,6 +700,7 @@ static void test_a_new_limit_is_used_by_the_next_refill(void **state)
 static void test_a_burst_and_its_quota_are_written_in_an_order_the_kernel_takes(void **state)
 {
 	struct fixture *f = *state;
+	struct cgroup_limit_files files = {0};
 	struct cgroup_limits limits, now;
 	struct workload *unit = unit_start(f, 50000, 20000);
 	static const int64_t steps[][2] = {
@@ -707,13 +710,14 @@ static void test_a_burst_and_its_quota_are_written_in_an_order_the_kernel_takes(
 	if (now.cpu_burst_us < 0)
 		skip();
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-		assert_int_equal(cgroup_change_cpu(&f->driver, unit->path, -1, &now, steps[i][0],
-					 PERIOD_US, steps[i][1]),
+		assert_int_equal(cgroup_change_cpu(&f->driver, unit->path, &files, &now,
+					 steps[i][0], PERIOD_US, steps[i][1]),
 			0);
 		assert_int_equal(cgroup_read_limits(&f->driver, unit->path, &limits), 0);
 		assert_int_equal(limits.cpu_quota_us, steps[i][0]);
 		assert_int_equal(limits.cpu_burst_us, steps[i][1]);
 	}
+	cgroup_close_limits(&files);
 }
 
 static int close_loaded(void **state)

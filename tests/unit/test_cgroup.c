@@ -356,6 +356,55 @@ static void test_hybrid_limits_are_written_where_they_belong(void **state)
 	assert_int_equal(cgroup_write_memory_high(&f->driver, UNIT, 4096), -ENOTSUP);
 }
 
+/* The second time by a path that is not there: it would not be found. */
+static void change_twice(struct fixture *f, bool is_high, int64_t bytes)
+{
+	struct cgroup_limit_files files = {0};
+	struct cgroup_limits now = {
+		.cpu_quota_us = 10000, .cpu_period_us = 100000, .cpu_burst_us = 1000};
+	const char *path = UNIT;
+
+	for (int i = 1; i <= 2; i++, path = "/gone") {
+		assert_int_equal(cgroup_change_cpu(&f->driver, path, &files, &now, 20000 + i,
+					 100000, 3000 + i),
+			0);
+		assert_int_equal(now.cpu_quota_us, 20000 + i);
+		assert_int_equal(now.cpu_burst_us, 3000 + i);
+		assert_int_equal(
+			cgroup_change_memory(&f->driver, path, &files, is_high, bytes + i), 0);
+	}
+	cgroup_close_limits(&files);
+	assert_int_equal(
+		cgroup_change_cpu(&f->driver, "/gone", &files, &now, 20000, 100000, 0), -ENOENT);
+	assert_int_equal(now.cpu_quota_us, 20002);
+}
+
+static void test_v2_limits_stay_open_from_the_first_change_on(void **state)
+{
+	struct fixture *f = *state;
+
+	file_put(f, UNIT "/cpu.max", "");
+	file_put(f, UNIT "/cpu.max.burst", "");
+	file_put(f, UNIT "/memory.high", "");
+	change_twice(f, true, 70000);
+	assert_file(f, UNIT "/cpu.max", "20002 100000");
+	assert_file(f, UNIT "/cpu.max.burst", "3002");
+	assert_file(f, UNIT "/memory.high", "70002");
+}
+
+static void test_hybrid_limits_stay_open_from_the_first_change_on(void **state)
+{
+	struct fixture *f = *state;
+
+	file_put(f, "/cpu,cpuacct" UNIT "/cpu.cfs_quota_us", "");
+	file_put(f, "/cpu,cpuacct" UNIT "/cpu.cfs_burst_us", "");
+	file_put(f, "/memory" UNIT "/memory.limit_in_bytes", "");
+	change_twice(f, false, 80000);
+	assert_file(f, "/cpu,cpuacct" UNIT "/cpu.cfs_quota_us", "20002");
+	assert_file(f, "/cpu,cpuacct" UNIT "/cpu.cfs_burst_us", "3002");
+	assert_file(f, "/memory" UNIT "/memory.limit_in_bytes", "80002");
+}
+
 static void test_hybrid_usage_comes_from_three_trees(void **state)
 {
 	struct fixture *f = *state;
@@ -461,10 +510,12 @@ int main(void)
 		TEST(test_a_weight_is_read_and_written_in_the_layouts_file, setup_v2),
 		TEST(test_a_weight_is_read_and_written_in_the_layouts_file, setup_hybrid),
 		TEST(test_v2_limits_are_written, setup_v2),
+		TEST(test_v2_limits_stay_open_from_the_first_change_on, setup_v2),
 		TEST(test_v2_usage_is_read, setup_v2),
 		TEST(test_a_kernel_without_psi_has_no_pressure, setup_v2),
 		TEST(test_hybrid_limits_are_read, setup_hybrid),
 		TEST(test_hybrid_limits_are_written_where_they_belong, setup_hybrid),
+		TEST(test_hybrid_limits_stay_open_from_the_first_change_on, setup_hybrid),
 		TEST(test_hybrid_usage_comes_from_three_trees, setup_hybrid),
 		TEST(test_a_cgroup_is_made_in_every_tree_and_removed_again, setup_v2),
 		TEST(test_a_cgroup_is_made_in_every_tree_and_removed_again, setup_hybrid),
