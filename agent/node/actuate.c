@@ -171,13 +171,14 @@ static int write_cpu(struct agent *agent, struct container *container, int64_t q
 	struct cgroup_limits *ours = &container->current;
 	const struct cgroup_limits before = *ours;
 	int64_t lowered_us;
+	bool looked;
 	int err;
 
 	if (quota_us == before.cpu_quota_us && period_us == before.cpu_period_us &&
 		(burst_us < 0 || before.cpu_burst_us < 0 || burst_us == before.cpu_burst_us))
 		return 0;
 	(void)actuate_save(agent);
-	reflex_hold(agent->reflex, container->attachment.slot);
+	looked = reflex_hold(agent->reflex, container->attachment.slot);
 	/* The reflex may have lowered it for the rest of the period: what is there is not ours. */
 	lowered_us =
 		reflex_quota_us(agent->reflex, container->attachment.slot, before.cpu_quota_us);
@@ -187,7 +188,7 @@ static int write_cpu(struct agent *agent, struct container *container, int64_t q
 	if (err && ours->cpu_quota_us == lowered_us)
 		ours->cpu_quota_us = before.cpu_quota_us;
 	reflex_release(agent->reflex, container->attachment.slot, ours);
-	sample_note_change(agent, container, &before);
+	sample_note_change(agent, container, &before, looked);
 	if (!err)
 		agent->status.limit_writes++;
 	return err;
@@ -343,7 +344,7 @@ static int limits_read(
 	int err;
 
 	/* Nor may it lower or raise it between the reading and the comparison. */
-	reflex_hold(agent->reflex, slot);
+	(void)reflex_hold(agent->reflex, slot);
 	err = cgroup_read_limits(&agent->driver, container->path, now);
 	/* Weights are looked at by reserve_verify(). */
 	now->cpu_weight = container->current.cpu_weight;
@@ -359,10 +360,10 @@ static void take_over(
 {
 	const struct cgroup_limits before = container->current;
 
-	reflex_hold(agent->reflex, container->attachment.slot);
+	(void)reflex_hold(agent->reflex, container->attachment.slot);
 	container->current = *now;
 	reflex_release(agent->reflex, container->attachment.slot, now);
-	sample_note_change(agent, container, &before);
+	sample_note_change(agent, container, &before, false);
 	allowance_apply(agent, container->unit);
 }
 

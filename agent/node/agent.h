@@ -134,9 +134,12 @@ void sample_tick(struct agent *agent, double tick_s);
 void sample_last(struct agent *agent, struct unit *unit, struct container *container);
 /* A container's quota has changed now: what it was until now counts in this tick's allocation. */
 void sample_note_limit(struct container *container);
-/* The same with the old quota; in the period of the change the higher one counts all through. */
-void sample_note_change(
-	struct agent *agent, struct container *container, const struct cgroup_limits *old);
+/*
+ * The same with the old quota; in the period of the change the higher one counts all through.
+ * @looked: its slot has been looked at just before.
+ */
+void sample_note_change(struct agent *agent, struct container *container,
+	const struct cgroup_limits *old, bool looked);
 
 /* allowance.c: what the reflex may do, and did; the lock is held. */
 /* Whether an allowance for the unit would be kept: the learner must not build on one that is not. */

@@ -106,21 +106,24 @@ static uint64_t period_over_ns(const struct refill_terms *terms, const struct re
 
 static struct refill_decision wait(enum refill_reason reason, uint64_t until_ns)
 {
-	return (struct refill_decision){
-		.verdict = REFILL_WAIT, .reason = reason, .until_ns = until_ns};
+	return (struct refill_decision){.verdict = REFILL_WAIT,
+		.reason = reason,
+		.until_ns = until_ns,
+		.from_ns = until_ns};
 }
 
 struct refill_decision refill_settle(const struct refill_state *state,
 	const struct refill_terms *terms, const struct refill_seen *seen, enum refill_reason reason)
 {
 	uint64_t over_ns = period_over_ns(terms, seen), grid_ns = terms->period_ns / 2;
+	struct refill_decision decision = wait(reason, over_ns);
 
 	if (!state->must_close)
 		return (struct refill_decision){.verdict = REFILL_STOP, .reason = reason};
 	/* Any moment of the next period tells how this one ended: all units at the same one. */
 	if (seen->period_ends_ns && grid_ns)
-		over_ns = (over_ns / grid_ns + 1) * grid_ns;
-	return wait(reason, over_ns);
+		decision.until_ns = (over_ns / grid_ns + 1) * grid_ns;
+	return decision;
 }
 
 /* How much may be granted now; 0: not enough to be worth a write. */

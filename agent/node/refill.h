@@ -118,6 +118,8 @@ struct refill_decision {
 	enum refill_reason reason;
 	uint64_t grant_ns;
 	uint64_t until_ns;
+	uint64_t
+		from_ns; /* a look before until_ns does as well, if it costs no wake: from here on */
 };
 
 /* Terms from what is allowed: ages are shares of @target_ns, and no period gets over @most_ns. */

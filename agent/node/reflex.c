@@ -38,7 +38,9 @@ struct entry {
 	struct refill_state state;
 	int64_t lowered_us; /* quota in force until the period is over; 0: the base */
 	uint64_t lowered_period;
-	uint64_t wake_ns; /* when to look again, while it is watched */
+	/* While it is watched: look again at wake_ns, or at any wake from from_ns on. */
+	uint64_t wake_ns;
+	uint64_t from_ns;
 	uint64_t denied_period;
 	enum refill_reason denied;
 	struct reflex_counts counts;
@@ -57,6 +59,9 @@ struct reflex {
 	bool is_on;
 	bool stop;
 	uint64_t armed_ns; /* what the timer is set to; 0: not */
+	/* What reflex_hold() saw, until reflex_release(). */
+	bool has_held;
+	struct refill_seen held;
 	struct entry *entries;
 	uint32_t max_slots;
 	uint32_t *watched; /* slots */
@@ -86,16 +91,36 @@ static void poke(struct reflex *reflex)
 		return; /* Full: it is awake already. */
 }
 
-/* Look at the container at @at_ns. The lock is held, as everywhere below. */
-static void watch(struct reflex *reflex, uint32_t slot, uint64_t at_ns)
+static void timer_arm(struct reflex *reflex, uint64_t at_ns)
+{
+	struct itimerspec when = {.it_value = {.tv_sec = (time_t)(at_ns / SECOND_NS),
+					  .tv_nsec = (long)(at_ns % SECOND_NS)}};
+
+	timerfd_settime(reflex->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+	reflex->armed_ns = at_ns;
+}
+
+/*
+ * Look at the container at @until_ns, or from @from_ns on when the thread is awake. The lock is held,
+ * as everywhere below.
+ */
+static void watch(struct reflex *reflex, uint32_t slot, uint64_t from_ns, uint64_t until_ns)
 {
 	struct entry *entry = &reflex->entries[slot];
 
-	entry->wake_ns = at_ns;
+	if (!entry->is_watched || from_ns < entry->from_ns)
+		entry->from_ns = from_ns;
+	if (!entry->is_watched || until_ns < entry->wake_ns)
+		entry->wake_ns = until_ns;
 	if (entry->is_watched)
 		return;
 	entry->is_watched = true;
 	reflex->watched[reflex->watched_count++] = slot;
+}
+
+static void watch_now(struct reflex *reflex, uint32_t slot)
+{
+	watch(reflex, slot, 0, 0);
 }
 
 static bool entry_is_on(const struct reflex *reflex, const struct entry *entry)
@@ -207,6 +232,7 @@ static struct refill_decision refill(
 	err = cgroup_refill(reflex->driver, entry->fd, quota_us, entry->period_us);
 	done_ns = now_ns();
 	if (err) {
+		kernel->throttled_since_ns = since_ns;
 		spare_return(&reflex->budget, entry->share, grant_ns, done_ns);
 		return refill_refuse(&entry->terms, seen, REFILL_failed, 0);
 	}
@@ -219,14 +245,40 @@ static struct refill_decision refill(
 	return refill_settle(&entry->state, &entry->terms, seen, REFILL_due);
 }
 
-/* One container whose time has come. False: no need to look at it again by time. */
-static bool attend(struct reflex *reflex, uint32_t slot)
+/*
+ * What the slot alone tells, and nothing waits to be accounted for: no system call for a container
+ * whose oldest request is young, or that runs or is idle again. False: it must be looked at.
+ */
+static bool glance(struct reflex *reflex, uint32_t slot, struct refill_decision *decision)
+{
+	const struct entry *entry = &reflex->entries[slot];
+	const struct slot *kernel = probes_slot(reflex->probes, slot);
+	uint64_t time_ns, oldest_ns;
+
+	if (entry->state.must_close || entry->lowered_us)
+		return false;
+	*decision = (struct refill_decision){.verdict = REFILL_STOP};
+	if (!entry_is_on(reflex, entry) ||
+		__atomic_load_n(&kernel->in_flight, __ATOMIC_RELAXED) <= 0 ||
+		!__atomic_load_n(&kernel->throttled_since_ns, __ATOMIC_RELAXED))
+		return true;
+	time_ns = now_ns();
+	oldest_ns = slot_oldest_age_ns(kernel, time_ns);
+	if (oldest_ns >= entry->terms.trigger_ns)
+		return false;
+	decision->verdict = REFILL_WAIT;
+	decision->until_ns = decision->from_ns = time_ns + entry->terms.trigger_ns - oldest_ns;
+	return true;
+}
+
+/* A throttled one, or one whose account is due. False: no need to look at it again by time. */
+static bool attend(struct reflex *reflex, uint32_t slot, struct refill_decision *next)
 {
 	struct entry *entry = &reflex->entries[slot];
 	struct refill_decision decision;
 	struct refill_seen seen;
 
-	if (!entry->is_member || look(reflex, slot, &seen))
+	if (look(reflex, slot, &seen))
 		return false;
 	if (entry->lowered_us && seen.period != entry->lowered_period)
 		raise_again(reflex, entry);
@@ -244,9 +296,23 @@ static bool attend(struct reflex *reflex, uint32_t slot)
 	/* The base again must not wait for the account. */
 	if (entry->lowered_us)
 		decision = refill_refuse(&entry->terms, &seen, decision.reason, decision.until_ns);
-	if (decision.verdict != REFILL_WAIT)
+	*next = decision;
+	return decision.verdict == REFILL_WAIT;
+}
+
+/* One container whose time has come; the same. */
+static bool visit(struct reflex *reflex, uint32_t slot)
+{
+	struct entry *entry = &reflex->entries[slot];
+	struct refill_decision next;
+
+	if (!entry->is_member)
 		return false;
-	entry->wake_ns = decision.until_ns;
+	if (glance(reflex, slot, &next) ? next.verdict != REFILL_WAIT
+					: !attend(reflex, slot, &next))
+		return false;
+	entry->from_ns = next.from_ns;
+	entry->wake_ns = next.until_ns;
 	return true;
 }
 
@@ -259,7 +325,7 @@ static void attend_due(struct reflex *reflex)
 		uint32_t slot = reflex->watched[i];
 		struct entry *entry = &reflex->entries[slot];
 
-		if (entry->wake_ns <= time_ns && !attend(reflex, slot)) {
+		if (entry->from_ns <= time_ns && !visit(reflex, slot)) {
 			entry->is_watched = false;
 			reflex->watched[i] = reflex->watched[--reflex->watched_count];
 			continue;
@@ -268,13 +334,8 @@ static void attend_due(struct reflex *reflex)
 			next_ns = entry->wake_ns;
 		i++;
 	}
-	if (next_ns != reflex->armed_ns) {
-		struct itimerspec when = {.it_value = {.tv_sec = (time_t)(next_ns / SECOND_NS),
-						  .tv_nsec = (long)(next_ns % SECOND_NS)}};
-
-		timerfd_settime(reflex->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
-		reflex->armed_ns = next_ns;
-	}
+	if (next_ns != reflex->armed_ns)
+		timer_arm(reflex, next_ns);
 }
 
 static void on_throttle(const struct throttle_event *event, void *context)
@@ -286,7 +347,7 @@ static void on_throttle(const struct throttle_event *event, void *context)
 		return;
 	entry = &reflex->entries[event->slot];
 	if (entry->is_member && entry->epoch == event->epoch && entry_is_on(reflex, entry))
-		watch(reflex, event->slot, 0);
+		watch_now(reflex, event->slot);
 }
 
 /* Real time, so that a node whose CPUs are busy does not delay it; else the best that is allowed. */
@@ -333,6 +394,17 @@ static void *reflex_thread(void *context)
 	return NULL;
 }
 
+/* One that is throttled with requests in flight already, so that nothing would tell. */
+static void look_soon(struct reflex *reflex, uint32_t slot)
+{
+	const struct slot *kernel = probes_slot(reflex->probes, slot);
+
+	if (kernel->in_flight <= 0 || !kernel->throttled_since_ns)
+		return;
+	watch_now(reflex, slot);
+	poke(reflex);
+}
+
 /* The terms in force, from what is allowed and what limits there are. */
 static void terms_renew(struct reflex *reflex, uint32_t slot)
 {
@@ -348,11 +420,8 @@ static void terms_renew(struct reflex *reflex, uint32_t slot)
 	if (terms->trigger_ns > 0 && entry->fd < 0)
 		entry->fd = cgroup_open_cpu_quota(reflex->driver, entry->path);
 	probes_slot(reflex->probes, slot)->no_reflex = !entry_is_on(reflex, entry);
-	/* It may be throttled already, and then nothing would tell. */
-	if (!was_on && entry_is_on(reflex, entry)) {
-		watch(reflex, slot, 0);
-		poke(reflex);
-	}
+	if (!was_on && entry_is_on(reflex, entry))
+		look_soon(reflex, slot);
 }
 
 static void entry_end(struct reflex *reflex, uint32_t slot)
@@ -481,14 +550,14 @@ void reflex_switch(struct reflex *reflex, bool is_on)
 	if (!reflex)
 		return;
 	pthread_mutex_lock(&reflex->lock);
-	reflex->is_on = is_on;
+	__atomic_store_n(&reflex->is_on, is_on, __ATOMIC_RELAXED);
 	for (uint32_t slot = 0; slot < reflex->max_slots; slot++) {
 		if (!reflex->entries[slot].is_member)
 			continue;
 		probes_slot(reflex->probes, slot)->no_reflex =
 			!entry_is_on(reflex, &reflex->entries[slot]);
 		if (is_on)
-			watch(reflex, slot, 0);
+			watch_now(reflex, slot);
 	}
 	pthread_mutex_unlock(&reflex->lock);
 	poke(reflex);
@@ -496,14 +565,7 @@ void reflex_switch(struct reflex *reflex, bool is_on)
 
 bool reflex_is_on(struct reflex *reflex)
 {
-	bool is_on;
-
-	if (!reflex)
-		return false;
-	pthread_mutex_lock(&reflex->lock);
-	is_on = reflex->is_on;
-	pthread_mutex_unlock(&reflex->lock);
-	return is_on;
+	return reflex && __atomic_load_n(&reflex->is_on, __ATOMIC_RELAXED);
 }
 
 void reflex_set_budget(struct reflex *reflex, uint32_t millicores)
@@ -618,16 +680,15 @@ void reflex_forget_share(struct reflex *reflex, struct spare_share *share)
 	pthread_mutex_unlock(&reflex->lock);
 }
 
-void reflex_hold(struct reflex *reflex, uint32_t slot)
+bool reflex_hold(struct reflex *reflex, uint32_t slot)
 {
-	struct refill_seen seen;
-
 	if (!reflex)
-		return;
+		return false;
 	pthread_mutex_lock(&reflex->lock);
 	/* What the period has used until now belongs to the old limit. */
-	if (entry_is_on(reflex, &reflex->entries[slot]))
-		(void)look(reflex, slot, &seen);
+	reflex->has_held = entry_is_on(reflex, &reflex->entries[slot]) &&
+			   look(reflex, slot, &reflex->held) == 0;
+	return reflex->has_held;
 }
 
 /* Either write is a refill to the kernel. */
@@ -635,6 +696,7 @@ static void limits_changed(
 	struct reflex *reflex, uint32_t slot, const struct cgroup_limits *limits, uint64_t burst_ns)
 {
 	struct entry *entry = &reflex->entries[slot];
+	struct refill_decision decision;
 
 	if (limits->cpu_quota_us != entry->quota_us || limits->cpu_period_us != entry->period_us)
 		entry->lowered_us = 0;
@@ -643,11 +705,18 @@ static void limits_changed(
 	entry->terms.burst_ns = burst_ns;
 	terms_renew(reflex, slot);
 	refill_requoted(&entry->state, entry->terms.quota_ns);
-	/* The account is closed when the period is over. */
-	if (entry_is_on(reflex, entry)) {
-		watch(reflex, slot, 0);
-		poke(reflex);
-	}
+	if (!entry_is_on(reflex, entry))
+		return;
+	/* The kernel tells only once of a container that is throttled: it may have been before. */
+	look_soon(reflex, slot);
+	if (!reflex->has_held)
+		return;
+	decision = refill_settle(&entry->state, &entry->terms, &reflex->held, REFILL_running);
+	if (decision.verdict != REFILL_WAIT)
+		return;
+	watch(reflex, slot, decision.from_ns, decision.until_ns);
+	if (!reflex->armed_ns || decision.until_ns < reflex->armed_ns)
+		timer_arm(reflex, decision.until_ns);
 }
 
 void reflex_release(struct reflex *reflex, uint32_t slot, const struct cgroup_limits *limits)
@@ -695,7 +764,6 @@ void reflex_allow(struct reflex *reflex, uint32_t slot, const struct allowance *
 void reflex_collect(struct reflex *reflex, uint32_t slot, struct reflex_counts *counts)
 {
 	struct entry *entry;
-	const struct slot *kernel;
 
 	memset(counts, 0, sizeof(*counts));
 	if (!reflex)
@@ -705,12 +773,8 @@ void reflex_collect(struct reflex *reflex, uint32_t slot, struct reflex_counts *
 	*counts = entry->counts;
 	memset(&entry->counts, 0, sizeof(entry->counts));
 	/* An event may have been lost to a full ring: a mark that nobody looks after. */
-	kernel = probes_slot(reflex->probes, slot);
-	if (entry_is_on(reflex, entry) && !entry->is_watched && kernel->in_flight > 0 &&
-		kernel->throttled_since_ns) {
-		watch(reflex, slot, 0);
-		poke(reflex);
-	}
+	if (entry_is_on(reflex, entry) && !entry->is_watched)
+		look_soon(reflex, slot);
 	pthread_mutex_unlock(&reflex->lock);
 }
 

@@ -90,9 +90,9 @@ void reflex_forget_share(struct reflex *reflex, struct spare_share *share);
 
 /*
  * Around every other write of the container's quota: no refill comes between, and what the write
- * gives is accounted for. Release tells what is in force now.
+ * gives is accounted for. Release tells what is in force now. True: the slot has been looked at.
  */
-void reflex_hold(struct reflex *reflex, uint32_t slot);
+bool reflex_hold(struct reflex *reflex, uint32_t slot);
 void reflex_release(struct reflex *reflex, uint32_t slot, const struct cgroup_limits *limits);
 /* The quota in the cgroup's file while it is held: the last refill of a period may have lowered it. */
 int64_t reflex_quota_us(const struct reflex *reflex, uint32_t slot, int64_t base_us);

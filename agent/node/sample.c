@@ -36,15 +36,15 @@ void sample_note_limit(struct container *container)
 	note_until_now(container, &container->current);
 }
 
-void sample_note_change(
-	struct agent *agent, struct container *container, const struct cgroup_limits *old)
+void sample_note_change(struct agent *agent, struct container *container,
+	const struct cgroup_limits *old, bool looked)
 {
 	double before = cores_of(old), after = cores_of(&container->current);
 	double period_us = (double)container->current.cpu_period_us, left_us;
 	uint32_t slot = container->attachment.slot;
 
 	note_until_now(container, old);
-	if (before <= 0 || after <= 0 || probes_look(agent->probes, slot) < 0)
+	if (before <= 0 || after <= 0 || (!looked && probes_look(agent->probes, slot) < 0))
 		return;
 	left_us = (double)probes_slot(agent->probes, slot)->period_ends_ns / 1000 -
 		  (double)container->limit_since_us;

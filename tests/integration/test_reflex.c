@@ -535,6 +535,58 @@ static void test_nothing_is_polled_while_nothing_is_throttled(void **state)
 	assert_int_equal(after.looks, before.looks);
 }
 
+/* Its age and its mark are in the slot: no system call is needed to leave it alone. */
+static void test_a_young_request_is_not_looked_at(void **state)
+{
+	struct fixture *f = *state;
+	struct server server = {.cpu_us = 25000};
+	struct reflex_status before, after;
+	struct workload *unit;
+
+	reflex_start(f, 2000, 100);
+	unit = unit_start(f, 10000, 100000);
+	server_start(f, unit, &server);
+	allow(f, unit, 3.5, 8, 1000, 0);
+	reflex_status(f->reflex, &before);
+	request_send(f, unit);
+	answers_await(f);
+	reflex_status(f->reflex, &after);
+	assert_true(usage_of(f, unit).throttled_periods > 0);
+	assert_true(after.wakes > before.wakes);
+	assert_int_equal(after.looks, before.looks);
+	assert_int_equal(after.refills, 0);
+}
+
+static void test_new_limits_of_a_unit_that_is_not_throttled_do_not_wake_the_thread(void **state)
+{
+	struct fixture *f = *state;
+	struct cgroup_limit_files files = {0};
+	struct server server = {.cpu_us = 200};
+	struct reflex_status before, after;
+	struct workload *unit;
+
+	reflex_start(f, 2000, 100);
+	unit = unit_start(f, 80000, 20000);
+	server_start(f, unit, &server);
+	allow(f, unit, 0.2, 8, 1000, 0);
+	request_send(f, unit);
+	answers_await(f);
+	sleep_ms(300);
+	reflex_status(f->reflex, &before);
+	for (int i = 1; i <= 10; i++) {
+		assert_true(reflex_hold(f->reflex, unit->attachment.slot));
+		assert_int_equal(cgroup_change_cpu(&f->driver, unit->path, &files, &unit->limits,
+					 80000 - 1000 * i, PERIOD_US, CGROUP_UNLIMITED),
+			0);
+		reflex_release(f->reflex, unit->attachment.slot, &unit->limits);
+		sleep_ms(1);
+	}
+	reflex_status(f->reflex, &after);
+	/* For the account of a period that ended meanwhile, at most. */
+	assert_in_range(after.wakes, before.wakes, before.wakes + 2);
+	cgroup_close_limits(&files);
+}
+
 static void test_an_allowance_expires(void **state)
 {
 	struct fixture *f = *state;
@@ -740,6 +792,8 @@ int main(void)
 		TEST(test_a_smaller_last_refill_leaves_the_quota_as_it_was),
 		TEST(test_a_unit_without_requests_is_never_refilled),
 		TEST(test_nothing_is_polled_while_nothing_is_throttled),
+		TEST(test_a_young_request_is_not_looked_at),
+		TEST(test_new_limits_of_a_unit_that_is_not_throttled_do_not_wake_the_thread),
 		TEST(test_an_allowance_expires),
 		TEST(test_refills_that_help_nobody_end),
 		TEST(test_two_units_share_the_nodes_budget),

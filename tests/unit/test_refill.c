@@ -428,6 +428,9 @@ static void test_accounts_of_all_units_are_closed_at_the_same_moments(void **sta
 	assert_int_equal(until_ns % (PERIOD / 2), 0);
 	assert_true(until_ns > f->seen.period_ends_ns);
 	assert_true(until_ns < f->seen.period_ends_ns + PERIOD);
+	/* Who is awake before that may close them as soon as the period is over. */
+	assert_true(decide(f).from_ns > f->seen.period_ends_ns);
+	assert_true(decide(f).from_ns < f->seen.period_ends_ns + MS);
 	/* Its period ends 20 ms later. */
 	other.seen.period_ends_ns += 20 * MS;
 	refill_and_use(&other, decide(&other), 10);
@@ -437,6 +440,7 @@ static void test_accounts_of_all_units_are_closed_at_the_same_moments(void **sta
 	f->terms.refills = 1;
 	f->seen.is_throttled = true;
 	assert_true(decide(f).until_ns < f->seen.period_ends_ns + MS);
+	assert_int_equal(decide(f).from_ns, decide(f).until_ns);
 }
 
 static void test_an_account_that_is_closed_late_leaves_out_the_next_period(void **state)
