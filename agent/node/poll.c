@@ -2,6 +2,7 @@
 /* One poll held open at the learner, for actions that it does not keep for the next report. */
 #include "common/log.h"
 #include "common/received.h"
+#include "node/answer.h"
 #include "node/report.h"
 
 #include <curl/curl.h>
@@ -53,8 +54,9 @@ static void pause_until(const struct poller *poller, uint64_t until_us)
 static void answer_take(struct poller *poller)
 {
 	struct agent *agent = poller->agent;
-	Ebbtide__Wire__Answer *answer = ebbtide__wire__answer__unpack(
-		NULL, poller->answer.size, (const uint8_t *)received_text(&poller->answer));
+	struct answer_memory memory;
+	Ebbtide__Wire__Answer *answer = answer_decode(
+		&memory, (const uint8_t *)received_text(&poller->answer), poller->answer.size);
 
 	if (!answer) {
 		log_err("learner=%s event=poll error=\"its answer is not one (%zu bytes)\"",
@@ -66,7 +68,7 @@ static void answer_take(struct poller *poller)
 	pthread_mutex_unlock(&agent->lock);
 	poller->learner = answer->learner;
 	poller->number = answer->number;
-	ebbtide__wire__answer__free_unpacked(answer, NULL);
+	answer_free(&memory);
 }
 
 /* One poll; how long to rest after it, in seconds. */

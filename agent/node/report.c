@@ -3,6 +3,8 @@
 
 #include "common/log.h"
 #include "common/received.h"
+#include "node/answer.h"
+#include "node/report_encode.h"
 #include "node/spool.h"
 
 #include <curl/curl.h>
@@ -51,109 +53,25 @@ struct reporter {
 	struct received answer;
 };
 
-static void sample_to_wire(const struct sample *sample, Ebbtide__Wire__Sample *wire)
-{
-	ebbtide__wire__sample__init(wire);
-#define COPY(field) wire->field = sample->field;
-	SAMPLE_FIELDS(COPY)
-#undef COPY
-}
-
-/* Everything a Unit message points to, in one piece. */
-struct wire_unit {
-	Ebbtide__Wire__Unit unit;
-	Ebbtide__Wire__Sample sample;
-	Ebbtide__Wire__Experience experience;
-};
-
-static void unit_to_wire(
-	const struct agent *agent, struct unit *unit, struct wire_unit *wire, bool *has_experience)
-{
-	Ebbtide__Wire__Unit *out = &wire->unit;
-
-	ebbtide__wire__unit__init(out);
-	sample_to_wire(&unit->sample, &wire->sample);
-	out->namespace_ = unit->namespace;
-	out->service = unit->service;
-	out->sample = &wire->sample;
-	out->n_state = STATE_SIZE;
-	out->state = unit->state;
-	/* Blind to requests, every cut would look harmless: hold. */
-	out->decide = unit->container_count > 0 && probes_sees_requests(agent->probes);
-	out->cpu_declared_millicores = unit_declared_millicores(unit);
-	out->memory_declared_bytes = unit_declared_bytes(unit);
-	out->reflex = allowance_is_possible(agent, unit);
-	out->starting = starting_count(unit);
-	if (unit->acted && unit->has_previous && unit->action < ACTION_VERTICAL) {
-		ebbtide__wire__experience__init(&wire->experience);
-		wire->experience.n_state = STATE_SIZE;
-		wire->experience.state = unit->previous_state;
-		wire->experience.action = unit->action;
-		wire->experience.reward = unit->reward;
-		wire->experience.n_next_state = STATE_SIZE;
-		wire->experience.next_state = unit->state;
-		wire->experience.terminal = unit->container_count == 0;
-		out->experience = &wire->experience;
-		*has_experience = true;
-	}
-	unit->acted = false;
-	/* A unit that ended has said so now; a new container starts a new episode. */
-	if (unit->container_count == 0)
-		unit->has_state = false;
-}
-
-static int batch_build(struct agent *agent, struct batch *batch)
-{
-	size_t count = agent->units.count, used = 0;
-	struct wire_unit *wire = calloc(count ? count : 1, sizeof(*wire));
-	Ebbtide__Wire__Unit **list = calloc(count ? count : 1, sizeof(*list));
-	Ebbtide__Wire__Report report = EBBTIDE__WIRE__REPORT__INIT;
-	int err = -ENOMEM;
-
-	if (!wire || !list)
-		goto out;
-	for (size_t i = 0; i < count; i++) {
-		struct unit *unit = agent->units.items[i];
-
-		if (!unit->has_objective || !unit->has_state)
-			continue;
-		unit_to_wire(agent, unit, &wire[used], &batch->has_experience);
-		agent->status.experiences += wire[used].unit.experience != NULL;
-		list[used] = &wire[used].unit;
-		used++;
-	}
-	report.schema = STATE_SCHEMA;
-	report.agent = (char *)agent->config.node;
-	report.incarnation = agent->started_unix_us;
-	report.sequence = batch->sequence;
-	report.sampled_at_us = unix_us();
-	report.n_units = used;
-	report.units = list;
-	batch->size = ebbtide__wire__report__get_packed_size(&report);
-	batch->bytes = malloc(batch->size ? batch->size : 1);
-	if (!batch->bytes)
-		goto out;
-	ebbtide__wire__report__pack(&report, batch->bytes);
-	err = 0;
-out:
-	free(wire);
-	free(list);
-	return err;
-}
-
 void reporter_tick(struct agent *agent)
 {
 	struct reporter *reporter = agent->reporter;
 	struct batch batch = {.sampled_us = monotonic_us()};
 	struct batch displaced = {0};
+	struct report_bytes report;
 
 	if (!reporter)
 		return;
 	batch.sequence = ++reporter->sequence;
-	if (batch_build(agent, &batch)) {
+	/* Blind to requests, every cut would look harmless: hold. */
+	if (report_encode(agent, batch.sequence, probes_sees_requests(agent->probes), &report)) {
 		log_err("event=report error=\"out of memory\"");
 		return;
 	}
+	batch.bytes = report.bytes;
+	batch.size = report.size;
+	batch.has_experience = report.experiences > 0;
+	agent->status.experiences += report.experiences;
 	pthread_mutex_lock(&reporter->lock);
 	/* The thread is still at the last tick's: that one's states are stale, its experiences
 	 * are not. */
@@ -362,8 +280,9 @@ size_t reporter_apply(struct agent *agent, const Ebbtide__Wire__Answer *answer)
 static void answer_apply(struct reporter *reporter, const struct batch *batch)
 {
 	struct agent *agent = reporter->agent;
-	Ebbtide__Wire__Answer *answer = ebbtide__wire__answer__unpack(
-		NULL, reporter->answer.size, (const uint8_t *)received_text(&reporter->answer));
+	struct answer_memory memory;
+	Ebbtide__Wire__Answer *answer = answer_decode(
+		&memory, (const uint8_t *)received_text(&reporter->answer), reporter->answer.size);
 
 	pthread_mutex_lock(&agent->lock);
 	if (!answer || answer->sequence != batch->sequence) {
@@ -376,8 +295,7 @@ static void answer_apply(struct reporter *reporter, const struct batch *batch)
 		agent->status.action_latency_us = agent->status.last_answer_us - batch->sampled_us;
 	}
 	pthread_mutex_unlock(&agent->lock);
-	if (answer)
-		ebbtide__wire__answer__free_unpacked(answer, NULL);
+	answer_free(&memory);
 }
 
 static void learner_note(struct agent *agent, int err, const char *reason)
