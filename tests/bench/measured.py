@@ -23,13 +23,14 @@ SERVER_CPU, CLIENT_CPU = CPUS[0], CPUS[-1]
 GROUP = "/ebbtide/bench"
 
 
-def arguments(description, parts):
+def arguments(description, parts=()):
     """Parse [--quick] [--only PART] [BUILD-FOLDER]: whether it is to be quick, and which parts."""
     global BUILD
     words = sys.argv[1:]
     if "--help" in words or "-h" in words:
-        print(f"Usage: {os.path.relpath(sys.argv[0])} [--quick] [--only {'|'.join(parts)}] "
-              f"[BUILD-FOLDER]\n{description}")
+        only = f"[--only {'|'.join(parts)}] " if parts else ""
+        print(f"Usage: {os.path.relpath(sys.argv[0])} [--quick] {only}[BUILD-FOLDER]\n"
+              f"{description}")
         sys.exit(0)
     quick = "--quick" in words
     if "--only" in words[:-1] and words[words.index("--only") + 1] in parts:
