@@ -12,13 +12,18 @@ size_t received_take(char *data, size_t one, size_t count, void *context)
 
 	if (more > received->most || received->size > received->most - more)
 		return 0;
-	grown = realloc(received->bytes, received->size + more + 1);
-	if (!grown)
-		return 0;
-	received->bytes = grown;
-	memcpy(grown + received->size, data, more);
+	if (received->size + more >= received->room) {
+		size_t room = 2 * (received->size + more) + 1;
+
+		grown = realloc(received->bytes, room);
+		if (!grown)
+			return 0;
+		received->bytes = grown;
+		received->room = room;
+	}
+	memcpy(received->bytes + received->size, data, more);
 	received->size += more;
-	grown[received->size] = 0;
+	received->bytes[received->size] = 0;
 	return more;
 }
 

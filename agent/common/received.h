@@ -10,6 +10,7 @@
 struct received {
 	uint8_t *bytes; /* ended by a 0 that does not count; NULL: nothing came yet */
 	size_t size;
+	size_t room; /* of @bytes, kept from one answer to the next */
 	size_t most; /* what is longer ends the transfer with CURLE_WRITE_ERROR */
 };
 
