@@ -4,6 +4,7 @@ import atexit
 import json
 import os
 import queue
+import resource
 import shutil
 import signal
 import subprocess
@@ -166,25 +167,46 @@ class Tool:
             self.child.stdout.close()
 
 
-class Crowd(Tool):
-    def __init__(self, group, *options):
-        super().__init__("crowd", *options)
+class Crowd:
+    """Services and the connections to them, of as many processes as their open files take."""
+
+    def __init__(self, group, *options, network=77, connections=0):
         self.group = group
+        # A few files are not connections. Not every root may raise the limit.
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        most = files - 500 if files != resource.RLIM_INFINITY else max(1, connections)
+        self.processes = [Tool("crowd", "--network", network + number, *options)
+                          for number in range(max(1, -(-connections // most)))]
+        self.homes, self.started = {}, 0
 
     def path(self, name):
         return f"{self.group}/{name}"
+
+    def ask(self, word, path=None, *more):
+        if path is None:
+            answers = [process.ask(word) for process in self.processes]
+            return {name: sum(answer[name] for answer in answers) for name in answers[0]}
+        if word == "start":
+            self.homes[path] = self.processes[self.started % len(self.processes)]
+            self.started += 1
+        home = self.homes.pop(path) if word == "stop" else self.homes[path]
+        return home.ask(word, path, *more)
+
+    def close(self):
+        for process in self.processes:
+            process.close()
 
 
 class Node:
     """The API, a crowd, an agent that finds its services and, if asked for, a learner."""
 
-    def __init__(self, group, *crowd_options):
+    def __init__(self, group, *crowd_options, **crowd_places):
         self.folder = tempfile.mkdtemp(prefix="ebbtide-crowd-")
         self.children = {}
         self.metrics_port, self.learner_port = free_port(), free_port()
         atexit.register(self.close)
         self.api = Api()
-        self.crowd = Crowd(group, *crowd_options)
+        self.crowd = Crowd(group, *crowd_options, **crowd_places)
 
     def start(self, program, *arguments):
         with open(f"{self.folder}/{program}.log", "a", encoding="utf-8") as log:
