@@ -44,9 +44,12 @@ static struct requirement *add_requirement(struct selector *selector)
 
 static int add_value(struct requirement *requirement, char *value)
 {
-	char **list = realloc(requirement->values, (requirement->value_count + 1) * sizeof(char *));
+	char **list;
 
-	if (!list || !value) {
+	if (!value)
+		return -ENOMEM;
+	list = realloc(requirement->values, (requirement->value_count + 1) * sizeof(char *));
+	if (!list) {
 		free(value);
 		return -ENOMEM;
 	}
