@@ -398,9 +398,12 @@ static int load_service_account(struct load *load)
 {
 	const char *host = getenv("KUBERNETES_SERVICE_HOST");
 	const char *port = getenv("KUBERNETES_SERVICE_PORT");
-	const char *format = strchr(host, ':') ? "https://[%s]:%s" : "https://%s:%s";
 	struct kube_config *config = load->config;
+	const char *format;
 
+	if (!host)
+		return -ENOENT;
+	format = strchr(host, ':') ? "https://[%s]:%s" : "https://%s:%s";
 	if (!port || !*port)
 		port = "443";
 	if (asprintf(&config->server, format, host, port) < 0) {

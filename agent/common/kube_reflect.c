@@ -125,7 +125,7 @@ static void take_version(struct reflector *reflector, const json_t *object)
 	const char *version = kube_string(object, "metadata", "resourceVersion", NULL);
 
 	if (version && strlen(version) < sizeof(reflector->version))
-		strcpy(reflector->version, version);
+		memcpy(reflector->version, version, strlen(version) + 1);
 }
 
 /* --- list --- */

@@ -502,7 +502,7 @@ static int copy_name(
 		return invalid(report, "%s: missing", path);
 	if (text && *text && strlen(text) < size &&
 		strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-.") == strlen(text)) {
-		strcpy(out, text);
+		memcpy(out, text, strlen(text) + 1);
 		return 0;
 	}
 	show_json(shown, sizeof(shown), value);

@@ -41,7 +41,7 @@ struct service *services_get(struct services *services, const char *namespace, c
 		return service;
 	if (services->count >= SERVICES_MAX)
 		return NULL;
-	items = realloc(services->items, (services->count + 1) * sizeof(*items));
+	items = realloc(services->items, (services->count + 1) * sizeof(struct service *));
 	if (!items)
 		return NULL;
 	services->items = items;
@@ -100,11 +100,11 @@ static int units_grow(struct service *service)
 
 	if (service->unit_count >= SERVICE_UNITS_MAX || all->unit_count >= SERVICES_UNITS_MAX)
 		return -ENOSPC;
-	units = realloc(service->units, (service->unit_count + 1) * sizeof(*units));
+	units = realloc(service->units, (service->unit_count + 1) * sizeof(struct service_unit *));
 	if (!units)
 		return -ENOMEM;
 	service->units = units;
-	units = realloc(all->units, (all->unit_count + 1) * sizeof(*units));
+	units = realloc(all->units, (all->unit_count + 1) * sizeof(struct service_unit *));
 	if (!units)
 		return -ENOMEM;
 	all->units = units;

@@ -55,7 +55,7 @@ static void count_pods(const struct deployments *deployments, const char *uid, c
 		struct pod_view pod;
 
 		pods_view(deployments->pods, i, &pod);
-		if (strcmp(pod.deployment_uid, uid))
+		if (strcmp(pod.deployment_uid, uid) != 0)
 			continue;
 		if (pod.terminating) {
 			tally->terminating++;
@@ -79,7 +79,7 @@ static bool stop_one(struct deployments *deployments, const char *uid, const cha
 		struct pod_view pod;
 
 		pods_view(deployments->pods, i, &pod);
-		if (strcmp(pod.deployment_uid, uid) || pod.terminating ||
+		if (strcmp(pod.deployment_uid, uid) != 0 || pod.terminating ||
 			(strcmp(pod.hash, hash) != 0) != old)
 			continue;
 		if (!victim.name || (victim.ready && !pod.ready) ||
@@ -192,7 +192,8 @@ static json_t *condition(const json_t *old_list, const char *type, bool value, c
 		const char *old_status = object_string(old, "status", NULL);
 		const char *old_message = object_string(old, "message", NULL);
 
-		if (!old_type || strcmp(old_type, type) || !old_status || strcmp(old_status, text))
+		if (!old_type || strcmp(old_type, type) != 0 || !old_status ||
+			strcmp(old_status, text) != 0)
 			continue;
 		if (object_string(old, "lastTransitionTime", NULL))
 			since = object_string(old, "lastTransitionTime", NULL);

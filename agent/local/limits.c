@@ -129,7 +129,7 @@ const char *limits_qos_class(const json_t *pod_spec)
 				object_string(container, "resources", "requests", names[i], NULL);
 
 			any |= limit || request;
-			if (!limit || (request && strcmp(limit, request)))
+			if (!limit || (request && strcmp(limit, request) != 0))
 				guaranteed = false;
 		}
 	}

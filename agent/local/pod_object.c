@@ -180,7 +180,7 @@ static int fill_environment(struct pod_launch *launch, uint16_t port, const char
 			free(value);
 			continue;
 		}
-		while (place < n && (strncmp(list[place], name, strlen(name)) ||
+		while (place < n && (strncmp(list[place], name, strlen(name)) != 0 ||
 					    list[place][strlen(name)] != '='))
 			place++;
 		if (place < n)

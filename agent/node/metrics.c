@@ -87,7 +87,8 @@ struct metrics {
 	X("ebbtide_agent_refill_budget_millicores", "gauge",                                       \
 		"CPU that all units' refills may take.", (double)reflex.budget_ns / 1e6)           \
 	X("ebbtide_agent_refill_spent_millicores", "gauge",                                        \
-		"CPU that all units' refills took in the last second.", reflex.spent_ns / 1000000) \
+		"CPU that all units' refills took in the last second.",                            \
+		(double)reflex.spent_ns / 1e6)                                                     \
 	X("ebbtide_agent_allowances_withdrawn_total", "counter",                                   \
 		"Plans that lost their allowance and were set to its ceiling.",                    \
 		status->allowances_withdrawn)

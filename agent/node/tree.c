@@ -348,7 +348,7 @@ static int node_show(const struct agent *agent, const struct node *node, char *o
 		err = objective_show(
 			&node->unit->objective, objective_fields[node->index], out, size - 1);
 		if (!err)
-			strcat(out, "\n");
+			memcpy(out + strlen(out), "\n", sizeof("\n"));
 		break;
 	default:
 		err = -EISDIR;

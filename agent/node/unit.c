@@ -46,7 +46,7 @@ struct unit *units_get(struct units *units, const char *namespace, const char *s
 
 	if (unit)
 		return unit;
-	items = realloc(units->items, (units->count + 1) * sizeof(*items));
+	items = realloc(units->items, (units->count + 1) * sizeof(struct unit *));
 	if (!items)
 		return NULL;
 	units->items = items;
@@ -86,7 +86,7 @@ struct container *unit_find_container(const struct unit *unit, const char *id)
 int unit_add_container(struct unit *unit, struct container *container)
 {
 	struct container **containers =
-		realloc(unit->containers, (unit->container_count + 1) * sizeof(*containers));
+		realloc(unit->containers, (unit->container_count + 1) * sizeof(struct container *));
 
 	if (!containers)
 		return -ENOMEM;

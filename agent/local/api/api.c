@@ -383,7 +383,7 @@ static void handle_parts(struct api *api, const struct api_request *request, cha
 	}
 	if (!answer->json)
 		answer->json = status_no_such_path();
-	else if (strcmp(request->method, "GET") && strcmp(request->method, "HEAD")) {
+	else if (strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0) {
 		json_decref(answer->json);
 		answer->json = status_method_not_allowed();
 	}

@@ -34,9 +34,9 @@ static char *object_event(struct api_watch *watch, const char *type, json_t *obj
 
 static bool selects(const struct api_watch *watch, const json_t *object)
 {
-	if (watch->namespace && strcmp(object_namespace(object), watch->namespace))
+	if (watch->namespace && strcmp(object_namespace(object), watch->namespace) != 0)
 		return false;
-	if (watch->name && strcmp(object_name(object), watch->name))
+	if (watch->name && strcmp(object_name(object), watch->name) != 0)
 		return false;
 	return selector_match_labels(&watch->labels, object) &&
 	       selector_match_fields(&watch->fields, object);
@@ -59,7 +59,7 @@ static char *change_event(struct api_watch *watch, const char *type, const struc
 	char version[24], *text;
 	json_t *object;
 
-	if (strcmp(type, "DELETED") || change->type == CHANGE_DELETED)
+	if (strcmp(type, "DELETED") != 0 || change->type == CHANGE_DELETED)
 		return object_event(watch, type, change->object);
 	object = json_deep_copy(change->previous);
 	snprintf(version, sizeof(version), "%" PRIu64, change->version);

@@ -69,8 +69,8 @@ static json_t *read_object(
 	kind = object_string(body, "kind", NULL);
 	api_version = object_string(body, "apiVersion", NULL);
 	resource_api_version(resource, wanted, sizeof(wanted));
-	if (!json_is_object(body) || (kind && strcmp(kind, resource->kind)) ||
-		(api_version && strcmp(api_version, wanted))) {
+	if (!json_is_object(body) || (kind && strcmp(kind, resource->kind) != 0) ||
+		(api_version && strcmp(api_version, wanted) != 0)) {
 		*error = status_new(400, "BadRequest",
 			"%s in version \"%s\" cannot be handled as a %s: expected %s, %s",
 			kind ? kind : "object", api_version ? api_version : "", resource->kind,
@@ -89,7 +89,7 @@ static json_t *settle_namespace(const struct api_target *target, json_t *object)
 
 	if (!target->resource->namespaced)
 		return NULL;
-	if (given && *given && strcmp(given, target->namespace))
+	if (given && *given && strcmp(given, target->namespace) != 0)
 		return status_new(400, "BadRequest",
 			"the namespace of the provided object does not match the namespace sent on "
 			"the request");
@@ -309,11 +309,12 @@ static json_t *check_changed(const struct api_target *target, const json_t *old,
 	const struct resource *resource = target->resource;
 	json_t *status = NULL, *causes = json_array();
 
-	if (strcmp(object_name(object), object_name(old)))
+	if (strcmp(object_name(object), object_name(old)) != 0)
 		status = status_new(400, "BadRequest",
 			"the name of the object (%s) does not match the name on the URL (%s)",
 			object_name(object), target->name);
-	else if (resource->namespaced && strcmp(object_namespace(object), object_namespace(old)))
+	else if (resource->namespaced &&
+		 strcmp(object_namespace(object), object_namespace(old)) != 0)
 		status = status_new(400, "BadRequest",
 			"the namespace of the object (%s) does not match the namespace on the "
 			"request (%s)",
@@ -433,7 +434,7 @@ static int try_change(struct api *api, const struct api_request *request,
 			resource->kind, resource->group, target->name);
 		goto out;
 	}
-	if (uid && !patch && strcmp(uid, object_uid(old))) {
+	if (uid && !patch && strcmp(uid, object_uid(old)) != 0) {
 		answer->json = status_conflict(resource, target->name,
 			"Precondition failed: UID in precondition does not match");
 		goto out;
@@ -578,7 +579,7 @@ void api_delete(struct api *api, const struct api_request *request, const struct
 	}
 	uid = object_string(options, "preconditions", "uid", NULL);
 	version = object_string(options, "preconditions", "resourceVersion", NULL);
-	if ((uid && strcmp(uid, object_uid(old))) ||
+	if ((uid && strcmp(uid, object_uid(old)) != 0) ||
 		(version && strtoull(version, NULL, 10) != object_version(old))) {
 		answer->json = status_conflict(resource, target->name,
 			"Precondition failed: it is not the object that was meant");

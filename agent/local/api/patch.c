@@ -223,7 +223,7 @@ static int strategic(
 		*target = json_deep_copy(patch);
 		return 0;
 	}
-	if (!json_is_object(*target) || (directive && strcmp(directive, "merge"))) {
+	if (!json_is_object(*target) || (directive && strcmp(directive, "merge") != 0)) {
 		json_decref(*target);
 		*target = json_object();
 		if (directive && !strcmp(directive, "delete"))
@@ -239,7 +239,7 @@ static int strategic(
 			return err;
 	}
 	json_object_foreach ((json_t *)patch, key, value)
-		if (key[0] == '$' && strcmp(key, "$patch"))
+		if (key[0] == '$' && strcmp(key, "$patch") != 0)
 			apply_directive(*target, key, value);
 	return 0;
 }

@@ -296,7 +296,7 @@ json_t *resource_discover_resources(const char *group, const char *version)
 	{
 		json_t *entry;
 
-		if (strcmp(r->group, group) || strcmp(r->version, version))
+		if (strcmp(r->group, group) != 0 || strcmp(r->version, version) != 0)
 			continue;
 		entry = json_pack("{s:s, s:s, s:b, s:s, s:o}", "name", r->plural, "singularName",
 			r->singular, "namespaced", r->namespaced, "kind", r->kind, "verbs",

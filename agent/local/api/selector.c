@@ -111,7 +111,7 @@ static int parse_requirement(struct requirement *requirement, const char **p)
 	after = *p;
 	word = take_word(&after);
 	requirement->type = word && !strcmp(word, "in") ? REQUIREMENT_IN : REQUIREMENT_NOT_IN;
-	if (!word || (strcmp(word, "in") && strcmp(word, "notin"))) {
+	if (!word || (strcmp(word, "in") != 0 && strcmp(word, "notin") != 0)) {
 		free(word);
 		return -EINVAL;
 	}

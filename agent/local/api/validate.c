@@ -254,7 +254,7 @@ static void check_resources(const json_t *container, const char *field, json_t *
 		json_object_foreach (list, key, value) {
 			snprintf(
 				path, sizeof(path), "%s.resources.%s[%.32s]", field, lists[i], key);
-			if (strcmp(key, "cpu") && strcmp(key, "memory")) {
+			if (strcmp(key, "cpu") != 0 && strcmp(key, "memory") != 0) {
 				validate_add_cause(causes, "FieldValueNotSupported", path,
 					"Unsupported value: \"%.64s\": supported values: "
 					"\"cpu\", \"memory\"",
@@ -378,13 +378,16 @@ static void check_container(const json_t *container, const char *field, json_t *
 	snprintf(path, sizeof(path), "%s.ports", field);
 	if (ports && !json_is_array(ports))
 		invalid(causes, path, ports, "must be a list");
-	snprintf(path, sizeof(path), "%s.ports[0]", field);
 	if (json_array_size(ports) > 0) {
-		if (!object_get(json_array_get(ports, 0), "containerPort", NULL))
-			required(causes, strcat(path, ".containerPort"), "");
-		else
+		bool is_given = object_get(json_array_get(ports, 0), "containerPort", NULL);
+
+		snprintf(path, sizeof(path), "%s.ports[0]%s", field,
+			is_given ? "" : ".containerPort");
+		if (is_given)
 			check_integer(
 				json_array_get(ports, 0), "containerPort", path, 1, 65535, causes);
+		else
+			required(causes, path, "");
 	}
 	snprintf(path, sizeof(path), "%s.readinessProbe", field);
 	check_integer(json_object_get(container, "readinessProbe"), "periodSeconds", path, 1, 3600,
@@ -422,14 +425,14 @@ static void check_pod_spec(const json_t *spec, const char *field, json_t *causes
 			const char *other =
 				object_string(json_array_get(containers, i), "name", NULL);
 
-			if (!name || !other || strcmp(name, other))
+			if (!name || !other || strcmp(name, other) != 0)
 				continue;
 			snprintf(path, sizeof(path), "%s.containers[%zu].name", field, index);
 			validate_add_cause(causes, "FieldValueDuplicate", path,
 				"Duplicate value: \"%s\"", name);
 		}
 	}
-	if (!policy || strcmp(policy, "Always")) {
+	if (!policy || strcmp(policy, "Always") != 0) {
 		snprintf(path, sizeof(path), "%s.restartPolicy", field);
 		validate_add_cause(causes, "FieldValueNotSupported", path,
 			"Unsupported value: \"%.64s\": supported values: \"Always\"",
@@ -479,7 +482,7 @@ static void check_objective(const json_t *object, json_t *causes)
 	/* "spec.latency.target: ..." names its field first. */
 	length = strcspn(error, ": =");
 	snprintf(field, sizeof(field), "%.*s", (int)length, error);
-	if (strncmp(field, "spec", 4) && strncmp(field, "metadata", 8)) {
+	if (strncmp(field, "spec", 4) != 0 && strncmp(field, "metadata", 8) != 0) {
 		validate_add_cause(causes, "FieldValueInvalid", "spec", "Invalid value: %s", error);
 		return;
 	}
@@ -506,7 +509,7 @@ static void check_event(const json_t *object, json_t *causes)
 
 	if (!json_is_object(json_object_get(object, "involvedObject")))
 		required(causes, "involvedObject", "");
-	else if (namespace && *namespace && strcmp(namespace, object_namespace(object)))
+	else if (namespace && *namespace && strcmp(namespace, object_namespace(object)) != 0)
 		invalid(causes, "involvedObject.namespace",
 			object_get(object, "involvedObject", "namespace", NULL),
 			"does not match event.namespace");
@@ -553,7 +556,7 @@ void validate_pod_resize(const json_t *old, const json_t *object, json_t *causes
 	const char *qos = limits_qos_class(before);
 	size_t index;
 
-	if (strcmp(qos, limits_qos_class(after)))
+	if (strcmp(qos, limits_qos_class(after)) != 0)
 		validate_add_cause(causes, "FieldValueInvalid", "spec",
 			"Invalid value: \"%s\": Pod QOS Class may not change as a result of "
 			"resizing",
