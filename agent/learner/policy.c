@@ -419,7 +419,8 @@ static void keep_starting(const struct envelope_unit *bounds, struct vertical_de
 		decision->rule = rule;
 		add_why(decision->why, sizeof(decision->why),
 			"it starts: CPU %.0fm until it is ready", decision->plan.cpu_millicores);
-	} else if (bounds->starting > 0 && !envelope_starts(bounds)) {
+	} else if (bounds->starting > 0 && bounds->cpu_declared_millicores > 0 &&
+		   !envelope_starts(bounds)) {
 		add_why(decision->why, sizeof(decision->why),
 			"%u of %u containers start and keep up to %.0fm", bounds->starting,
 			bounds->sample->containers,

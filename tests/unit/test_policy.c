@@ -691,6 +691,9 @@ static void test_what_starts_keeps_its_limit_whatever_the_policy(void **state)
 	assert_true(decision.rule != RULE_STARTING);
 	assert_true(decision.plan.cpu_millicores < 700);
 	assert_non_null(strstr(decision.why, "1 of 2 containers start and keep up to 700m"));
+	/* Without a limit there is none to keep. */
+	f->bounds.cpu_declared_millicores = 0;
+	assert_null(strstr(decide(f).why, "containers start"));
 }
 
 static void test_no_rule_leaves_the_envelope(void **state)
