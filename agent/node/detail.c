@@ -18,13 +18,17 @@ const char *detail_level_name(enum detail_level level)
 	return names[level];
 }
 
-uint64_t detail_mask(double requests_per_s, enum detail_level level)
+uint64_t detail_mask(
+	double requests_per_s, const struct trace_choice *wanted, enum detail_level level)
 {
+	double most = wanted->slower_us || wanted->one_in || wanted->errors
+			      ? DETAIL_READ_REQUESTS_PER_S
+			      : DETAIL_REQUESTS_PER_S;
 	unsigned int shift = LEVEL_SHIFT * level;
 
 	if (level == DETAIL_AGGREGATES)
 		return UINT64_MAX;
-	for (; requests_per_s > DETAIL_REQUESTS_PER_S && shift < 32; requests_per_s /= 2)
+	for (; requests_per_s > most && shift < 32; requests_per_s /= 2)
 		shift++;
 	return (1ULL << shift) - 1;
 }
@@ -76,7 +80,7 @@ void detail_apply(struct agent *agent, const struct unit *unit)
 		struct slot *slot = probes_slot(agent->probes, container->attachment.slot);
 
 		slot->objective_ns = (uint64_t)(target_us * 1000);
-		slot->detail_mask = detail_mask(container->requests_per_s, level);
+		slot->detail_mask = detail_mask(container->requests_per_s, &wanted, level);
 		slot->trace_mask = detail_trace_mask(&wanted, level);
 		slot->trace_threshold_ns = detail_trace_threshold_ns(&wanted, level);
 		/* A refill is told of; so is the request that it was for. */

@@ -8,6 +8,7 @@
 #include "bench/commands.h"
 #include "common/descriptors.h"
 #include "common/histogram.h"
+#include "node/detail.h"
 #include "node/probes.h"
 
 #include <bpf/bpf.h>
@@ -52,6 +53,7 @@ static const char usage[] =
 	"  open [SLOTS]      load the probes          close          detach all, unload\n"
 	"  create PATH       make a cgroup            remove PATH    remove it\n"
 	"  attach PATH       measure it               detach PATH    no longer\n"
+	"  follow PATH RATE  in detail as many requests as the agent would of RATE a second\n"
 	"  mark PATH         count from now on        slot PATH      what was counted since\n"
 	"  control           counters of losses       maps           the maps, entries, bytes\n"
 	"  maps-of PID       the same of another process\n"
@@ -167,6 +169,19 @@ static json_t *histogram_json(const uint32_t now[HIST_BUCKETS], const uint32_t m
 	return object;
 }
 
+/* Until it is told otherwise it follows all. */
+static json_t *command_follow(struct session *session, const char *path, const char *rate)
+{
+	struct measured *unit = measured_find(session, path);
+	struct trace_choice nothing = {0};
+
+	if (!unit)
+		return failure("follow", path, -ENOENT);
+	probes_slot(session->probes, unit->attachment.slot)->detail_mask =
+		detail_mask(strtod(rate, NULL), &nothing, DETAIL_FULL);
+	return json_object();
+}
+
 static json_t *command_mark(struct session *session, const char *path)
 {
 	struct measured *unit = measured_find(session, path);
@@ -200,7 +215,7 @@ static json_t *command_slot(struct session *session, const char *path)
 	json_object_set_new(object, #field, json_integer((json_int_t)(now.field - mark->field)));
 	SLOT_COUNTERS(SET)
 #undef SET
-	json_object_set_new(object, "in_flight", json_integer(now.in_flight));
+	json_object_set_new(object, "in_flight", json_integer((json_int_t)now.in_flight));
 	json_object_set_new(object, "latency", histogram_json(now.latency, mark->latency));
 	json_object_set_new(object, "run_queue", histogram_json(now.run_queue, mark->run_queue));
 	return object;
@@ -470,6 +485,8 @@ static json_t *command_run(void *context, const char *name, const char *a, const
 		return command_attach(session, a);
 	if (strcmp(name, "detach") == 0)
 		return command_detach(session, a);
+	if (strcmp(name, "follow") == 0 && b)
+		return command_follow(session, a, b);
 	if (strcmp(name, "mark") == 0)
 		return command_mark(session, a);
 	if (strcmp(name, "slot") == 0)

@@ -9,20 +9,30 @@
 
 #include <cmocka.h>
 
+static const struct trace_choice nothing = {0};
+
 static void test_every_request_is_followed_up_to_the_bound(void **state)
 {
+	struct trace_choice slow = {.slower_us = 20000}, errors = {.errors = true},
+			    sampled = {.one_in = 64};
+
 	(void)state;
-	assert_int_equal(detail_mask(0, DETAIL_FULL), 0);
-	assert_int_equal(detail_mask(DETAIL_REQUESTS_PER_S, DETAIL_FULL), 0);
-	assert_int_equal(detail_mask(DETAIL_REQUESTS_PER_S + 1, DETAIL_FULL), 1);
-	assert_int_equal(detail_mask(2 * DETAIL_REQUESTS_PER_S + 1, DETAIL_FULL), 3);
+	assert_int_equal(detail_mask(0, &nothing, DETAIL_FULL), 0);
+	assert_int_equal(detail_mask(DETAIL_REQUESTS_PER_S, &nothing, DETAIL_FULL), 0);
+	assert_int_equal(detail_mask(DETAIL_REQUESTS_PER_S + 1, &nothing, DETAIL_FULL), 1);
+	assert_int_equal(detail_mask(2 * DETAIL_REQUESTS_PER_S + 1, &nothing, DETAIL_FULL), 3);
+	/* More of them where any are read one by one. */
+	assert_int_equal(detail_mask(DETAIL_READ_REQUESTS_PER_S, &slow, DETAIL_FULL), 0);
+	assert_int_equal(detail_mask(DETAIL_READ_REQUESTS_PER_S, &errors, DETAIL_FULL), 0);
+	assert_int_equal(detail_mask(DETAIL_READ_REQUESTS_PER_S, &sampled, DETAIL_FULL), 0);
+	assert_int_equal(detail_mask(DETAIL_READ_REQUESTS_PER_S + 1, &slow, DETAIL_FULL), 1);
 }
 
 static void test_never_more_are_followed_than_the_bound_and_never_less_than_half(void **state)
 {
 	(void)state;
 	for (double rate = 100; rate < 1e8; rate *= 1.37) {
-		double followed = rate / (double)(detail_mask(rate, DETAIL_FULL) + 1);
+		double followed = rate / (double)(detail_mask(rate, &nothing, DETAIL_FULL) + 1);
 
 		assert_true(followed <= DETAIL_REQUESTS_PER_S);
 		assert_true(followed == rate || 2 * followed > DETAIL_REQUESTS_PER_S);
@@ -33,11 +43,12 @@ static void test_each_level_follows_fewer(void **state)
 {
 	(void)state;
 	for (double rate = 10; rate < 1e7; rate *= 10) {
-		uint64_t full = detail_mask(rate, DETAIL_FULL);
+		uint64_t full = detail_mask(rate, &nothing, DETAIL_FULL);
 
-		assert_int_equal(detail_mask(rate, DETAIL_EIGHTH) + 1, 8 * (full + 1));
-		assert_int_equal(detail_mask(rate, DETAIL_SIXTYFOURTH) + 1, 64 * (full + 1));
-		assert_true(detail_mask(rate, DETAIL_AGGREGATES) == UINT64_MAX);
+		assert_int_equal(detail_mask(rate, &nothing, DETAIL_EIGHTH) + 1, 8 * (full + 1));
+		assert_int_equal(
+			detail_mask(rate, &nothing, DETAIL_SIXTYFOURTH) + 1, 64 * (full + 1));
+		assert_true(detail_mask(rate, &nothing, DETAIL_AGGREGATES) == UINT64_MAX);
 	}
 }
 
