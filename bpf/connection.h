@@ -109,43 +109,54 @@ enum gate_flag {
 #define SHAPE_PROTOCOL(shape)	    ((shape)&0xff)
 #define SHAPE_GENERATION(shape)	    ((shape) >> 8)
 
-struct connection {
-	__u64 owner; /* by compare-and-swap */
-	__u32 gate;  /* the same */
-	__u32 side;  /* set by who claimed it */
+/*
+ * The kernel keeps socket storage from the eighth byte of a line on (its own pointer is before it).
+ * What is read at every segment and seldom written comes first. What both ways write with every
+ * request is together in one line, so that it goes from one CPU to the other once a turn.
+ */
+#define CONNECTION_HOT (5 * LINE_BYTES - 8)
 
+struct connection {
+	__u64 owner;	      /* by compare-and-swap */
+	__u32 side;	      /* set by who claimed it */
+	__u32 upgraded_shape; /* by the responses' way: a 101 ended this one */
+	__u64 socket;	      /* its address, at its end, for who tells of it */
+	struct detail detail;
+
+	__u32 gate; /* by compare-and-swap */
 	/* Written by the requests' way. */
-	__u64 start_ns;	   /* of the newest request, when there is no queue */
 	__u32 begun;	   /* requests so far that are not HTTP/2's */
 	__u32 request_end; /* sequence number after the newest payload: what is older is known */
-	__u32 last_stream;
 	__u32 shape;
+	__u32 request_flags;
+	/* Written by the responses' way. */
+	__u32 response_flags;
+	__u32 over; /* of those begun */
+	__u32 response_end;
+	__u32 response_shape; /* what its automaton is of */
+	/* By the requests' again. */
+	__u8 age; /* bucket of start_ns */
+	__u8 is_head;
+	__u8 reserved[2];
+	__u64 start_ns; /* of the newest request, when there is no queue */
 	union {
 		struct http1 request1;
 		struct http2 request2;
 		struct first_bytes first; /* while the protocol is unknown or opaque */
 	};
-	__u32 request_flags;
-	__u8 age; /* bucket of start_ns */
-	__u8 is_head;
-	__u8 reserved[2];
 
-	/* Written by the responses' way. */
-	__u32 over; /* of those begun */
-	__u32 response_end;
-	__u32 response_shape; /* what the automaton below is of */
-	__u32 upgraded_shape; /* a 101 ended this one */
-	__u32 dropped;	      /* at its end, for who counts */
-	union {
+	__u32 last_stream; /* by the requests' way */
+	__u32 dropped;	   /* at its end, for who counts */
+	union {		   /* by the responses' way */
 		struct http1 response1;
 		struct http2 response2;
 	};
-	__u32 response_flags;
-	__u32 reserved2;
-	__u64 socket; /* its address, at its end, for who tells of it */
-
-	struct detail detail;
 };
+
+_Static_assert(
+	__builtin_offsetof(struct connection, gate) == CONNECTION_HOT &&
+		__builtin_offsetof(struct connection, last_stream) == CONNECTION_HOT + LINE_BYTES,
+	"one line of a connection");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -235,25 +246,29 @@ static __always_inline __u8 age_bucket(const struct slot *slot, __u64 now_ns)
 	return (__u8)(now_ns >> (slot->age_shift & 63) & (AGE_BUCKETS - 1));
 }
 
-/* @count requests came, in age bucket @age. */
-VERIFIED_ALONE int flight_begin(struct slot *slot, __u32 count, __u8 age)
+/* Requests came to a container that may be throttled: tell the reflex if it has no others. */
+VERIFIED_ALONE int flight_tell(struct slot *slot, __u32 count)
 {
-	__s64 before;
-
-	if (!slot)
-		return 0;
-	before = (__s64)FETCH_AND_ADD(&slot->in_flight, (__s64)count);
-
-	__sync_fetch_and_add(&slot->ages[age & (AGE_BUCKETS - 1)], count);
-	if (before <= 0 && slot->throttled_since_ns)
+	if (slot && slot_in_flight(slot) <= count)
 		throttle_tell(slot, slot->index);
 	return 0;
 }
 
+/* @count requests came, in age bucket @age. Returns how many had come before. */
+static __always_inline __u64 flight_begin(struct slot *slot, __u32 count, __u8 age)
+{
+	__u64 before = FETCH_AND_ADD(&slot->begun, (__u64)count);
+
+	__sync_fetch_and_add(&slot->ages_begun[age & (AGE_BUCKETS - 1)], count);
+	if (slot->throttled_since_ns)
+		flight_tell(slot, count);
+	return before;
+}
+
 static __always_inline void flight_end(struct slot *slot, __u32 count, __u8 age)
 {
-	__sync_fetch_and_add(&slot->in_flight, -(__s64)count);
-	__sync_fetch_and_add(&slot->ages[age & (AGE_BUCKETS - 1)], -count);
+	__sync_fetch_and_add(&slot->over, (__u64)count);
+	__sync_fetch_and_add(&slot->ages_over[age & (AGE_BUCKETS - 1)], count);
 }
 
 #endif

@@ -103,7 +103,7 @@ static __always_inline void note_throttling(
 		if (slot->throttled_since_ns)
 			return;
 		slot->throttled_since_ns = bpf_ktime_get_ns();
-		if (slot->in_flight > 0)
+		if (slot_in_flight(slot) > 0)
 			throttle_tell(slot, index);
 	} else if (slot->throttled_since_ns) {
 		slot->throttled_since_ns = 0;

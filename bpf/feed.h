@@ -29,6 +29,7 @@
 
 struct room {
 	__u64 now_ns;
+	__u64 number; /* how many requests, or calls, the slot had before the newest */
 	__u32 offset; /* of what is left of the payload, in the packet */
 	__u32 end;
 	__u32 payload_bytes; /* that are new */
@@ -105,13 +106,23 @@ static __always_inline void protocol_set(struct connection *connection, __u32 pr
 	STORE_RELEASE(connection->shape, SHAPE(SHAPE_GENERATION(connection->shape) + 1, protocol));
 }
 
-/* Follow the request that begins now in detail, if it is its turn. */
-static __always_inline void detail_begin(struct feed *feed, __u32 id, __u32 offset, __u32 bytes)
+/* @count requests or calls begin. */
+static __always_inline void flights_begin(struct feed *feed, __u32 count, __u8 age)
+{
+	feed->room->number = feed->connection->side == SIDE_SERVER
+				     ? flight_begin(feed->slot, count, age)
+				     : feed->slot->calls;
+}
+
+/* Follow request @id, one of the @count that begin now, in detail, if it is the turn of any. */
+static __always_inline void detail_begin(
+	struct feed *feed, __u32 id, __u32 count, __u32 offset, __u32 bytes)
 {
 	struct detail *detail = &feed->connection->detail;
 	struct slot *slot = feed->slot;
 
-	if (slot->requests & slot->detail_mask || READ_ONCE(detail->claim) || feed->room->is_early)
+	if (((feed->room->number + count - 1) & slot->detail_mask) >= count ||
+		READ_ONCE(detail->claim) || feed->room->is_early)
 		return;
 	detail->process = 0;
 	detail->command[0] = 0;
@@ -156,10 +167,9 @@ static __always_inline void single_begin(struct feed *feed)
 
 	connection->start_ns = feed->room->now_ns;
 	connection->age = age_bucket(feed->slot, feed->room->now_ns);
-	if (connection->side == SIDE_SERVER)
-		flight_begin(feed->slot, 1, connection->age);
-	detail_begin(
-		feed, id, feed->room->end - feed->room->payload_bytes, feed->room->payload_bytes);
+	flights_begin(feed, 1, connection->age);
+	detail_begin(feed, id, 1, feed->room->end - feed->room->payload_bytes,
+		feed->room->payload_bytes);
 	STORE_RELEASE(connection->begun, id + 1);
 }
 

@@ -105,10 +105,9 @@ static __always_inline void http1_begun(struct feed *feed)
 		CONTROL_COUNT(requests_untracked);
 		return;
 	}
-	if (connection->side == SIDE_SERVER)
-		flight_begin(feed->slot, count, age);
-	detail_begin(
-		feed, id, feed->room->end - feed->room->payload_bytes, feed->room->payload_bytes);
+	flights_begin(feed, count, age);
+	detail_begin(feed, id, count, feed->room->end - feed->room->payload_bytes,
+		feed->room->payload_bytes);
 	STORE_RELEASE(connection->begun, id + count);
 }
 

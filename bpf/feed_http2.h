@@ -52,8 +52,7 @@ static __always_inline bool stream_open(struct feed *feed, __u32 stream)
 	}
 	age = age_bucket(feed->slot, feed->room->now_ns);
 	exchange->start_ns = feed->room->now_ns;
-	if (connection->side == SIDE_SERVER)
-		flight_begin(feed->slot, 1, age);
+	flights_begin(feed, 1, age);
 	STORE_RELEASE(exchange->claim, EXCHANGE_CLAIM(stream, 0, age, EXCHANGE_OPEN));
 	return true;
 }
@@ -68,7 +67,7 @@ static __always_inline void stream_begin(struct feed *feed)
 	if (bytes > feed->room->end - at)
 		bytes = feed->room->end - at;
 	if (bytes > skip)
-		detail_begin(feed, frame->stream, at + skip, bytes - skip);
+		detail_begin(feed, frame->stream, 1, at + skip, bytes - skip);
 }
 
 /*

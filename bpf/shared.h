@@ -11,6 +11,7 @@ typedef unsigned short ebb_u16;
 typedef unsigned int ebb_u32;
 typedef unsigned long long ebb_u64;
 typedef long long ebb_s64;
+typedef int ebb_s32;
 
 /*
  * Log-linear histogram over microseconds: 1 us wide up to 32 us, then 32 buckets an octave up to
@@ -71,69 +72,86 @@ static inline ebb_u64 hist_lower_us(ebb_u32 bucket)
 /* Requests in flight by the time they came, so that the oldest one can be found without a list. */
 #define AGE_BUCKETS 128
 
+/* What one processor writes, another has to fetch: by lines of so many bytes. */
+#define LINE_BYTES 64
+
 /*
  * A slot is one container's cgroup: its counters, cumulative since the slot was given out.
  * The array of slots is mapped into the agent, so reading costs no system call.
+ *
+ * Requests arrive on one CPU and leave from another, and every switch counts. So what each of
+ * these writes is in a line of its own, and so is what all of them only read.
  */
 struct slot {
-	/* cpu.bpf.c, whole subtree */
-	ebb_u64 cpu_used_ns;
-	ebb_u64 run_queue_ns;
-	ebb_u64 switches;
-	ebb_u64 involuntary_switches;
-	ebb_u64 major_faults;
-	/* Written by the snapshot program from the kernel's own structures. */
-	ebb_u64 throttled_ns;
-	ebb_u64 periods;
-	ebb_u64 throttled_periods;
-	ebb_u64 burst_ns; /* used over the quota of a period; 0 before 5.14 */
-	ebb_u64 memory_used_bytes;
-	/* Limits in force, from there as well; 0 before it has seen them. */
+	/* Read with every request. Set by the agent: */
+	ebb_u64 objective_ns;	    /* 0: none */
+	ebb_u64 trace_threshold_ns; /* requests at least this slow become events; 0: none */
+	ebb_u64 trace_mask;	    /* and one in mask + 1 whatever its latency; 0: none */
+	ebb_u64 exemplars_due;	    /* bit k: and the next one of octave k */
+	ebb_u64 detail_mask;	    /* one request in mask + 1 is followed in detail */
+	ebb_u32 index;		    /* its own */
+	ebb_u32 no_reflex;	    /* nobody acts on its throttling: no throttle events */
+	ebb_u32 epoch;	   /* raised when the slot is given out: an old socket's state is void */
+	ebb_u32 age_shift; /* an age bucket is 2^shift ns wide */
+	/* By cpu.bpf.c. */
+	ebb_u64 throttled_since_ns; /* 0: not throttled; a hint, probes_look() is sure */
+
+	/* request.bpf.c, as a request arrives. In flight is what has begun and is not over. */
+	ebb_u64 begun;
+	/* Here since they are seldom written. Cgroup ids, to know a stale pointer from a live one: */
+	ebb_u64 cpu_id;
+	ebb_u64 memory_id;
+	/* Limits in force, from the snapshot program; 0 before it has seen them. */
 	ebb_u64 limit_quota_ns; /* all ones: none */
 	ebb_u64 limit_period_ns;
 	ebb_u64 limit_burst_ns; /* 0 before 5.14 */
 	ebb_u64 limit_memory_bytes;
 	ebb_u64 limit_memory_high_bytes;
-	/* memory.bpf.c */
-	ebb_u64 memory_peak_bytes; /* the agent resets it every tick */
-	ebb_u64 reclaim_ns;
-	ebb_u64 oom_kills;
-	/* request.bpf.c: what the container served */
+
+	/* As an answer leaves: what the container served, */
+	ebb_u64 over;
 	ebb_u64 requests;
 	ebb_u64 requests_over;	 /* over objective_ns */
 	ebb_u64 requests_failed; /* reset, or closed without an answer */
 	ebb_u64 client_errors;	 /* HTTP 4xx */
 	ebb_u64 server_errors;	 /* HTTP 5xx, gRPC status other than 0 */
 	ebb_u64 breakdowns;	 /* requests in the histograms of where the time went */
-	/* and what it asked of others */
-	ebb_u64 calls;
 	ebb_u64 calls_failed;
+
+	/* cpu.bpf.c at a switch, whole subtree */
+	ebb_u64 cpu_used_ns;
+	ebb_u64 run_queue_ns;
+	ebb_u64 switches;
+	ebb_u64 involuntary_switches;
+	ebb_u64 major_faults;
+	/* memory.bpf.c */
+	ebb_u64 memory_peak_bytes; /* the agent resets it every tick */
+	ebb_u64 reclaim_ns;
+	ebb_u64 oom_kills;
+
+	/* What the container asked of others. */
+	ebb_u64 calls;
 	ebb_u64 calls_errors; /* HTTP 5xx, gRPC status other than 0 */
-	/* For control: read them without a lock, at any time. */
-	ebb_s64 in_flight;
-	ebb_u64 throttled_since_ns; /* 0: not throttled; a hint, probes_look() is sure */
+	/* Written by the snapshot program from the kernel's own structures. */
+	ebb_u64 throttled_ns;
+	ebb_u64 periods;
+	ebb_u64 throttled_periods;
+	ebb_u64 burst_ns; /* used over the quota of a period; 0 before 5.14 */
+	ebb_u64 memory_used_bytes;
 	/* By probes_look(), of that moment. */
-	ebb_u64 quota_left_ns;	/* in the pool, not yet handed to a CPU */
+	ebb_u64 quota_left_ns; /* in the pool, not yet handed to a CPU */
+
 	ebb_u64 quota_pool_ns;	/* what was in it after its newest refill */
 	ebb_u64 quota_period;	/* CFS periods so far, the present one included */
 	ebb_u64 period_ends_ns; /* CLOCK_MONOTONIC; 0: not known on this kernel */
 	ebb_u64 group_used_ns;	/* CPU time of the whole subtree, by the scheduler's own sums */
-	/* Set by the agent. */
-	ebb_u64 objective_ns;	    /* 0: none */
-	ebb_u64 trace_threshold_ns; /* requests at least this slow become events; 0: none */
-	ebb_u64 trace_mask;	    /* and one in mask + 1 whatever its latency; 0: none */
-	ebb_u64 exemplars_due;	    /* bit k: and the next one of octave k */
-	ebb_u64 detail_mask;	    /* one request in mask + 1 is followed in detail */
-	ebb_u64 cpu_id;		    /* cgroup ids, to know a stale pointer from a live one */
-	ebb_u64 memory_id;
-	ebb_u32 index;	   /* its own */
-	ebb_u32 no_reflex; /* nobody acts on its throttling: no throttle events */
-	ebb_u32 epoch;	   /* raised when the slot is given out: an old socket's state is void */
-	ebb_u32 age_shift; /* an age bucket is 2^shift ns wide */
 	/* Kernel addresses, found by cpu.bpf.c on a task's first switch; never read in user space. */
 	ebb_u64 task_group;
 	ebb_u64 mem_cgroup;
-	ebb_u32 ages[AGE_BUCKETS];
+	ebb_u64 reserved[2];
+
+	ebb_u32 ages_begun[AGE_BUCKETS];
+	ebb_u32 ages_over[AGE_BUCKETS];
 	ebb_u32 latency[HIST_BUCKETS];	 /* TTFB */
 	ebb_u32 run_queue[HIST_BUCKETS]; /* delay from runnable to running, throttling included */
 	/* Of requests followed in detail. */
@@ -144,6 +162,32 @@ struct slot {
 	ebb_u32 service_time[HIST_COARSE]; /* to the last byte: HTTP/2 streams */
 	ebb_u32 call_latency[HIST_COARSE];
 };
+
+#define SLOT_LINE_IS(field) (__builtin_offsetof(struct slot, field) % LINE_BYTES == 0)
+_Static_assert(SLOT_LINE_IS(begun) && SLOT_LINE_IS(over) && SLOT_LINE_IS(cpu_used_ns) &&
+		       SLOT_LINE_IS(calls) && SLOT_LINE_IS(ages_begun) && SLOT_LINE_IS(ages_over) &&
+		       sizeof(struct slot) % LINE_BYTES == 0,
+	"lines of a slot");
+
+/*
+ * For control, without a lock, at any time: requests in flight, those of one age bucket. What is
+ * over is read first: a request that comes meanwhile is one too many, and never one too few.
+ */
+static inline __attribute__((always_inline)) ebb_s64 slot_in_flight(const struct slot *slot)
+{
+	ebb_u64 over = *(const volatile ebb_u64 *)&slot->over;
+
+	return (ebb_s64)(*(const volatile ebb_u64 *)&slot->begun - over);
+}
+
+static inline __attribute__((always_inline)) ebb_s32 slot_in_flight_of(
+	const struct slot *slot, ebb_u32 age)
+{
+	ebb_u32 over = *(const volatile ebb_u32 *)&slot->ages_over[age & (AGE_BUCKETS - 1)];
+
+	return (ebb_s32)(*(const volatile ebb_u32 *)&slot->ages_begun[age & (AGE_BUCKETS - 1)] -
+			 over);
+}
 
 /* Which hierarchy a cgroup id belongs to: ids are unique within one only. */
 #define HIERARCHY_UNIFIED	0ULL

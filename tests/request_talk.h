@@ -178,7 +178,7 @@ static const struct talk_told *talk_look(void)
 	told->failed = is_server ? slot->requests_failed : slot->calls_failed;
 	told->client_errors = slot->client_errors;
 	told->server_errors = is_server ? slot->server_errors : slot->calls_errors;
-	told->in_flight = slot->in_flight;
+	told->in_flight = slot_in_flight(slot);
 	told->lost = talk_control()->connections_lost;
 	told->untracked = talk_control()->requests_untracked;
 	told->latency_count = told->latency_sum = 0;
@@ -191,11 +191,11 @@ static const struct talk_told *talk_look(void)
 	talk_sums(slot->service_time, HIST_COARSE, &told->service_time_count,
 		&told->service_time_sum);
 	for (size_t at = 0; at < AGE_BUCKETS; at++) {
-		if ((int32_t)slot->ages[at] < 0)
+		if (slot_in_flight_of(slot, (uint32_t)at) < 0)
 			user_fail("fewer than no requests in an age bucket");
-		in_ages += slot->ages[at];
+		in_ages += (uint32_t)slot_in_flight_of(slot, (uint32_t)at);
 	}
-	if (slot->in_flight < 0 || in_ages != (uint64_t)slot->in_flight)
+	if (told->in_flight < 0 || in_ages != (uint64_t)told->in_flight)
 		user_fail("requests in flight are not those in the age buckets");
 	if (told->latency_count != told->requests)
 		user_fail("the histogram does not hold each request once");
@@ -214,7 +214,7 @@ static const struct talk_told *talk_look(void)
 static const struct talk_told *talk_end(void)
 {
 	request_release(&talk.sk);
-	if (talk_slot()->in_flight)
+	if (slot_in_flight(talk_slot()))
 		user_fail("a request stays in flight on a closed connection");
 	return talk_look();
 }

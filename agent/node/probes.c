@@ -622,8 +622,7 @@ uint64_t slot_oldest_age_ns(const struct slot *slot, uint64_t now_ns)
 
 	/* Not the very last ones: a request that comes just now may be in the next bucket. */
 	for (uint32_t back = AGE_BUCKETS - 4; back > 0; back--)
-		if (__atomic_load_n(
-			    &slot->ages[(now - back) & (AGE_BUCKETS - 1)], __ATOMIC_RELAXED) != 0)
+		if (slot_in_flight_of(slot, now - back) != 0)
 			return (uint64_t)back * width_ns + (now_ns & (width_ns - 1)) - width_ns / 2;
 	return 0;
 }

@@ -134,7 +134,7 @@ static void see(struct reflex *reflex, uint32_t slot, bool is_throttled, struct 
 
 	seen->now_ns = now_ns();
 	seen->is_throttled = is_throttled;
-	seen->in_flight = __atomic_load_n(&kernel->in_flight, __ATOMIC_RELAXED);
+	seen->in_flight = slot_in_flight(kernel);
 	seen->oldest_ns = slot_oldest_age_ns(kernel, seen->now_ns);
 	seen->completed = kernel->requests + kernel->requests_failed;
 	seen->period = kernel->quota_period;
@@ -259,7 +259,7 @@ static bool glance(struct reflex *reflex, uint32_t slot, struct refill_decision 
 		return false;
 	*decision = (struct refill_decision){.verdict = REFILL_STOP};
 	if (!entry_is_on(reflex, entry) ||
-		__atomic_load_n(&kernel->in_flight, __ATOMIC_RELAXED) <= 0 ||
+		slot_in_flight(kernel) <= 0 ||
 		!__atomic_load_n(&kernel->throttled_since_ns, __ATOMIC_RELAXED))
 		return true;
 	time_ns = now_ns();
@@ -399,7 +399,7 @@ static void look_soon(struct reflex *reflex, uint32_t slot)
 {
 	const struct slot *kernel = probes_slot(reflex->probes, slot);
 
-	if (kernel->in_flight <= 0 || !kernel->throttled_since_ns)
+	if (slot_in_flight(kernel) <= 0 || !kernel->throttled_since_ns)
 		return;
 	watch_now(reflex, slot);
 	poke(reflex);

@@ -98,7 +98,7 @@ static void container_sample(struct agent *agent, struct container *container, s
 			(double)(before->requests - requests_before) / sample->tick_s;
 	sample->requests_over += TAKE(requests_over, slot->requests_over);
 	sample->requests_failed += TAKE(requests_failed, slot->requests_failed);
-	sample->in_flight += slot->in_flight > 0 ? (double)slot->in_flight : 0;
+	sample->in_flight += slot_in_flight(slot) > 0 ? (double)slot_in_flight(slot) : 0;
 	sample->throttled_us += TAKE(throttled_ns, slot->throttled_ns) / 1000;
 	sample->throttled_periods += (uint32_t)TAKE(throttled_periods, slot->throttled_periods);
 	sample->run_queue_us += TAKE(run_queue_ns, slot->run_queue_ns) / 1000;

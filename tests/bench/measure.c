@@ -215,7 +215,7 @@ static json_t *command_slot(struct session *session, const char *path)
 	json_object_set_new(object, #field, json_integer((json_int_t)(now.field - mark->field)));
 	SLOT_COUNTERS(SET)
 #undef SET
-	json_object_set_new(object, "in_flight", json_integer((json_int_t)now.in_flight));
+	json_object_set_new(object, "in_flight", json_integer(slot_in_flight(&now)));
 	json_object_set_new(object, "latency", histogram_json(now.latency, mark->latency));
 	json_object_set_new(object, "run_queue", histogram_json(now.run_queue, mark->run_queue));
 	return object;

@@ -463,17 +463,17 @@ static void clients_run(const struct server *server, bool is_http2)
 static bool is_quiet(const struct slot *slot)
 {
 	for (int i = 0; i < AGE_BUCKETS; i++)
-		if (slot->ages[i])
+		if (slot_in_flight_of(slot, (uint32_t)i))
 			return false;
-	return slot->in_flight == 0;
+	return slot_in_flight(slot) == 0;
 }
 
 static void assert_quiet(const struct slot *slot)
 {
 	WAIT_UNTIL(is_quiet(slot));
-	assert_int_equal(slot->in_flight, 0);
+	assert_int_equal(slot_in_flight(slot), 0);
 	for (int i = 0; i < AGE_BUCKETS; i++)
-		assert_int_equal(slot->ages[i], 0);
+		assert_int_equal(slot_in_flight_of(slot, (uint32_t)i), 0);
 }
 
 static void assert_counts_are_the_clients(struct fixture *f, bool is_http2)
@@ -489,7 +489,7 @@ static void assert_counts_are_the_clients(struct fixture *f, bool is_http2)
 		"# answered %llu: seen %llu, failed %llu, in flight %lld, connections lost %llu, "
 		"requests untracked %llu\n",
 		(unsigned long long)tally->answered, (unsigned long long)slot->requests,
-		(unsigned long long)slot->requests_failed, (long long)slot->in_flight,
+		(unsigned long long)slot->requests_failed, (long long)slot_in_flight(slot),
 		(unsigned long long)probes_connections_lost(f->probes),
 		(unsigned long long)probes_requests_untracked(f->probes));
 	assert_int_equal(slot->requests, tally->answered);
@@ -572,7 +572,7 @@ static void test_pipelined_requests_without_an_answer_are_told_of(void **state)
 	slot->trace_threshold_ns = 5000000000;
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(write(fd, request, sizeof(request) - 1), sizeof(request) - 1);
-		WAIT_UNTIL(slot->in_flight == i + 1);
+		WAIT_UNTIL(slot_in_flight(slot) == i + 1);
 	}
 	close(fd);
 	assert_quiet(slot);
@@ -734,8 +734,8 @@ static void test_a_stream_that_is_reset_is_told_of(void **state)
 		frame_add(&out, FRAME_HEADERS, END_STREAM | END_HEADERS, stream, "\x82\x84\x86", 3);
 	frame_add(&out, FRAME_RST_STREAM, 0, 3, "\0\0\0\x8", 4);
 	assert_true(buffer_flush(&out, fd, out.size) && buffer_fill(&in, fd));
-	WAIT_UNTIL(slot->in_flight == 1);
-	assert_int_equal(slot->in_flight, 1);
+	WAIT_UNTIL(slot_in_flight(slot) == 1);
+	assert_int_equal(slot_in_flight(slot), 1);
 	assert_int_equal(slot->requests_failed, 2);
 	close(fd);
 	child_end(pid);
@@ -761,7 +761,7 @@ static void test_a_server_that_goes_fails_its_requests_at_once(void **state)
 
 	assert_int_equal(write(fd, request, sizeof(request) - 1), sizeof(request) - 1);
 	WAIT_UNTIL(tally->read == 1);
-	assert_int_equal(slot->in_flight, 1);
+	assert_int_equal(slot_in_flight(slot), 1);
 	child_end(pid);
 	assert_quiet(slot);
 	assert_int_equal(slot->requests_failed, 1);

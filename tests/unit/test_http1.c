@@ -138,6 +138,26 @@ static void test_a_missing_segment_costs_no_more_than_what_was_in_it(void **stat
 	assert_int_equal(talk_end()->failed, 0);
 }
 
+/* Of sixteen requests, in segments of @count, every fourth. */
+static void follow_every_fourth(int count)
+{
+	talk_begin(SIDE_SERVER);
+	talk_slot()->detail_mask = 3;
+	for (int i = 0; i < 16; i += count) {
+		say_text(CLIENT, count == 2 ? GET GET : GET);
+		say_text(SERVER, count == 2 ? OK_2 OK_2 : OK_2);
+	}
+	assert_int_equal(talk_end()->requests, 16);
+	assert_int_equal(talk_slot()->breakdowns, 4);
+}
+
+static void test_as_many_as_the_mask_says_are_followed_in_detail(void **state)
+{
+	(void)state;
+	follow_every_fourth(1);
+	follow_every_fourth(2);
+}
+
 /* Protocols whose requests begin like a method of HTTP, taken by turns. */
 static void test_words_in_capitals_are_no_http(void **state)
 {
@@ -170,6 +190,7 @@ int main(void)
 		cmocka_unit_test(test_thousands_of_pipelined_requests_are_each_counted),
 		cmocka_unit_test(test_segments_sent_again_change_nothing),
 		cmocka_unit_test(test_a_missing_segment_costs_no_more_than_what_was_in_it),
+		cmocka_unit_test(test_as_many_as_the_mask_says_are_followed_in_detail),
 		cmocka_unit_test(test_words_in_capitals_are_no_http),
 	};
 
