@@ -18,7 +18,7 @@
 #define EBBTIDE_CONNECTION_H
 
 #include "atomics.h"
-#include "http1.h"
+#include "http1_plain.h"
 #include "http2.h"
 #include "slots.h"
 

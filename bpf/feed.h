@@ -47,9 +47,12 @@ struct room {
 	__u32 reserved;
 	struct http2_frame frame;
 	struct http2_fields fields;
-	/* Twice, since what was cut before may stand in front; words may be read behind the last. */
-	__u8 bytes[2 * ROOM_BYTES + 24];
+	/* Words may be read behind the last. */
+	__u8 bytes[HTTP1_PLAIN_BYTES + HTTP1_PLAIN_BEHIND];
 };
+
+/* Twice, since what was cut before may stand in front. */
+_Static_assert(2 * ROOM_BYTES + 24 <= HTTP1_PLAIN_BYTES + HTTP1_PLAIN_BEHIND, "room for HTTP/2");
 
 struct rooms {
 	__u32 depth;

@@ -264,9 +264,32 @@ static __always_inline void http1_count(struct feed *feed)
 	FEED_RUN(feed_request1, feed);
 }
 
+VERIFIED_ALONE int room_is_plain(struct room *room, __u32 bytes)
+{
+	return room && http1_is_plain(room->bytes, bytes);
+}
+
+/* True: the segment was one request and nothing else. False: nothing of it is done with. */
+static __always_inline bool http1_plain(struct feed *feed)
+{
+	struct room *room = feed->room;
+	__u32 bytes = room->end - room->offset;
+
+	if (feed->connection->request1.state != HTTP1_START || bytes > HTTP1_PLAIN_BYTES)
+		return false;
+	bytes = PAYLOAD_LOAD(feed->skb, room->offset, bytes, room->bytes, HTTP1_PLAIN_BYTES);
+	if (!bytes || !room_is_plain(room, bytes))
+		return false;
+	/* HEAD is the one method with an H. */
+	room->head_mask = room->bytes[0] == 'H';
+	room->begun = 1;
+	return true;
+}
+
 static __always_inline void http1_requests(struct feed *feed)
 {
-	http1_count(feed);
+	if (!http1_plain(feed))
+		http1_count(feed);
 	if (feed->room->begun)
 		http1_begun(feed);
 }

@@ -56,7 +56,7 @@ struct http1 {
 	ebb_u8 reserved[3];
 };
 
-typedef ebb_u64 __attribute__((aligned(1))) http1_word;
+typedef ebb_u64 __attribute__((aligned(1), may_alias)) http1_word;
 
 /* What may be read behind the bytes that http1_step() is given; it does not matter what they are. */
 #define HTTP1_BEHIND	 17

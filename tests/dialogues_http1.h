@@ -103,6 +103,20 @@ static const struct {
 			ANSWER("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" OK_2
 			       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" ERROR)},
 		6, 0, 0, 2, {200, 503, 200, 200, 200, 503}},
+	{"alone in their segments, with and without bodies",
+		{ASK("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"),
+			ANSWER("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"),
+			ASK("GET / HTTP/1.1\r\nCookie: lll\r\nContent-Type: a\r\n\r\n"),
+			ANSWER(ERROR),
+			ASK("GET / HTTP/1.1\r\nContent-Length: 4\r\n\r\n\r\n\r\n"), ANSWER(OK_2),
+			ASK("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+			    "0\r\n\r\n"),
+			ANSWER(ERROR),
+			ASK("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+			    "4\r\n\r\n\r\n\r\n0\r\nA: b\r\n\r\n"),
+			ANSWER(OK_2), ASK(GET "\r\n\r\n"), ANSWER(OK_2), ASK(GET),
+			ANSWER(ERROR)},
+		7, 0, 0, 3, {200, 503, 200, 503, 200, 200, 503}},
 	{"answers without a body",
 		{ASK(GET GET GET GET),
 			ANSWER("HTTP/1.1 204 No Content\r\n\r\n"

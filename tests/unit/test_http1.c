@@ -158,6 +158,23 @@ static void test_as_many_as_the_mask_says_are_followed_in_detail(void **state)
 	follow_every_fourth(2);
 }
 
+/* The commonest exchange costs no loop in the kernel; what is not that goes through one. */
+static void test_a_lone_request_and_its_answer_take_no_loop(void **state)
+{
+	(void)state;
+	talk_begin(SIDE_SERVER);
+	user_loop_turns = 0;
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(say_text(CLIENT, GET)->in_flight, 1);
+		assert_int_equal(say_text(SERVER, ERROR)->in_flight, 0);
+	}
+	assert_int_equal(user_loop_turns, 0);
+	say_text(CLIENT, GET GET);
+	assert_true(user_loop_turns > 0);
+	say_text(SERVER, OK_2 OK_2);
+	assert_int_equal(talk_end()->requests, 5);
+}
+
 /* Protocols whose requests begin like a method of HTTP, taken by turns. */
 static void test_words_in_capitals_are_no_http(void **state)
 {
@@ -191,6 +208,7 @@ int main(void)
 		cmocka_unit_test(test_segments_sent_again_change_nothing),
 		cmocka_unit_test(test_a_missing_segment_costs_no_more_than_what_was_in_it),
 		cmocka_unit_test(test_as_many_as_the_mask_says_are_followed_in_detail),
+		cmocka_unit_test(test_a_lone_request_and_its_answer_take_no_loop),
 		cmocka_unit_test(test_words_in_capitals_are_no_http),
 	};
 
