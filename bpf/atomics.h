@@ -30,6 +30,13 @@
 		WRITE_ONCE(*(place), before | (value));                                            \
 		before;                                                                            \
 	})
+#define EXCHANGE(place, value)                                                                     \
+	({                                                                                         \
+		__typeof__(*(place)) before = READ_ONCE(*(place));                                 \
+                                                                                                   \
+		WRITE_ONCE(*(place), value);                                                       \
+		before;                                                                            \
+	})
 #define COMPARE_AND_SWAP(place, expected, value)                                                   \
 	({                                                                                         \
 		__typeof__(*(place)) before = READ_ONCE(*(place));                                 \
@@ -42,6 +49,7 @@
 #define FETCH_AND_ADD(place, value)		 __sync_fetch_and_add(place, value)
 #define FETCH_AND_OR(place, value)		 __sync_fetch_and_or(place, value)
 #define FETCH_AND_AND(place, value)		 __sync_fetch_and_and(place, value)
+#define EXCHANGE(place, value)			 __sync_lock_test_and_set(place, value)
 #define COMPARE_AND_SWAP(place, expected, value) __sync_val_compare_and_swap(place, expected, value)
 #endif
 

@@ -80,7 +80,7 @@ struct detail {
 	__u32 process;
 	__u32 request_bytes;
 	__u32 head_bytes;
-	__u32 reserved;
+	__u32 ports; /* awaited_index() */
 	char command[16];
 	__u8 head[REQUEST_HEAD_BYTES];
 };
@@ -164,6 +164,57 @@ struct {
 	__type(key, int);
 	__type(value, struct connection);
 } connections SEC(".maps");
+
+/*
+ * How many requests are followed that nobody has begun to read yet, by their connections' ports.
+ * Every read of every socket of the node asks; for most a look at this is all that it takes.
+ */
+#define AWAITED_BITS 10
+
+struct awaited {
+	__u32 counts[1 << AWAITED_BITS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct awaited);
+} awaited SEC(".maps");
+
+static __always_inline __u32 awaited_index(__u16 local_port, __u16 remote_port)
+{
+	return (((__u32)remote_port << 16 | local_port) * 0x9e3779b1U) >> (32 - AWAITED_BITS);
+}
+
+static __always_inline __u32 *awaited_count(__u32 index)
+{
+	__u32 zero = 0;
+	struct awaited *all = bpf_map_lookup_elem(&awaited, &zero);
+
+	return all ? &all->counts[index & ((1 << AWAITED_BITS) - 1)] : 0;
+}
+
+static __always_inline void awaited_add(__u32 index, __u32 number)
+{
+	__u32 *count = awaited_count(index);
+
+	if (count)
+		__sync_fetch_and_add(count, number);
+}
+
+/* What was followed in detail on @connection is over, or is @claim from now on. */
+VERIFIED_ALONE int detail_set(struct connection *connection, __u64 claim)
+{
+	__u64 before;
+
+	if (!connection)
+		return 0;
+	before = EXCHANGE(&connection->detail.claim, claim);
+	if (DETAIL_STATE(before) == DETAIL_OPEN)
+		awaited_add(connection->detail.ports, -1);
+	return 0;
+}
 
 /* The slot of @connection, or NULL: none, or given to another container since. */
 static __always_inline struct slot *connection_slot(const struct connection *connection)

@@ -196,7 +196,7 @@ static __always_inline void drop_end(struct drop *drop)
 {
 	struct connection *connection = drop->connection;
 
-	WRITE_ONCE(connection->detail.claim, 0);
+	detail_set(connection, 0);
 	STORE_RELEASE(connection->over, drop->left.begun);
 }
 

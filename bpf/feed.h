@@ -134,6 +134,8 @@ static __always_inline void detail_begin(
 	if (slot->trace_threshold_ns || slot->exemplars_due)
 		detail->head_bytes =
 			PAYLOAD_LOAD(feed->skb, offset, bytes, detail->head, REQUEST_HEAD_BYTES);
+	detail->ports = awaited_index((__u16)feed->sk->src_port, bpf_ntohs(feed->sk->dst_port));
+	awaited_add(detail->ports, 1);
 	STORE_RELEASE(detail->claim, DETAIL_CLAIM(id, DETAIL_OPEN));
 }
 
@@ -158,7 +160,7 @@ __attribute__((unused)) static __noinline int ending_report(struct bpf_sock *sk,
 	if (reasons)
 		ending_tell(sk, connection, ending, state, reasons);
 	if (state)
-		STORE_RELEASE(connection->detail.claim, 0);
+		detail_set(connection, 0);
 	return 0;
 }
 

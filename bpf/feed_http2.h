@@ -104,7 +104,7 @@ static __always_inline void stream_tell(struct feed *feed, struct ending *ending
 	if (reasons)
 		ending_tell(feed->sk, connection, ending, state == DETAIL_ANSWERED, reasons);
 	if (state)
-		STORE_RELEASE(connection->detail.claim, 0);
+		detail_set(connection, 0);
 }
 
 /* An open stream is reset. */
@@ -122,7 +122,7 @@ static __always_inline void stream_failed(struct feed *feed, struct ending *endi
 	if (feed->slot->trace_threshold_ns)
 		ending_tell(feed->sk, connection, ending, state, REASON_ERROR);
 	if (state)
-		STORE_RELEASE(connection->detail.claim, 0);
+		detail_set(connection, 0);
 }
 
 /* Either side resets a stream. */
@@ -175,12 +175,12 @@ static __noinline int stream_answered(
 	if (reasons)
 		ending_tell(feed->sk, connection, &ending, state, reasons);
 	if (state)
-		STORE_RELEASE(connection->detail.claim, 0);
+		detail_set(connection, 0);
 #else
 	if (state && (reasons || feed->slot->trace_threshold_ns))
-		STORE_RELEASE(connection->detail.claim, DETAIL_CLAIM(ending.id, DETAIL_ANSWERED));
+		detail_set(connection, DETAIL_CLAIM(ending.id, DETAIL_ANSWERED));
 	else if (state)
-		STORE_RELEASE(connection->detail.claim, 0);
+		detail_set(connection, 0);
 	if (reasons)
 		COMPARE_AND_SWAP(&exchange->claim, answered,
 			EXCHANGE_CLAIM(ending.id, status, reasons, EXCHANGE_ANSWERED));

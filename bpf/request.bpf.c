@@ -277,7 +277,7 @@ static __always_inline void single_forget(struct feed *feed)
 		return;
 	if (connection->side == SIDE_SERVER)
 		flight_end(feed->slot, 1, connection->age);
-	WRITE_ONCE(connection->detail.claim, 0);
+	detail_set(connection, 0);
 	STORE_RELEASE(connection->over, begun);
 }
 
@@ -600,7 +600,7 @@ static __always_inline void connection_clear(struct connection *connection)
 	connection->last_stream = 0;
 	connection->upgraded_shape = 0;
 	connection->first.count = 0;
-	connection->detail.claim = 0;
+	detail_set(connection, 0);
 	STORE_RELEASE(connection->shape,
 		SHAPE(SHAPE_GENERATION(connection->shape) + 1, PROTOCOL_UNKNOWN));
 }

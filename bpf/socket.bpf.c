@@ -39,13 +39,17 @@ static __always_inline struct connection *connection_of(struct sock *sk)
 SEC("tp_btf/tcp_rcv_space_adjust")
 int BPF_PROG(socket_read, struct sock *sk)
 {
-	struct connection *connection = connection_of(sk);
+	__u32 ports = awaited_index(sk->__sk_common.skc_num, bpf_ntohs(sk->__sk_common.skc_dport));
+	__u32 *waiting = awaited_count(ports), zero = 0;
+	struct connection *connection;
 	struct task_struct *current;
 	struct running *task;
 	struct detail *detail;
-	__u32 zero = 0;
 	__u64 claim;
 
+	if (!waiting || !READ_ONCE(*waiting))
+		return 0;
+	connection = connection_of(sk);
 	if (!connection)
 		return 0;
 	detail = &connection->detail;
@@ -65,7 +69,8 @@ int BPF_PROG(socket_read, struct sock *sk)
 		task_waits(task, current, &detail->at_read);
 	}
 	/* Fails when the request has ended meanwhile: then nobody looks at the above. */
-	COMPARE_AND_SWAP(&detail->claim, claim, claim - DETAIL_OPEN + DETAIL_READ);
+	if (COMPARE_AND_SWAP(&detail->claim, claim, claim - DETAIL_OPEN + DETAIL_READ) == claim)
+		awaited_add(ports, -1);
 	return 0;
 }
 

@@ -78,6 +78,13 @@ static struct slot_control *talk_control(void)
 	return bpf_map_lookup_elem(&slot_control, &zero);
 }
 
+static struct awaited *talk_awaited(void)
+{
+	uint32_t zero = 0;
+
+	return bpf_map_lookup_elem(&awaited, &zero);
+}
+
 /* Where a 32-bit address reaches, at the end of a page before one that nobody may touch. */
 static uint8_t *talk_headers_map(void)
 {
@@ -115,6 +122,7 @@ static void talk_begin(uint8_t side)
 	talk.sk.src_port = 8080;
 	memset(talk_slot(), 0, sizeof(struct slot));
 	memset(talk_control(), 0, sizeof(struct slot_control));
+	memset(talk_awaited(), 0, sizeof(struct awaited));
 	talk_slot()->trace_threshold_ns = 1;
 	talk_slot()->epoch = 1;
 	talk_slot()->age_shift = 20;
@@ -216,6 +224,9 @@ static const struct talk_told *talk_end(void)
 	request_release(&talk.sk);
 	if (slot_in_flight(talk_slot()))
 		user_fail("a request stays in flight on a closed connection");
+	for (size_t at = 0; at < sizeof(struct awaited) / sizeof(uint32_t); at++)
+		if (talk_awaited()->counts[at])
+			user_fail("a request of a closed connection is still to be read");
 	return talk_look();
 }
 
