@@ -316,9 +316,16 @@ static __always_inline __u64 flight_begin(struct slot *slot, __u32 count, __u8 a
 	return before;
 }
 
-static __always_inline void flight_end(struct slot *slot, __u32 count, __u8 age)
+/* One is answered, and will be counted as such. */
+static __always_inline void flight_answer(struct slot *slot, __u8 age)
 {
-	__sync_fetch_and_add(&slot->over, (__u64)count);
+	__sync_fetch_and_add(&slot->ages_over[age & (AGE_BUCKETS - 1)], 1);
+}
+
+/* @count will have no answer. */
+static __always_inline void flight_drop(struct slot *slot, __u32 count, __u8 age)
+{
+	__sync_fetch_and_add(&slot->dropped, (__u64)count);
 	__sync_fetch_and_add(&slot->ages_over[age & (AGE_BUCKETS - 1)], count);
 }
 

@@ -166,7 +166,7 @@ static __noinline __u32 drop_step(struct drop *drop, __u32 index)
 		count = drop_queued(drop);
 	}
 	if (count && drop->connection->side == SIDE_SERVER)
-		flight_end(drop->slot, count, age);
+		flight_drop(drop->slot, count, age);
 	drop->connection->dropped += count;
 	return count;
 }
@@ -181,7 +181,7 @@ static __always_inline __u32 drop_single(struct drop *drop)
 	if (connection->request_flags & REQUEST_MANY || drop->left.begun == drop->left.over)
 		return 0;
 	if (connection->side == SIDE_SERVER)
-		flight_end(drop->slot, 1, connection->age);
+		flight_drop(drop->slot, 1, connection->age);
 	drop->id = drop->left.over;
 	drop->start_ns = connection->start_ns;
 	drop->left.over = drop->left.begun;

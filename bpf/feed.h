@@ -189,7 +189,7 @@ static __always_inline void single_answer(struct feed *feed, __u16 status)
 		.grpc_status = GRPC_STATUS_NONE};
 
 	if (connection->side == SIDE_SERVER)
-		flight_end(feed->slot, 1, connection->age);
+		flight_answer(feed->slot, connection->age);
 	ending_report(feed->sk, connection, feed->slot, &ending);
 	STORE_RELEASE(connection->over, ending.id + 1);
 }
@@ -212,7 +212,7 @@ static __noinline int drop_streams(
 		__u32 count = claim & EXCHANGE_OPEN;
 
 		WRITE_ONCE(table->entries[i].claim, 0);
-		flight_end(slot, count & is_server, EXCHANGE_BYTE(claim));
+		flight_drop(slot, count & is_server, EXCHANGE_BYTE(claim));
 		connection->dropped += count;
 	}
 	return 0;

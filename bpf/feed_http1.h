@@ -144,7 +144,7 @@ static __always_inline void queue_answer(struct feed *feed, __u16 status)
 		return;
 	ending.start_ns = exchange->start_ns;
 	if (connection->side == SIDE_SERVER)
-		flight_end(feed->slot, 1, exchange->age);
+		flight_answer(feed->slot, exchange->age);
 	if (ending.id + 1 == exchange->id + exchange->count)
 		STORE_RELEASE(feed->table->first, feed->table->first + 1);
 	ending_report(feed->sk, connection, feed->slot, &ending);

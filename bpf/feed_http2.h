@@ -117,7 +117,7 @@ static __always_inline void stream_failed(struct feed *feed, struct ending *endi
 	ending->status = 0;
 	ending->response_bytes = 0;
 	if (connection->side == SIDE_SERVER)
-		flight_end(feed->slot, 1, age);
+		flight_drop(feed->slot, 1, age);
 	count_failed(feed->slot, connection, 1);
 	if (feed->slot->trace_threshold_ns)
 		ending_tell(feed->sk, connection, ending, state, REASON_ERROR);
@@ -168,7 +168,7 @@ static __noinline int stream_answered(
 	if (COMPARE_AND_SWAP(&exchange->claim, claim, answered) != claim)
 		return 0;
 	if (connection->side == SIDE_SERVER)
-		flight_end(feed->slot, 1, EXCHANGE_BYTE(claim));
+		flight_answer(feed->slot, EXCHANGE_BYTE(claim));
 	reasons = (__u8)ending_count(feed->slot, connection, &ending, state);
 #ifdef KERNEL_5_10
 	/* At once: what is kept for later is more than this verifier follows. */

@@ -276,7 +276,7 @@ static __always_inline void single_forget(struct feed *feed)
 	if (begun == connection->over)
 		return;
 	if (connection->side == SIDE_SERVER)
-		flight_end(feed->slot, 1, connection->age);
+		flight_drop(feed->slot, 1, connection->age);
 	detail_set(connection, 0);
 	STORE_RELEASE(connection->over, begun);
 }

@@ -96,7 +96,7 @@ struct slot {
 	/* By cpu.bpf.c. */
 	ebb_u64 throttled_since_ns; /* 0: not throttled; a hint, probes_look() is sure */
 
-	/* request.bpf.c, as a request arrives. In flight is what has begun and is not over. */
+	/* request.bpf.c, as a request arrives. In flight is what was neither answered nor dropped. */
 	ebb_u64 begun;
 	/* Here since they are seldom written. Cgroup ids, to know a stale pointer from a live one: */
 	ebb_u64 cpu_id;
@@ -108,8 +108,8 @@ struct slot {
 	ebb_u64 limit_memory_bytes;
 	ebb_u64 limit_memory_high_bytes;
 
-	/* As an answer leaves: what the container served, */
-	ebb_u64 over;
+	/* As an answer leaves: what the container served. */
+	ebb_u64 dropped; /* begun, and over without an answer */
 	ebb_u64 requests;
 	ebb_u64 requests_over;	 /* over objective_ns */
 	ebb_u64 requests_failed; /* reset, or closed without an answer */
@@ -164,7 +164,7 @@ struct slot {
 };
 
 #define SLOT_LINE_IS(field) (__builtin_offsetof(struct slot, field) % LINE_BYTES == 0)
-_Static_assert(SLOT_LINE_IS(begun) && SLOT_LINE_IS(over) && SLOT_LINE_IS(cpu_used_ns) &&
+_Static_assert(SLOT_LINE_IS(begun) && SLOT_LINE_IS(dropped) && SLOT_LINE_IS(cpu_used_ns) &&
 		       SLOT_LINE_IS(calls) && SLOT_LINE_IS(ages_begun) && SLOT_LINE_IS(ages_over) &&
 		       sizeof(struct slot) % LINE_BYTES == 0,
 	"lines of a slot");
@@ -175,7 +175,8 @@ _Static_assert(SLOT_LINE_IS(begun) && SLOT_LINE_IS(over) && SLOT_LINE_IS(cpu_use
  */
 static inline __attribute__((always_inline)) ebb_s64 slot_in_flight(const struct slot *slot)
 {
-	ebb_u64 over = *(const volatile ebb_u64 *)&slot->over;
+	ebb_u64 over = *(const volatile ebb_u64 *)&slot->requests +
+		       *(const volatile ebb_u64 *)&slot->dropped;
 
 	return (ebb_s64)(*(const volatile ebb_u64 *)&slot->begun - over);
 }
