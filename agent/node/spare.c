@@ -175,14 +175,15 @@ static void take(struct spare *budget, struct spare_share *share, uint64_t ns, u
 
 /*
  * While the rate covers all demands and nobody waits, the others' parts bind nobody: true, and taken,
- * without a look at them. All are looked at once a slot, when windows slide.
+ * without a look at them. Their demands are at most what they were at their newest ask: they only
+ * fall from there.
  */
 static bool take_unbound(
 	struct spare *budget, struct spare_share *share, uint64_t ns, uint64_t now_ns)
 {
 	double rate_ns = (double)budget->rate_ns, before_ns = share->demand_ns;
 
-	if (budget->has_waiting || now_ns / SPARE_SLOT_NS != budget->reviewed_ns / SPARE_SLOT_NS)
+	if (budget->has_waiting)
 		return false;
 	demand_renew(share, now_ns);
 	budget->demand_ns += share->demand_ns - before_ns;
@@ -221,7 +222,6 @@ bool spare_take(struct spare *budget, struct spare_share *share, uint64_t ns, ui
 	if (take_unbound(budget, share, ns, now_ns))
 		return true;
 	budget->demand_ns = demands_renew(budget, now_ns);
-	budget->reviewed_ns = now_ns;
 	level_ns = water_level_ns(budget, budget->demand_ns);
 	tokens_renew(budget, level_ns, now_ns);
 	line = first_in_line(budget, now_ns);

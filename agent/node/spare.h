@@ -46,8 +46,7 @@ struct spare {
 	uint64_t rate_ns; /* CPU time a second */
 	struct spare_window spent;
 	struct spare_share *first;
-	double demand_ns;     /* of all, while nobody has to give way */
-	uint64_t reviewed_ns; /* when all were looked at */
+	double demand_ns; /* of all, at most, while nobody has to give way */
 	bool has_waiting;
 };
 
