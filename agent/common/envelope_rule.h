@@ -23,6 +23,8 @@
 	X(VIOLATIONS_ASKED, "violations-asked",                                                    \
 		"the objective broke more often than is accepted: the cheapest limits are barred") \
 	X(STARTING, "starting", "what starts keeps its CPU limit until it is ready")               \
+	X(REPLICA_ROOM, "replica-room",                                                            \
+		"each replica keeps room under the most CPU that it may use")                      \
 	X(DIVERGED, "diverged", "the network is not to be trusted now: a rule decides for it")
 
 enum envelope_rule {

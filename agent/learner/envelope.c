@@ -255,6 +255,8 @@ static enum envelope_rule forbid_replicas(const struct envelope_service *service
 		return service->replicas >= objective->replicas_max ? RULE_BOUNDS : RULE_NONE;
 	if (service->replicas <= objective->replicas_min)
 		return RULE_BOUNDS;
+	if (service->replicas <= service->replicas_needed)
+		return RULE_REPLICA_ROOM;
 	if (sample_violates(service->sample, objective))
 		return RULE_OVER_OBJECTIVE;
 	return service->since_scale_in_s < service->cooldown_s ? RULE_COOLDOWN : RULE_NONE;
@@ -266,7 +268,12 @@ uint64_t envelope_horizontal_mask(
 	uint64_t mask = 0;
 
 	for (int action = 0; action < ACTION_HORIZONTAL; action++) {
-		enum envelope_rule rule = forbid_replicas(service, action - ACTION_HORIZONTAL_HOLD);
+		int direction = action - ACTION_HORIZONTAL_HOLD;
+		enum envelope_rule rule = forbid_replicas(service, direction);
+
+		if (!rule && direction == 0 && service->replicas < service->replicas_needed &&
+			!forbid_replicas(service, 1))
+			rule = RULE_REPLICA_ROOM;
 
 		if (!rule)
 			mask |= 1ULL << action;

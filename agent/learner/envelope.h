@@ -74,9 +74,11 @@ struct envelope_service {
 	const struct objective *objective;
 	const struct sample *sample; /* of all units together */
 	uint32_t replicas;
+	uint32_t replicas_needed; /* room_replicas(); 0: not known */
 	double since_scale_in_s;
 	double cooldown_s;
 };
+/* As envelope_vertical_mask(); while replicas lack room and more are allowed, holding is not. */
 uint64_t envelope_horizontal_mask(
 	const struct envelope_service *service, enum envelope_rule rules[ACTION_HORIZONTAL]);
 /* Bring a wanted number of replicas inside the envelope. */

@@ -150,6 +150,13 @@ static const struct policy_set *service_policy(struct service *service)
 	return &service->policy;
 }
 
+bool policy_lacks_replicas(struct service *service)
+{
+	return decided_by(service_policy(service), true) & DECIDES_REPLICAS &&
+	       !service->objective.frozen && service->replicas < service->objective.replicas_max &&
+	       service->replicas < room_replicas(service);
+}
+
 static void __attribute__((format(printf, 3, 4)))
 add_why(char *why, size_t size, const char *format, ...)
 {
@@ -458,6 +465,7 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 	bool fallen = false;
 
 	memset(decision, 0, sizeof(*decision));
+	room_note(&unit->busy, bounds->sample);
 	unit->memory_needed_bytes = fmax((double)sample_memory_needed_bytes(bounds->sample),
 		unit->memory_needed_bytes * exp2(-bounds->sample->tick_s / MEMORY_HALF_LIFE_S));
 	decision->action = ACTION_VERTICAL_HOLD;
@@ -554,10 +562,16 @@ static bool horizontal_dqn(const struct policy_context *context, struct service 
 			random_uniform(context->random) < context->config->explore_guided;
 		if (!decision->guided)
 			guided = random_action(context->random, decision->mask, ACTION_HORIZONTAL);
-		decision->action = decision->mask >> guided & 1 ? guided : ACTION_HORIZONTAL_HOLD;
+		if (decision->mask >> guided & 1)
+			decision->action = guided;
+		else if (decision->mask >> ACTION_HORIZONTAL_HOLD & 1)
+			decision->action = ACTION_HORIZONTAL_HOLD;
 	} else if (wanted >= 0 && (uint32_t)wanted != decision->action) {
 		decision->rule = decision->forbidden[wanted];
 	}
+	/* Whatever was wanted, or explored: only more are allowed. */
+	if (!(decision->mask >> ACTION_HORIZONTAL_HOLD & 1) && (uint32_t)wanted != decision->action)
+		decision->rule = decision->forbidden[ACTION_HORIZONTAL_HOLD];
 	decision->replicas = bounds->replicas + decision->action - ACTION_HORIZONTAL_HOLD;
 	snprintf(decision->why, sizeof(decision->why),
 		"%s%s: replicas %u -> %u, p%g %.1f ms of %.0f ms, Q %.3f, hold %.3f",

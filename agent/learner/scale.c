@@ -4,12 +4,15 @@
 #include "learner/learner.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 /* Units looked at in one round, ten a second: all of 100,000 within their age. */
 #define UNITS_EXPIRE_MOST 512
+
+#define ROOM_LOOK_S	  1.0
 
 void scale_objective(struct learner *learner, enum kube_event event, const json_t *object)
 {
@@ -163,6 +166,7 @@ static void service_decide(struct learner *learner, struct service *service, dou
 	struct envelope_service bounds = {.objective = &service->objective,
 		.sample = &service->period,
 		.replicas = service->replicas,
+		.replicas_needed = room_replicas(service),
 		.since_scale_in_s = now_s - service->scale_in_s,
 		.cooldown_s = learner->config.policy.cooldown_s};
 	struct horizontal_decision decision;
@@ -198,13 +202,27 @@ static void service_decide(struct learner *learner, struct service *service, dou
 	}
 }
 
+/*
+ * A load that grows faster than decisions come: those that lack room are looked for once in a second,
+ * and not while the replicas of the last decision are on their way.
+ */
+static bool is_urgent(struct service *service, double now_s)
+{
+	if (now_s - fmax(service->decided_s, service->room_looked_s) < ROOM_LOOK_S)
+		return false;
+	service->room_looked_s = now_s;
+	return service->objective.mode == OBJECTIVE_AUTO && service->ready >= service->replicas &&
+	       policy_lacks_replicas(service);
+}
+
 void scale_decide(struct learner *learner, double now_s)
 {
 	services_expire_units(&learner->services, now_s, SERVICE_UNIT_AGE_S, UNITS_EXPIRE_MOST);
 	for (size_t i = 0; i < learner->services.count; i++) {
 		struct service *service = learner->services.items[i];
 
-		if (now_s - service->decided_s < learner->config.scale_period_s)
+		if (now_s - service->decided_s < learner->config.scale_period_s &&
+			!is_urgent(service, now_s))
 			continue;
 		if (service->decided_s > 0 && service->has_objective && service->has_deployment &&
 			service->objective.mode != OBJECTIVE_OBSERVE && service->unit_count > 0 &&

@@ -11,6 +11,7 @@
 #include "learner/decision_ring.h"
 #include "learner/envelope.h"
 #include "learner/index.h"
+#include "learner/room.h"
 #include "learner/rules/rules.h"
 
 #define SERVICE_UNITS_MAX 16384
@@ -35,6 +36,7 @@ struct service_unit {
 	struct rule_team rules; /* those of the service's policy, with this unit's states */
 	struct plan plan;	/* of the newest decision */
 	double memory_needed_bytes; /* highest working set, which fades (half-life a quarter of an hour) */
+	struct busy busy;
 	double cut_from;	    /* the limit before that cut, millicores */
 	uint32_t cut_remaining; /* ticks in which a broken objective takes the cut back */
 	struct decision_ring decisions;
@@ -98,6 +100,7 @@ struct service {
 	struct sample period; /* since the last decision */
 	struct sample tick;   /* of the newest reports, all units */
 	double decided_s;
+	double room_looked_s;
 	double scale_in_s; /* of the newest scale-in; far past at start */
 	struct state_history history;
 	float state[STATE_SIZE];

@@ -456,6 +456,35 @@ static void test_replicas_stay_inside_their_bounds(void **state)
 	assert_int_equal(envelope_horizontal_mask(&service, NULL), 0x2);
 }
 
+static void test_replicas_keep_room_for_the_load(void **state)
+{
+	struct fixture f = make();
+	struct envelope_service service = {.objective = &f.objective,
+		.sample = &f.sample,
+		.replicas = 2,
+		.replicas_needed = 2,
+		.since_scale_in_s = 1e9};
+	enum envelope_rule rules[ACTION_HORIZONTAL];
+
+	(void)state;
+	assert_int_equal(envelope_horizontal_mask(&service, rules), 0x6);
+	assert_int_equal(rules[0], RULE_REPLICA_ROOM);
+	service.replicas = 3;
+	assert_int_equal(envelope_horizontal_mask(&service, NULL), 0x7);
+	/* Too few: only more are allowed. */
+	service.replicas = 1;
+	service.replicas_needed = 3;
+	f.objective.replicas_min = 1;
+	assert_int_equal(envelope_horizontal_mask(&service, rules), 0x4);
+	assert_int_equal(rules[ACTION_HORIZONTAL_HOLD], RULE_REPLICA_ROOM);
+	/* Neither the bounds nor the operator are passed. */
+	f.objective.replicas_max = 1;
+	assert_int_equal(envelope_horizontal_mask(&service, NULL), 0x2);
+	f.objective.replicas_max = 4;
+	f.objective.frozen = true;
+	assert_int_equal(envelope_horizontal_mask(&service, NULL), 0x2);
+}
+
 static void test_every_rule_has_its_own_name(void **state)
 {
 	(void)state;
@@ -665,6 +694,7 @@ int main(void)
 		cmocka_unit_test(test_a_freeze_leaves_only_hold),
 		cmocka_unit_test(test_any_action_on_any_sample_stays_inside),
 		cmocka_unit_test(test_replicas_rest_after_a_scale_in),
+		cmocka_unit_test(test_replicas_keep_room_for_the_load),
 		cmocka_unit_test(test_replicas_stay_inside_their_bounds),
 		cmocka_unit_test(test_every_rule_has_its_own_name),
 		cmocka_unit_test(test_a_memory_limit_that_the_owner_did_not_set_is_never_added),

@@ -526,6 +526,55 @@ static void test_nothing_is_tried_over_the_objective_or_outside_auto(void **stat
 	assert_false(decide_replicas(f).explored);
 }
 
+static void test_replicas_that_lack_room_are_added_whatever_the_network_says(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t changed = 0;
+
+	policy_set(f, "dqn");
+	f->service_bounds.replicas = 1;
+	f->service_bounds.replicas_needed = 2;
+	for (int i = 0; i < 100; i++) {
+		struct horizontal_decision decision;
+
+		explore_set(f, i % 2 ? 0.7 : 0, i % 4 > 1);
+		decision = decide_replicas(f);
+		assert_int_equal(decision.replicas, 2);
+		if (decision.rule) {
+			assert_int_equal(decision.rule, RULE_REPLICA_ROOM);
+			changed++;
+		}
+	}
+	assert_int_equal(f->service->counts.interventions[RULE_REPLICA_ROOM], changed);
+	f->service_bounds.replicas = 2;
+	explore_set(f, 0.7, 0);
+	for (int i = 0; i < 100; i++)
+		assert_true(decide_replicas(f).replicas >= 2);
+}
+
+static void test_every_tick_tells_how_much_room_a_unit_has(void **state)
+{
+	struct fixture *f = *state;
+
+	policy_set(f, "dqn");
+	f->service->replicas = 1;
+	f->unit->cpu_declared_millicores = 800;
+	f->unit->sample.cpu_used_us = 700000;
+	assert_false(policy_lacks_replicas(f->service));
+	for (int i = 0; i < 5; i++)
+		(void)decide(f);
+	assert_true(policy_lacks_replicas(f->service));
+	/* What others published decides as it was published. */
+	policy_set(f, "k8s-cpu+hpa");
+	assert_false(policy_lacks_replicas(f->service));
+	policy_set(f, "dqn");
+	f->service->objective.replicas_max = 1;
+	assert_false(policy_lacks_replicas(f->service));
+	f->service->objective.replicas_max = 6;
+	f->service->objective.frozen = true;
+	assert_false(policy_lacks_replicas(f->service));
+}
+
 static void test_exploration_fades_with_what_the_service_has_taught(void **state)
 {
 	struct fixture *f = *state;
@@ -925,6 +974,8 @@ int main(void)
 		TEST(test_the_network_takes_its_best_allowed_action),
 		TEST(test_explored_or_not_an_action_is_never_a_forbidden_one),
 		TEST(test_nothing_is_tried_over_the_objective_or_outside_auto),
+		TEST(test_replicas_that_lack_room_are_added_whatever_the_network_says),
+		TEST(test_every_tick_tells_how_much_room_a_unit_has),
 		TEST(test_exploration_fades_with_what_the_service_has_taught),
 		TEST(test_guided_exploration_follows_the_load),
 		TEST(test_a_cut_that_breaks_the_objective_is_taken_back),

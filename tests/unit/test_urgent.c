@@ -363,6 +363,43 @@ static void test_an_answer_to_its_report_makes_a_push_void(void **state)
 	assert_pushed(f, 1, 300, "bounds");
 }
 
+static void test_replicas_that_lack_room_do_not_wait_for_the_scale_period(void **state)
+{
+	struct fixture *f = *state;
+	struct service *service = f->service;
+
+	f->learner.config.scale_period_s = 60;
+	service->objective.replicas_max = 5;
+	service->has_deployment = true;
+	service->replicas = service->ready = 3;
+	for (int i = 0; i < NODES; i++)
+		f->units[i]->updated_s = 100;
+	service->period.tick_s = 1;
+	service->decided_s = 100;
+	/* Of 3 x 1000 the load is to use 1800. */
+	for (int i = 0; i < NODES; i++)
+		f->units[i]->busy.peak_millicores = 590;
+	scale_decide(&f->learner, 105);
+	assert_int_equal(service->wanted, 0);
+	for (int i = 0; i < NODES; i++)
+		f->units[i]->busy.peak_millicores = 610;
+	scale_decide(&f->learner, 105.5);
+	assert_int_equal(service->wanted, 0);
+	scale_decide(&f->learner, 106.1);
+	assert_int_equal(service->wanted, 4);
+	/* It is on its way. */
+	service->wanted = 0;
+	service->replicas = 4;
+	service->period.tick_s = 1;
+	for (int i = 0; i < NODES; i++)
+		f->units[i]->busy.peak_millicores = 1000;
+	scale_decide(&f->learner, 108);
+	assert_int_equal(service->wanted, 0);
+	service->ready = 4;
+	scale_decide(&f->learner, 110);
+	assert_int_equal(service->wanted, 5);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -378,6 +415,7 @@ int main(void)
 		TEST(test_a_service_that_breaks_often_is_looked_at_once_a_second),
 		TEST(test_the_tick_in_which_an_objective_breaks_sends_it),
 		TEST(test_an_answer_to_its_report_makes_a_push_void),
+		TEST(test_replicas_that_lack_room_do_not_wait_for_the_scale_period),
 	};
 #undef TEST
 

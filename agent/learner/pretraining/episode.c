@@ -93,6 +93,7 @@ static struct envelope_service scale_bounds(const struct episode *episode)
 	return (struct envelope_service){.objective = &service->objective,
 		.sample = &service->period,
 		.replicas = service->replicas,
+		.replicas_needed = room_replicas(service),
 		.since_scale_in_s = episode->now_s - episode->scale_in_s,
 		.cooldown_s = episode->config.cooldown_s};
 }
