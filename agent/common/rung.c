@@ -3,16 +3,21 @@
 
 #include <math.h>
 
+/*
+ * The reflex acts early on every rung. Allocation is what was used above the limit, whenever it was
+ * granted, so waiting saves writes and nothing else; and each wait is a part of the period in which
+ * nobody works, which a service near its ceiling lacks.
+ */
 const struct rung rungs[RUNG_COUNT] = {
-	{0.40, 0.15, 16, 1.0, 0.10},
-	{0.50, 0.10, 16, 1.0, 0.10},
-	{0.60, 0.10, 16, 1.0, 0.10},
-	{0.70, 0.10, 16, 1.0, 0.12},
-	{0.80, 0.10, 16, 1.0, 0.15},
-	{0.90, 0.10, 16, 1.0, 0.20},
-	{1.00, 0.10, 16, 1.0, 0.25},
-	{1.15, 0.10, 16, 1.0, 0.30},
-	{1.35, 0.10, 16, 1.0, 0.40},
+	{0.40, 0.05, 16, 1.0, 0.10},
+	{0.50, 0.05, 16, 1.0, 0.10},
+	{0.60, 0.05, 16, 1.0, 0.10},
+	{0.70, 0.05, 16, 1.0, 0.12},
+	{0.80, 0.05, 16, 1.0, 0.15},
+	{0.90, 0.05, 16, 1.0, 0.20},
+	{1.00, 0.05, 16, 1.0, 0.25},
+	{1.15, 0.05, 16, 1.0, 0.30},
+	{1.35, 0.05, 16, 1.0, 0.40},
 	{1.70, 0.05, 16, 1.0, 0.50},
 	{2.10, 0.05, 16, 1.0, 0.60},
 	{2.60, 0.05, 16, 1.0, 0.80},
@@ -23,6 +28,13 @@ const struct rung rungs[RUNG_COUNT] = {
 /* How fast the logarithm of the price moves, in a second. A violation raises the price by a third,
  * what is asked for keeps it where it is. */
 #define PRICE_RATE 0.3
+
+/*
+ * A period's last refill is what the ceiling leaves, and the kernel takes no quota under the burst: a
+ * burst as large as the quota would leave up to that much of the ceiling to nobody, just when all of it
+ * is needed. Of what the limit leaves of the ceiling it may be so much.
+ */
+#define BURST_OF_ROOM 0.125
 
 uint32_t rung_of_limit(double limit, double demand, uint32_t lowest)
 {
@@ -49,13 +61,17 @@ void rung_plan(uint32_t rung, double limit_millicores, double most_millicores, b
 	struct plan *plan)
 {
 	const struct rung *on = rung_at(rung);
+	bool refills = reflex && most_millicores > 0;
+	double burst_millicores = on->burst_share * limit_millicores;
 
+	if (refills)
+		burst_millicores = fmin(burst_millicores,
+			BURST_OF_ROOM * fmax(0, most_millicores - limit_millicores));
 	plan->cpu_millicores = limit_millicores;
 	/* Until the envelope has seen it a limit may be anything. */
-	plan->burst_us =
-		(uint64_t)fmin(on->burst_share * limit_millicores / 1000 * PLAN_PERIOD_US, 0x1p62);
+	plan->burst_us = (uint64_t)fmin(burst_millicores / 1000 * PLAN_PERIOD_US, 0x1p62);
 	plan->allowance = (struct allowance){.trigger_age_share = 0};
-	if (reflex && most_millicores > 0)
+	if (refills)
 		plan->allowance = (struct allowance){.trigger_age_share = on->trigger_age_share,
 			.refills_per_period = on->refills_per_period,
 			.ceiling_millicores = most_millicores};
