@@ -34,7 +34,7 @@ const struct rung rungs[RUNG_COUNT] = {
  * burst as large as the quota would leave up to that much of the ceiling to nobody, just when all of it
  * is needed. Of what the limit leaves of the ceiling it may be so much.
  */
-#define BURST_OF_ROOM 0.125
+#define BURST_OF_ROOM 0.0625
 
 uint32_t rung_of_limit(double limit, double demand, uint32_t lowest)
 {

@@ -9,9 +9,10 @@
 #define BLIND_LOOKS 10
 /*
  * The last refill of a period may be smaller than the quota, to end at the ceiling. It means a lower
- * quota until the period is over, so it must be worth it.
+ * quota until the period is over, so it must be worth it: but a fourth was too much. A limit over four
+ * fifths of the ceiling could not be passed, and a load that needs what is between them never served.
  */
-#define GRANT_LEAST_SHARE 4
+#define GRANT_LEAST_SHARE 16
 
 const struct refill_reason_info refill_reasons[REFILL_REASON_COUNT] = {
 #define X(name, text) [REFILL_##name] = {#name, text},

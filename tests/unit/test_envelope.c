@@ -127,9 +127,9 @@ static void test_an_action_moves_along_the_ladder_of_operating_points(void **sta
 	assert_true(plan.cpu_millicores == rungs[7].factor * 400);
 	assert_true(plan.allowance.trigger_age_share == rungs[7].trigger_age_share);
 	assert_int_equal(plan.allowance.refills_per_period, rungs[7].refills_per_period);
-	/* An eighth of what the limit leaves of the ceiling: no refill is refused for more. */
-	assert_in_range(plan.burst_us, (1000 - plan.cpu_millicores) / 8 * 100 - 1,
-		(1000 - plan.cpu_millicores) / 8 * 100 + 1);
+	/* A part of what the limit leaves of the ceiling: no refill is refused for more. */
+	assert_in_range(plan.burst_us, (1000 - plan.cpu_millicores) / 16 * 100 - 1,
+		(1000 - plan.cpu_millicores) / 16 * 100 + 1);
 	assert_int_equal(plan.memory_bytes, 128 << 20);
 	/* Hold follows the demand up at once, down in steps. */
 	f.unit.demand = (struct demand){700, 700};

@@ -204,9 +204,9 @@ static void test_a_last_refill_that_is_too_small_is_none(void **state)
 {
 	struct fixture *f = *state;
 
-	f->terms.ceiling_ns = 37 * MS;
+	f->terms.ceiling_ns = 31 * MS;
 	assert_decision(decide(f), REFILL_WAIT, REFILL_ceiling);
-	f->terms.ceiling_ns = 38 * MS;
+	f->terms.ceiling_ns = 32 * MS;
 	assert_decision(decide(f), REFILL_WRITE, REFILL_due);
 	/* The kernel refuses a quota under the burst. */
 	f->terms.burst_ns = 15 * MS;

@@ -408,9 +408,9 @@ static void test_the_reflex_refills_within_its_allowance(void **state)
 		{{0.1, 3, 250}, 250000, 20},
 		{{0.1, 3, 200}, 200000, 10},
 		{{0.1, 3, 100}, 100000, 0},
-		/* A part under a fourth is none. */
-		{{0.1, 3, 224}, 200000, 10},
-		{{0.1, 3, 226}, 226000, 20},
+		/* A part under the kernel's least is none. */
+		{{0.1, 3, 209}, 200000, 10},
+		{{0.1, 3, 211}, 211000, 20},
 		/* As often as it can: every 11 ms. */
 		{{0.1, 99, 1000}, 910000, 90},
 	};

@@ -140,8 +140,8 @@ static void plain_reflex(
 	room_us = allowance->ceiling_millicores * 100 - replica->used_us;
 	if (allowance->trigger_age_share <= 0 || replica->refills >= allowance->refills_per_period)
 		return;
-	/* A part of a quota only if it is a fourth, the kernel's least, and no less than the burst. */
-	if (room_us < replica->quota_us && (room_us < 1000 || room_us < replica->quota_us / 4 ||
+	/* A part of a quota only if it is a sixteenth, the kernel's least, and no less than the burst. */
+	if (room_us < replica->quota_us && (room_us < 1000 || room_us < replica->quota_us / 16 ||
 						   room_us < (double)plain->plan.burst_us))
 		return;
 	if (now_us >= period_end_us - 500)

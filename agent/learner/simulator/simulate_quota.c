@@ -7,8 +7,8 @@
  */
 #include "learner/simulator/simulate_model.h"
 
-#define GRANT_LEAST_SHARE 0.25	/* of a quota: a smaller refill is not worth a write */
-#define REFILL_SOON_US	  500.0 /* before a period's end none is made */
+#define GRANT_LEAST_SHARE 0.0625 /* of a quota: a smaller refill is not worth a write */
+#define REFILL_SOON_US	  500.0	 /* before a period's end none is made */
 
 /* The time that it stands still: throttled time counts each CPU that would run it. */
 void replica_account_throttled(struct tier *tier, struct replica *replica)
