@@ -29,6 +29,7 @@ struct options {
 	const char *folder; /* of pictures and tables */
 	const struct bench_policy *learnt;
 	const char *only;     /* part of a row's name */
+	const char *policy;   /* part of a policy's name */
 	const char *rows;     /* file of rows */
 	const char *vertical; /* files of weights; NULL: the learner's own */
 	const char *horizontal;
@@ -52,6 +53,17 @@ static void field_free(struct bench_field *field)
 	free(field->outcomes);
 }
 
+/* Only those with @text in their names, in the same order. */
+static void settings_keep(struct bench_field *field, const char *text)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < field->setting_count; i++)
+		if (strstr(field->settings[i].name, text))
+			field->settings[kept++] = field->settings[i];
+	field->setting_count = kept;
+}
+
 static int field_make(
 	struct bench_field *field, const struct bench_row *row, const struct options *options)
 {
@@ -60,6 +72,8 @@ static int field_make(
 	uint32_t seconds;
 
 	field->row = row;
+	if (!err && options->policy)
+		settings_keep(field, options->policy);
 	for (uint32_t i = 0; !err && i < options->seeds; i++) {
 		err = row_rates(row, options->every, i + 1, &field->rates[i], &seconds);
 		if (!err)
@@ -141,7 +155,8 @@ static int options_parse(struct options *options, int argc, char **argv)
 		{"every", required_argument, NULL, 'e'}, {"seconds", required_argument, NULL, 'S'},
 		{"threads", required_argument, NULL, 't'}, {"csv", required_argument, NULL, 'c'},
 		{"rows", required_argument, NULL, 'r'}, {"write", required_argument, NULL, 'w'},
-		{"only", required_argument, NULL, 'o'}, {"vertical", required_argument, NULL, 'v'},
+		{"only", required_argument, NULL, 'o'}, {"policy", required_argument, NULL, 'p'},
+		{"vertical", required_argument, NULL, 'v'},
 		{"horizontal", required_argument, NULL, 'z'}, {0}};
 	int id;
 
@@ -185,6 +200,9 @@ static int options_parse(struct options *options, int argc, char **argv)
 			break;
 		case 'o':
 			options->only = optarg;
+			break;
+		case 'p':
+			options->policy = optarg;
 			break;
 		default:
 			return -EINVAL;
@@ -287,6 +305,7 @@ static const char usage[] =
 	"  --vertical FILE, --horizontal FILE  networks to compare in place of the learner's own\n"
 	"  --threads N     as many as there are processors; the results do not depend on it\n"
 	"  --only TEXT     rows with TEXT in their names\n"
+	"  --policy TEXT   policies with TEXT in their names; figures need the others as well\n"
 	"  --rows FILE     rows of FILE in place of the built-in ones, a line each: NAME WORK_MS CV\n"
 	"                  WAIT_MS OBJECTIVE_MS TRACE CORES BURSTS(0|1) REPLICAS\n"
 	"  --csv FILE      every outcome\n"
@@ -309,10 +328,20 @@ static int fields_make(struct comparison *comparison)
 	comparison->fields = calloc(count, sizeof(*comparison->fields));
 	if (!comparison->fields)
 		return -ENOMEM;
-	for (uint32_t i = 0; !err && i < count; i++)
-		if (!options->only || strstr(rows[i].name, options->only))
-			err = field_make(
-				&comparison->fields[comparison->field_count++], &rows[i], options);
+	for (uint32_t i = 0; !err && i < count; i++) {
+		struct bench_field *field = &comparison->fields[comparison->field_count];
+
+		if (options->only && !strstr(rows[i].name, options->only))
+			continue;
+		comparison->field_count++;
+		err = field_make(field, &rows[i], options);
+		/* A row for none of the policies that are asked for. */
+		if (!err && field->setting_count == 0) {
+			field_free(field);
+			memset(field, 0, sizeof(*field));
+			comparison->field_count--;
+		}
+	}
 	return err;
 }
 
