@@ -25,9 +25,14 @@ const struct rung rungs[RUNG_COUNT] = {
 	{4.50, 0.05, 16, 1.0, 1.00},
 };
 
-/* How fast the logarithm of the price moves, in a second. A violation raises the price by a third,
- * what is asked for keeps it where it is. */
-#define PRICE_RATE 0.3
+/*
+ * How fast the logarithm of the price moves, in a second, at a share of 1 %: a violation raises the
+ * price by a third, what is asked for keeps it where it is. Who accepts a tenth of that sees a tenth
+ * of the violations, and must learn more of each: by the root, so that it learns more slowly still.
+ */
+#define PRICE_RATE	 0.3
+#define PRICE_RATE_SHARE 0.01
+#define PRICE_RATE_MOST	 1.0
 
 /*
  * A period's last refill is what the ceiling leaves, and the kernel takes no quota under the burst: a
@@ -87,12 +92,20 @@ double price_start(double violations_asked)
 	return price_clamp(violations_asked > 0 ? 0.005 / violations_asked : PRICE_MOST);
 }
 
+static double price_rate(double violations_asked)
+{
+	return violations_asked > 0
+		       ? fmin(PRICE_RATE_MOST,
+				 PRICE_RATE * sqrt(PRICE_RATE_SHARE / violations_asked))
+		       : PRICE_RATE_MOST;
+}
+
 double price_adapt(double price, bool violated, double violations_asked, double tick_s)
 {
 	if (price <= 0)
 		price = price_start(violations_asked);
-	return price_clamp(
-		price * exp(PRICE_RATE * tick_s * ((violated ? 1 : 0) - violations_asked)));
+	return price_clamp(price * exp(price_rate(violations_asked) * tick_s *
+					   ((violated ? 1 : 0) - violations_asked)));
 }
 
 /* Up to this the network alone decides; at the highest the limit is 1.35 times the demand. */

@@ -213,6 +213,27 @@ static void test_a_high_price_bars_the_low_rungs(void **state)
 	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_DOWN & 1);
 }
 
+static void test_a_violation_says_more_to_who_accepts_fewer(void **state)
+{
+	const double shares[] = {0.05, 0.01, 0.001, 0.0001};
+	double last = 1;
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		uint32_t ticks = (uint32_t)(1 / shares[i] + 0.5);
+		double price = price_adapt(1, true, shares[i], 1);
+
+		assert_true(price > last);
+		last = price;
+		/* What is asked for leaves the price where it was. */
+		for (uint32_t tick = 1; tick < ticks; tick++)
+			price = price_adapt(price, false, shares[i], 1);
+		assert_true(fabs(price - 1) < 1e-6);
+	}
+	assert_true(price_adapt(1, true, 0, 1) < 3);
+	assert_true(price_adapt(1, false, 0, 1) == 1);
+}
+
 static void test_without_a_reflex_the_low_rungs_are_forbidden(void **state)
 {
 	struct fixture f = make();
@@ -684,6 +705,7 @@ int main(void)
 		cmocka_unit_test(test_the_ends_of_the_ladder_are_bounds),
 		cmocka_unit_test(test_a_tiny_service_moves_in_fine_steps),
 		cmocka_unit_test(test_a_high_price_bars_the_low_rungs),
+		cmocka_unit_test(test_a_violation_says_more_to_who_accepts_fewer),
 		cmocka_unit_test(test_without_a_reflex_the_low_rungs_are_forbidden),
 		cmocka_unit_test(test_memory_is_never_cut_under_what_is_in_use),
 		cmocka_unit_test(test_a_limit_that_the_owner_did_not_set_is_never_added),
