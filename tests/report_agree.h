@@ -41,6 +41,8 @@ static inline const char *report_agree_unit(
 		return "reflex";
 	if (unit->starting != wire->starting)
 		return "starting";
+	if (unit->memory_high != (wire->memory_high != 0))
+		return "memory_high";
 	if (unit->has_experience != (experience != NULL))
 		return "experience";
 	if (!experience)

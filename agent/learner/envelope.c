@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "learner/envelope.h"
 
+#include "common/memory_limit.h"
 #include "common/rung.h"
 
 #include <math.h>
@@ -54,14 +55,28 @@ uint64_t sample_memory_needed_bytes(const struct sample *sample)
 	return sample->containers ? peak / sample->containers : peak;
 }
 
+/* Tasks that stand still for so much of a tick lack what was taken from them. */
+#define HURTS_SHARE 0.01
+
+bool sample_memory_hurts(const struct sample *sample)
+{
+	return (double)sample->memory_pressure_us >
+	       HURTS_SHARE * sample->tick_s * 1e6 * fmax(1, sample->containers);
+}
+
 uint64_t envelope_memory_floor(const struct envelope_unit *unit)
 {
 	uint64_t needed = sample_memory_needed_bytes(unit->sample), floor;
 
 	if (needed < unit->memory_needed_bytes)
 		needed = unit->memory_needed_bytes;
-	floor = needed + (uint64_t)(ENVELOPE_MEMORY_MARGIN_SHARE * (double)needed) +
-		ENVELOPE_MEMORY_MARGIN_BYTES;
+	floor = memory_floor_bytes(needed);
+	if (unit->memory_high) {
+		floor = memory_high_floor_bytes(needed);
+		/* Where it hurts already nothing more is given back. */
+		if (sample_memory_hurts(unit->sample) && floor < unit->sample->memory_limit_bytes)
+			floor = unit->sample->memory_limit_bytes;
+	}
 	return floor > unit->objective->memory_min_bytes ? floor
 							 : unit->objective->memory_min_bytes;
 }

@@ -12,16 +12,14 @@
 #include "common/plan.h"
 #include "common/state.h"
 
-/* Margin over what is in use that a memory limit keeps: a share and an amount. */
-#define ENVELOPE_MEMORY_MARGIN_SHARE 0.1
-#define ENVELOPE_MEMORY_MARGIN_BYTES (4ULL << 20)
-
 struct envelope_unit {
 	const struct objective *objective;
 	const struct sample *sample;
 	double cpu_declared_millicores; /* 0: the owner set no limit, see envelope_reserves() */
 	uint64_t memory_declared_bytes;
 	uint64_t memory_needed_bytes; /* of one container, lately; 0: the sample's */
+	/* What is moved is memory.high: too low a limit stalls until it is raised, and kills nothing. */
+	bool memory_high;
 	/* For what moves along the ladder of operating points. */
 	uint32_t cpu_rung; /* in force */
 	struct demand demand;
@@ -46,6 +44,8 @@ uint64_t envelope_memory_floor(const struct envelope_unit *unit);
  * the file pages that nobody uses.
  */
 uint64_t sample_memory_needed_bytes(const struct sample *sample);
+/* Tasks stood still for want of memory. */
+bool sample_memory_hurts(const struct sample *sample);
 
 /*
  * Which vertical actions are allowed, a bit each; hold always is. @rules, if given, gets the rule

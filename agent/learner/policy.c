@@ -75,8 +75,25 @@ uint32_t policy_nearest_action(
 #define SAME_LIMIT_SHARE 0.02
 #define SAME_LIMIT_LEAST 2.0
 
-/* A peak of memory is expected to come again for about so long. */
-#define MEMORY_HALF_LIFE_S 900.0
+/*
+ * A peak of memory is expected to come again for about so long. Where a limit that is too low costs a
+ * moment's stall and no kill, what it was is found out by pressure instead: it is forgotten soon
+ * while nothing hurts.
+ */
+#define MEMORY_HALF_LIFE_S	900.0
+#define MEMORY_HIGH_HALF_LIFE_S 300.0
+
+/* The largest working set of before, faded. */
+static double memory_needed(const struct service_unit *unit, const struct envelope_unit *bounds)
+{
+	const struct sample *sample = bounds->sample;
+	double half_life_s = bounds->memory_high && !sample_memory_hurts(sample)
+				     ? MEMORY_HIGH_HALF_LIFE_S
+				     : MEMORY_HALF_LIFE_S;
+
+	return fmax((double)sample_memory_needed_bytes(sample),
+		unit->memory_needed_bytes * exp2(-sample->tick_s / half_life_s));
+}
 
 /* The learner's parameters of the rules, or those with the objective's own. */
 static const struct rule_configs *service_rules(
@@ -444,6 +461,7 @@ struct envelope_unit policy_bounds(const struct service_unit *unit, const struct
 		.cpu_declared_millicores = unit->cpu_declared_millicores,
 		.memory_declared_bytes = unit->memory_declared_bytes,
 		.memory_needed_bytes = (uint64_t)unit->memory_needed_bytes,
+		.memory_high = unit->memory_high,
 		.violation_price = unit->plan.violation_price,
 		.cpu_rung = unit->plan.cpu_rung,
 		.demand = state_demand(state, sample),
@@ -466,8 +484,7 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 
 	memset(decision, 0, sizeof(*decision));
 	room_note(&unit->busy, bounds->sample);
-	unit->memory_needed_bytes = fmax((double)sample_memory_needed_bytes(bounds->sample),
-		unit->memory_needed_bytes * exp2(-bounds->sample->tick_s / MEMORY_HALF_LIFE_S));
+	unit->memory_needed_bytes = memory_needed(unit, bounds);
 	decision->action = ACTION_VERTICAL_HOLD;
 	decision->plan = unit->plan;
 	decision->plan.cpu_millicores = limit;

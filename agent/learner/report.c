@@ -128,6 +128,7 @@ static struct envelope_unit bounds_of(
 	/* Its limit is nobody's decision: the service goes on from where it was. */
 	if (envelope_starts(&bounds) && unit->plan.cpu_millicores > 0)
 		bounds.cpu_rung = unit->plan.cpu_rung;
+	bounds.memory_high = wire->memory_high;
 	return bounds;
 }
 
@@ -330,6 +331,7 @@ static void chunk_decide(struct work *work)
 		unit->sample = wire->sample;
 		unit->cpu_declared_millicores = wire->cpu_declared_millicores;
 		unit->memory_declared_bytes = wire->memory_declared_bytes;
+		unit->memory_high = wire->memory_high;
 		memcpy(unit->state, wire->state, sizeof(unit->state));
 		unit->updated_s = work->now_s;
 		if (!work->repeated)

@@ -44,7 +44,8 @@ enum {
 	UNIT_CPU_DECLARED,
 	UNIT_MEMORY_DECLARED,
 	UNIT_REFLEX,
-	UNIT_STARTING
+	UNIT_STARTING,
+	UNIT_MEMORY_HIGH
 };
 enum {
 	EXPERIENCE_STATE = 1,
@@ -495,6 +496,10 @@ static int unit_fields(struct place *place, struct reader reader, struct report_
 			err = take_count(place, "starting", &field, &value);
 			unit->starting = (uint32_t)value;
 			break;
+		case UNIT_MEMORY_HIGH:
+			err = take_count(place, "memory_high", &field, &value);
+			unit->memory_high = value != 0;
+			break;
 		default:
 			break;
 		}
@@ -512,7 +517,7 @@ static void unit_clear(struct report_unit *unit)
 	memset(&unit->sample, 0, sizeof(unit->sample));
 	unit->cpu_declared_millicores = 0;
 	unit->memory_declared_bytes = 0;
-	unit->reflex = false;
+	unit->reflex = unit->memory_high = false;
 	unit->starting = 0;
 	/* States are written in full or refused. */
 	unit->experience.action = 0;

@@ -55,6 +55,7 @@ struct report_unit {
 	uint64_t memory_declared_bytes;
 	bool reflex;	   /* an allowance would be kept */
 	uint32_t starting; /* containers that start */
+	bool memory_high;
 	float state[STATE_SIZE];
 	struct report_experience experience;
 };

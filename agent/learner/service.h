@@ -31,6 +31,7 @@ struct service_unit {
 	struct sample sample;
 	double cpu_declared_millicores; /* the owner's limits, as last reported */
 	uint64_t memory_declared_bytes;
+	bool memory_high; /* what the agent moves is memory.high, and raises when it hurts */
 	float state[STATE_SIZE];
 	struct nstep stream;
 	struct rule_team rules; /* those of the service's policy, with this unit's states */

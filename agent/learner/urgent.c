@@ -16,7 +16,8 @@ static struct envelope_unit bounds_of(const struct service_unit *unit)
 	return (struct envelope_unit){.objective = &unit->service->objective,
 		.sample = &unit->sample,
 		.cpu_declared_millicores = unit->cpu_declared_millicores,
-		.memory_declared_bytes = unit->memory_declared_bytes};
+		.memory_declared_bytes = unit->memory_declared_bytes,
+		.memory_high = unit->memory_high};
 }
 
 /* What holds on the unit now: the last decision when it was carried out, else what it reported. */

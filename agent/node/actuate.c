@@ -4,6 +4,7 @@
  * that was killed still knows them; they are written back when it leaves.
  */
 #include "common/log.h"
+#include "common/memory_limit.h"
 #include "node/pressure.h"
 #include "node/reserve.h"
 
@@ -194,13 +195,18 @@ static int write_cpu(struct agent *agent, struct container *container, int64_t q
 	return err;
 }
 
+/*
+ * memory.high slows and reclaims, memory.max kills: on v2 only the first is ours to move. The kubelet
+ * moves the second, so that a raise by us has to as well.
+ */
+bool actuate_moves_high(const struct agent *agent)
+{
+	return agent->driver.layout == CGROUP_LAYOUT_V2 && !agent->resizer;
+}
+
 int actuate_memory(struct agent *agent, struct container *container, int64_t bytes)
 {
-	/*
-	 * memory.high slows and reclaims, memory.max kills: on v2 only the first is ours to move. The
-	 * kubelet moves the second, so that a raise by us has to as well.
-	 */
-	bool high = agent->driver.layout == CGROUP_LAYOUT_V2 && !agent->resizer;
+	bool high = actuate_moves_high(agent);
 	int64_t page = sysconf(_SC_PAGESIZE);
 	int err;
 
@@ -259,7 +265,10 @@ static void plan_limits(struct agent *agent, const struct container *container,
 		uint64_t needed = container->memory_working_set_bytes
 					  ? container->memory_working_set_bytes
 					  : slot->memory_used_bytes;
-		int64_t least = (int64_t)pressure_floor_bytes(needed);
+		int64_t least =
+			(int64_t)(actuate_moves_high(agent) && pressure_is_watched(container)
+					  ? memory_high_floor_bytes(needed)
+					  : memory_floor_bytes(needed));
 
 		*memory_bytes = (int64_t)plan->memory_bytes;
 		if (*memory_bytes < least)

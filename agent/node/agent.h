@@ -166,6 +166,8 @@ void actuate_keep_original(struct agent *agent, const struct container *containe
 int actuate_container(struct agent *agent, struct container *container, const struct plan *plan);
 /* The memory limit alone, whatever is in use; on v2 memory.high, which the kubelet leaves. */
 int actuate_memory(struct agent *agent, struct container *container, int64_t bytes);
+/* The limit that actuate_memory() moves is memory.high, not memory.max. */
+bool actuate_moves_high(const struct agent *agent);
 /* The unit's plan to all its containers, and its allowance to the reflex. */
 void actuate_unit(struct agent *agent, struct unit *unit);
 /* The owner's limits, for every container (@unit NULL) or one unit's; returns how many. */

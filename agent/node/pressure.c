@@ -2,6 +2,7 @@
 #include "node/pressure.h"
 
 #include "common/log.h"
+#include "common/memory_limit.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -10,28 +11,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* Never below what is in use plus this: a lower limit would mean reclaim or an OOM kill. */
-#define MARGIN_SHARE 0.1
-#define MARGIN_BYTES (4U << 20)
-/* The learner's own step up. */
-#define STEP 1.25
 /* Of one wake; the rest comes with the next. */
 #define EVENTS_MAX 16
-
-uint64_t pressure_floor_bytes(uint64_t used_bytes)
-{
-	return used_bytes + (uint64_t)(MARGIN_SHARE * (double)used_bytes) + MARGIN_BYTES;
-}
-
-uint64_t pressure_raised_bytes(uint64_t limit_bytes, uint64_t used_bytes, uint64_t most_bytes)
-{
-	uint64_t raised_bytes = (uint64_t)((double)limit_bytes * STEP);
-	uint64_t floor_bytes = pressure_floor_bytes(used_bytes);
-
-	if (raised_bytes < floor_bytes)
-		raised_bytes = floor_bytes;
-	return raised_bytes < most_bytes ? raised_bytes : most_bytes;
-}
 
 struct pressure {
 	struct agent *agent;
@@ -48,7 +29,7 @@ void pressure_watch(struct agent *agent, struct container *container)
 	if (container->pressure_fd > 0 || !agent->pressure)
 		return;
 	fd = cgroup_open_memory_trigger(
-		&agent->driver, container->path, PRESSURE_STALL_US, PRESSURE_WINDOW_US);
+		&agent->driver, container->path, MEMORY_STALL_US, MEMORY_WINDOW_US);
 	/* Without PSI, or on the hybrid layout: pressure_tick() watches. */
 	if (fd < 0)
 		return;
@@ -65,6 +46,11 @@ void pressure_unwatch(struct agent *agent, struct container *container)
 	if (container->pressure_fd > 0)
 		close(container->pressure_fd);
 	container->pressure_fd = 0;
+}
+
+bool pressure_is_watched(const struct container *container)
+{
+	return container->pressure_fd > 0;
 }
 
 /* The owner's limit, as far as ours has taken its place. */
@@ -110,7 +96,7 @@ static void pressed(struct agent *agent, struct container *container)
 		cgroup_read_usage(&agent->driver, container->path, &usage))
 		return;
 	raise_to(agent, container,
-		pressure_raised_bytes(
+		memory_raised_bytes(
 			(uint64_t)limit, usage.memory_working_set_bytes, (uint64_t)most),
 		"pressure");
 }
@@ -202,10 +188,9 @@ static void watch_by_tick(struct agent *agent, struct container *container)
 	int64_t limit = actuate_memory_limit(&container->current);
 	int64_t most = owners_bytes(agent, container);
 
-	if (limit > 0 && most > limit && (uint64_t)limit < pressure_floor_bytes(used))
+	if (limit > 0 && most > limit && (uint64_t)limit < memory_floor_bytes(used))
 		raise_to(agent, container,
-			pressure_raised_bytes((uint64_t)limit, used, (uint64_t)most),
-			"working set");
+			memory_raised_bytes((uint64_t)limit, used, (uint64_t)most), "working set");
 }
 
 void pressure_tick(struct agent *agent)

@@ -12,22 +12,15 @@
 
 #include "node/agent.h"
 
-/* So much stall in so much time is too much. The kernel looks ten times in the window. */
-#define PRESSURE_STALL_US  50000
-#define PRESSURE_WINDOW_US 1000000
-
 int pressure_open(struct agent *agent);
 void pressure_close(struct agent *agent);
 
 /* The container's memory limit is ours, or not any more; both do nothing when it is so already. */
 void pressure_watch(struct agent *agent, struct container *container);
 void pressure_unwatch(struct agent *agent, struct container *container);
+/* The kernel tells when the limit hurts. */
+bool pressure_is_watched(const struct container *container);
 /* Once a tick, after the samples: those whose working set has come near a limit of ours. */
 void pressure_tick(struct agent *agent);
-
-/* The limit after @limit_bytes hurt with @used_bytes in use: a step up, at most @most_bytes. Pure. */
-uint64_t pressure_raised_bytes(uint64_t limit_bytes, uint64_t used_bytes, uint64_t most_bytes);
-/* The least limit that leaves @used_bytes its margin. Pure. */
-uint64_t pressure_floor_bytes(uint64_t used_bytes);
 
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "node/report_encode.h"
 
+#include "node/pressure.h"
 #include "wire.pb-c.h"
 
 #include <errno.h>
@@ -28,6 +29,16 @@ static void sample_to_wire(const struct sample *sample, Ebbtide__Wire__Sample *w
 #undef COPY
 }
 
+/* Until its first limit of ours nothing is watched, and it keeps the larger margin. */
+static bool moves_memory_high(const struct agent *agent, const struct unit *unit)
+{
+	bool high = actuate_moves_high(agent) && unit->container_count > 0;
+
+	for (size_t i = 0; high && i < unit->container_count; i++)
+		high = pressure_is_watched(unit->containers[i]);
+	return high;
+}
+
 static void unit_to_wire(
 	const struct agent *agent, struct unit *unit, bool decide, struct wire_unit *wire)
 {
@@ -45,6 +56,7 @@ static void unit_to_wire(
 	out->memory_declared_bytes = unit_declared_bytes(unit);
 	out->reflex = allowance_is_possible(agent, unit);
 	out->starting = starting_count(unit);
+	out->memory_high = moves_memory_high(agent, unit);
 	if (unit->acted && unit->has_previous && unit->action < ACTION_VERTICAL) {
 		ebbtide__wire__experience__init(&wire->experience);
 		wire->experience.n_state = STATE_SIZE;

@@ -5,6 +5,7 @@
  * cgroup v2, by the working set on the hybrid layout. Children are ended by their pid.
  */
 #include "common/log.h"
+#include "common/memory_limit.h"
 #include "node/pressure.h"
 
 #include <errno.h>
@@ -208,13 +209,31 @@ static void test_the_tick_keeps_a_margin_over_the_working_set(void **state)
 	f->container->memory_working_set_bytes = used;
 	pressure_tick(&f->agent);
 	assert_true(limit_of(f) > 48 * MIB);
-	assert_true((uint64_t)limit_of(f) + (uint64_t)sysconf(_SC_PAGESIZE) >
-		    pressure_floor_bytes(used));
+	assert_true(
+		(uint64_t)limit_of(f) + (uint64_t)sysconf(_SC_PAGESIZE) > memory_floor_bytes(used));
 	assert_int_equal(f->unit->total_memory_raises, 1);
 	/* Enough now. */
 	pressure_tick(&f->agent);
 	assert_int_equal(f->unit->total_memory_raises, 1);
 	assert_true(child_lives(f));
+}
+
+static void test_a_limit_that_only_stalls_keeps_less_of_a_margin(void **state)
+{
+	struct fixture *f = *state;
+	const struct plan plan = {.memory_bytes = 1};
+	uint64_t floor, page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	f->container->memory_working_set_bytes = 40 * MIB;
+	/* The first limit of ours: nobody watches yet. */
+	assert_int_equal(actuate_container(&f->agent, f->container, &plan), 0);
+	assert_in_range(
+		limit_of(f), memory_floor_bytes(40 * MIB) - page, memory_floor_bytes(40 * MIB));
+	floor = pressure_is_watched(f->container) && is_v2(f) ? memory_high_floor_bytes(40 * MIB)
+							      : memory_floor_bytes(40 * MIB);
+	assert_int_equal(actuate_container(&f->agent, f->container, &plan), 0);
+	assert_in_range(limit_of(f), floor - page, floor);
+	assert_true(!is_v2(f) || pressure_is_watched(f->container));
 }
 
 static void test_the_owners_limit_is_never_passed(void **state)
@@ -246,11 +265,12 @@ static void test_what_is_written_back_is_watched_no_more(void **state)
 static void test_a_step_is_a_quarter_or_what_is_in_use_needs(void **state)
 {
 	(void)state;
-	assert_int_equal(pressure_raised_bytes(100 << 20, 50 << 20, 1 << 30), 125 << 20);
-	assert_int_equal(pressure_raised_bytes(100 << 20, 200 << 20, 1 << 30),
-		pressure_floor_bytes(200 << 20));
-	assert_int_equal(pressure_raised_bytes(100 << 20, 50 << 20, 110 << 20), 110 << 20);
-	assert_int_equal(pressure_floor_bytes(100 << 20), (110 << 20) + (4 << 20));
+	assert_int_equal(memory_raised_bytes(100 << 20, 50 << 20, 1 << 30), 125 << 20);
+	assert_int_equal(
+		memory_raised_bytes(100 << 20, 200 << 20, 1 << 30), memory_floor_bytes(200 << 20));
+	assert_true(memory_high_floor_bytes(100 << 20) < memory_floor_bytes(100 << 20));
+	assert_int_equal(memory_raised_bytes(100 << 20, 50 << 20, 110 << 20), 110 << 20);
+	assert_int_equal(memory_floor_bytes(100 << 20), (110 << 20) + (4 << 20));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -261,6 +281,7 @@ int main(void)
 		TEST(test_pressure_raises_memory_high_up_to_the_owners_limit),
 		TEST(test_without_pressure_nothing_is_raised),
 		TEST(test_the_tick_keeps_a_margin_over_the_working_set),
+		TEST(test_a_limit_that_only_stalls_keeps_less_of_a_margin),
 		TEST(test_the_owners_limit_is_never_passed),
 		TEST(test_what_is_written_back_is_watched_no_more),
 		cmocka_unit_test(test_a_step_is_a_quarter_or_what_is_in_use_needs),

@@ -278,6 +278,29 @@ static void test_memory_is_never_cut_under_what_is_in_use(void **state)
 	assert_in_range(memory, 44 << 20, 60 << 20);
 }
 
+static void test_memory_high_is_given_back_until_it_hurts(void **state)
+{
+	struct fixture f = make();
+	uint64_t memory = 1;
+	double cpu = 500;
+
+	(void)state;
+	/* 20 MiB of working set: a limit that kills keeps 26, one that stalls 21.4. */
+	f.sample.memory_limit_bytes = 26 << 20;
+	f.unit.memory_high = true;
+	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> MEM_DOWN & 1);
+	(void)envelope_clamp(unit_of(&f), &cpu, &memory);
+	assert_in_range(memory, 21 << 20, 22 << 20);
+	/* 1 % of a tick is nothing yet. */
+	f.sample.memory_pressure_us = 10000;
+	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> MEM_DOWN & 1);
+	f.sample.memory_pressure_us = 10001;
+	assert_forbidden(&f, MEM_DOWN, RULE_MEMORY_FLOOR);
+	memory = 1;
+	(void)envelope_clamp(unit_of(&f), &cpu, &memory);
+	assert_int_equal(memory, 26 << 20);
+}
+
 static void test_a_limit_that_the_owner_did_not_set_is_never_added(void **state)
 {
 	struct fixture f = make();
@@ -708,6 +731,7 @@ int main(void)
 		cmocka_unit_test(test_a_violation_says_more_to_who_accepts_fewer),
 		cmocka_unit_test(test_without_a_reflex_the_low_rungs_are_forbidden),
 		cmocka_unit_test(test_memory_is_never_cut_under_what_is_in_use),
+		cmocka_unit_test(test_memory_high_is_given_back_until_it_hurts),
 		cmocka_unit_test(test_a_limit_that_the_owner_did_not_set_is_never_added),
 		cmocka_unit_test(test_what_starts_is_not_cut),
 		cmocka_unit_test(test_what_has_started_is_cut_beside_what_starts),

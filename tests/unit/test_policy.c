@@ -293,6 +293,26 @@ static void test_a_rule_stays_inside_the_bounds(void **state)
 	assert_true(decision.plan.memory_bytes == 114 * MIB);
 }
 
+static void test_a_peak_of_memory_is_forgotten_sooner_where_forgetting_kills_nothing(void **state)
+{
+	struct fixture *f = *state;
+	const double at_once = 100 * MIB;
+
+	f->unit->sample.tick_s = 300;
+	f->unit->memory_needed_bytes = at_once;
+	(void)decide(f);
+	assert_true(fabs(f->unit->memory_needed_bytes - at_once * exp2(-1.0 / 3)) < 1);
+	f->bounds.memory_high = true;
+	f->unit->memory_needed_bytes = at_once;
+	(void)decide(f);
+	assert_true(fabs(f->unit->memory_needed_bytes - at_once / 2) < 1);
+	/* Not while what is there is too little already. */
+	f->unit->sample.memory_pressure_us = 6000000;
+	f->unit->memory_needed_bytes = at_once;
+	(void)decide(f);
+	assert_true(fabs(f->unit->memory_needed_bytes - at_once * exp2(-1.0 / 3)) < 1);
+}
+
 static void test_a_rules_move_is_the_nearest_action_of_the_table(void **state)
 {
 	struct fixture *f = *state;
@@ -966,6 +986,7 @@ int main(void)
 		TEST(test_an_objective_has_its_own_parameters_of_a_rule),
 		TEST(test_between_two_periods_a_rule_holds),
 		TEST(test_a_rule_stays_inside_the_bounds),
+		TEST(test_a_peak_of_memory_is_forgotten_sooner_where_forgetting_kills_nothing),
 		TEST(test_a_rules_move_is_the_nearest_action_of_the_table),
 		TEST(test_a_jump_teaches_nothing_but_counts),
 		TEST(test_replicas_follow_the_rule_that_is_named_for_them),

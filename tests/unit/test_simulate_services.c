@@ -250,6 +250,43 @@ static void test_a_limit_in_the_hot_pages_stalls(void **state)
 	}
 }
 
+static void test_memory_high_is_raised_when_it_hurts_and_kills_nothing(void **state)
+{
+	double rate = 100;
+	struct simulate_config config = config_make(&rate);
+	struct simulate_input input = {.plan = {.memory_bytes = (uint64_t)(64 * MIB)},
+		.replicas = 1,
+		.memory_most_bytes = (uint64_t)(100 * MIB)};
+	struct simulation *simulation;
+	struct sample sample;
+
+	(void)state;
+	/* 20 MiB of base and 5 MiB/s: in the 10 MiB of hot pages after 7 s, over 100 MiB after 16. */
+	config.service[0].memory_base_bytes = 20 * MIB;
+	config.service[0].memory_hot_bytes = 10 * MIB;
+	config.service[0].memory_growth_bytes_per_s = 5 * MIB;
+	config.service[0].memory_request_bytes = 0;
+	config.service[0].memory_kills = 1;
+	simulation = simulation_make(&config, 1);
+	for (uint32_t i = 0; i < 16; i++) {
+		simulate_tick(simulation, &input, &sample);
+		assert_int_equal(sample.oom_kills, 0);
+		assert_true(sample.memory_limit_bytes <= input.memory_most_bytes);
+		if (i < 6)
+			assert_int_equal(sample.memory_limit_bytes, 64 * MIB);
+		/* What was raised is what the next decision starts from. */
+		input.plan.memory_bytes = sample.memory_limit_bytes;
+	}
+	assert_int_equal(sample.memory_limit_bytes, 100 * MIB);
+	simulate_tick(simulation, &input, &sample);
+	assert_int_equal(sample.oom_kills, 1);
+	/* A plan that is written again is in force again. */
+	input.plan.memory_bytes = (uint64_t)(64 * MIB);
+	simulate_tick(simulation, &input, &sample);
+	assert_int_equal(sample.memory_limit_bytes, 64 * MIB);
+	simulate_destroy(simulation);
+}
+
 /* --- several services --- */
 
 static void test_a_chains_latency_is_the_sum_of_its_parts(void **state)
@@ -719,6 +756,7 @@ int main(void)
 		cmocka_unit_test(test_growth_over_the_limit_kills_and_starts_anew),
 		cmocka_unit_test(test_a_kill_fails_what_is_in_flight),
 		cmocka_unit_test(test_a_limit_in_the_hot_pages_stalls),
+		cmocka_unit_test(test_memory_high_is_raised_when_it_hurts_and_kills_nothing),
 		cmocka_unit_test(test_a_chains_latency_is_the_sum_of_its_parts),
 		cmocka_unit_test(test_a_share_of_requests_calls),
 		cmocka_unit_test(

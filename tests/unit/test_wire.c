@@ -104,6 +104,8 @@ static void random_message(struct random_state *random, struct message *m)
 		unit->decide = random_below(random, 2);
 		unit->cpu_declared_millicores = random_amount(random);
 		unit->memory_declared_bytes = random_count(random, 64);
+		unit->reflex = random_below(random, 2);
+		unit->memory_high = random_below(random, 2);
 		if (random_below(random, 2))
 			continue;
 		ebbtide__wire__experience__init(experience);
@@ -308,9 +310,10 @@ static void test_a_field_of_another_type_is_refused_by_its_name(void **state)
 	head(&report);
 	add_number(&report, 6, 5, 1);
 	assert_refused(&report, "units: wire type varint, expected bytes");
-	for (uint32_t field = 1; field <= 8; field++) {
+	for (uint32_t field = 1; field <= 10; field++) {
 		static const char *const names[] = {"namespace", "service", "sample", "state",
-			"experience", "decide", "cpu_declared_millicores", "memory_declared_bytes"};
+			"experience", "decide", "cpu_declared_millicores", "memory_declared_bytes",
+			"reflex", "memory_high"};
 		char text[64];
 
 		unit.used = 0;

@@ -22,6 +22,7 @@ int episode_begin(struct episode *episode, const struct episode_config *config,
 	episode->service->has_objective = true;
 	episode->unit->cpu_declared_millicores = config->cpu_declared_millicores;
 	episode->unit->memory_declared_bytes = config->memory_declared_bytes;
+	episode->unit->memory_high = config->memory_high;
 	episode->unit->plan = config->start;
 	state_note_plan(&episode->history, config->start.cpu_rung, config->start.violation_price);
 	return 0;

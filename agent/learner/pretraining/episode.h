@@ -17,6 +17,7 @@ struct episode_config {
 	uint64_t memory_declared_bytes;
 	struct plan start; /* in force in the first tick */
 	bool reflex;	   /* the agent can keep an allowance */
+	bool memory_high;  /* what is moved of the memory's limits */
 	double cooldown_s; /* after a scale-in */
 };
 

@@ -192,7 +192,7 @@ static void sample_latencies(const struct tier *tier, struct sample *sample)
 
 static void sample_replicas(struct tier *tier, struct sample *sample)
 {
-	double used = 0, working_set = 0, peak = 0;
+	double used = 0, working_set = 0, peak = 0, limit = 0;
 
 	for (uint32_t i = 0; i < tier->slots; i++) {
 		struct replica *replica = &tier->replica[i];
@@ -207,11 +207,15 @@ static void sample_replicas(struct tier *tier, struct sample *sample)
 		used += replica->memory_used;
 		working_set += replica->memory_working_set;
 		peak += replica->memory_peak;
+		limit += fmin(replica->memory_limit, 0x1p63);
 		replica->memory_peak = replica->memory_used;
 	}
 	sample->memory_used_bytes = rounded(used);
 	sample->memory_working_set_bytes = rounded(working_set);
 	sample->memory_peak_bytes = rounded(peak);
+	sample->memory_limit_bytes = tier->plan.memory_bytes;
+	if (tier->plan.memory_bytes && sample->containers)
+		sample->memory_limit_bytes = rounded(limit / sample->containers);
 }
 
 static void sample_take(struct tier *tier, double tick_us, struct sample *sample)
@@ -236,7 +240,6 @@ static void sample_take(struct tier *tier, double tick_us, struct sample *sample
 	sample->refills = counts->refills;
 	sample->throttled_periods = counts->throttled_periods;
 	sample->cpu_limit_millicores = tier->plan.cpu_millicores;
-	sample->memory_limit_bytes = tier->plan.memory_bytes;
 }
 
 void simulate_tick(
@@ -251,6 +254,7 @@ void simulate_tick(
 
 		memset(tier->latency, 0, sizeof(tier->latency));
 		tier->counts = (struct tier_counts){0};
+		tier->memory_most = (double)inputs[i].memory_most_bytes;
 		tier_set_plan(simulation, tier, &inputs[i].plan);
 		tier_scale(simulation, tier, inputs[i].replicas);
 		tier->has_plan = true;

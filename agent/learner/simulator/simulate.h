@@ -129,6 +129,11 @@ int simulate_config_check(const struct simulate_config *config, char *error, siz
 struct simulate_input {
 	struct plan plan;  /* of every replica */
 	uint32_t replicas; /* wanted: brought into 0 to replicas_max */
+	/*
+	 * Not 0: the plan's memory is memory.high, which stalls and kills nothing, and which the agent
+	 * raises up to this, the owner's limit, when it hurts. What is over that is killed.
+	 */
+	uint64_t memory_most_bytes;
 };
 
 struct simulation;

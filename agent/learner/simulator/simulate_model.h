@@ -90,7 +90,10 @@ struct replica {
 	double born_us;
 	double memory_used;
 	double memory_working_set;
-	double memory_peak; /* in the tick */
+	double memory_peak;  /* in the tick */
+	double memory_limit; /* in force: the plan's, or what it was raised to; infinite: none */
+	double memory_stalled_us; /* by it, in the window that goes on */
+	uint32_t memory_looks;	  /* at that */
 
 	struct line away;    /* in their wait */
 	struct flight *call; /* [workers], in a call; arrived_us is infinite where free */
@@ -145,6 +148,7 @@ struct tier {
 
 	struct simulate_service service;
 	struct plan plan;
+	double memory_most;  /* of struct simulate_input */
 	double neighbour_us; /* when neighbours come or go */
 	bool neighbour_busy;
 	bool has_plan;
@@ -298,5 +302,7 @@ void tier_run_timers(struct simulation *simulation, struct tier *tier);
 void replica_set_ready(struct tier *tier, uint32_t index);
 /* What is in use under the limit now; may kill it. */
 void replica_remember(struct simulation *simulation, struct tier *tier, uint32_t index);
+/* The plan's memory limit comes into force again; true: it is another one. */
+bool replica_limit_memory(struct tier *tier, uint32_t index);
 
 #endif

@@ -210,6 +210,7 @@ void replica_settle(struct tier *tier, struct replica *replica)
 
 		tier->counts.reclaim_us += stalled_us;
 		tier->counts.memory_pressure_us += stalled_us;
+		replica->memory_stalled_us += stalled_us;
 	}
 	replica->allocated_us = allocated_us;
 	replica->used_seen_us = replica->used_us;
@@ -245,7 +246,7 @@ void tier_set_plan(struct simulation *simulation, struct tier *tier, const struc
 			replica_write_quota(simulation, tier, i, plan);
 		if (tier->replica[i].throttled)
 			replica_set_reflex(tier, i);
-		if (plan->memory_bytes != before.memory_bytes)
+		if (replica_limit_memory(tier, i))
 			replica_remember(simulation, tier, i);
 	}
 }

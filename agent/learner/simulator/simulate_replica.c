@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Replicas come and go, their timers, and their memory. */
+#include "common/memory_limit.h"
 #include "learner/simulator/simulate_model.h"
 
 static void tier_find_timer(struct tier *tier)
@@ -76,6 +77,7 @@ static void replica_create(
 	replica->refills = 0;
 	replica->born_us = tier->now_us;
 	replica->memory_peak = 0;
+	(void)replica_limit_memory(tier, index);
 	replica->running.first = replica->running.count = 0;
 	replica->away.first = replica->away.count = 0;
 	for (uint32_t i = 0; i < tier->workers; i++) {
@@ -262,6 +264,37 @@ static void replica_kill(struct simulation *simulation, struct tier *tier, uint3
 	tier_set_timer(tier, index);
 }
 
+bool replica_limit_memory(struct tier *tier, uint32_t index)
+{
+	struct replica *replica = &tier->replica[index];
+	double limit = tier->plan.memory_bytes ? (double)tier->plan.memory_bytes : INFINITY;
+	bool changed = limit != replica->memory_limit;
+
+	replica->memory_limit = limit;
+	if (changed)
+		replica->memory_stalled_us = replica->memory_looks = 0;
+	return changed;
+}
+
+/*
+ * Memory's own reflex: as the kernel, look ten times in a window at how long tasks stood still, and
+ * as the agent, raise memory.high when that is too long.
+ */
+static void replica_relieve(const struct tier *tier, struct replica *replica)
+{
+	const double most_us = PERIOD_US * (replica->memory_looks + 1);
+
+	replica->memory_stalled_us = fmin(replica->memory_stalled_us, most_us);
+	if (replica->memory_stalled_us >= MEMORY_STALL_US &&
+		replica->memory_limit < tier->memory_most) {
+		replica->memory_limit = (double)memory_raised_bytes((uint64_t)replica->memory_limit,
+			(uint64_t)replica->memory_working_set, (uint64_t)tier->memory_most);
+		replica->memory_stalled_us = replica->memory_looks = 0;
+	} else if (++replica->memory_looks >= MEMORY_WINDOW_US / PERIOD_US) {
+		replica->memory_stalled_us = replica->memory_looks = 0;
+	}
+}
+
 /*
  * Base (with growth and requests) cannot be reclaimed: a limit under it kills, or, where the limit
  * is memory.high, stalls. Hot pages can, but are read in again: requests stall by the share of them
@@ -272,8 +305,15 @@ void replica_remember(struct simulation *simulation, struct tier *tier, uint32_t
 	const struct simulate_service *service = &tier->service;
 	struct replica *replica = &tier->replica[index];
 	double grown = service->memory_growth_bytes_per_s * (tier->now_us - replica->born_us) / 1e6;
-	double limit = tier->plan.memory_bytes ? (double)tier->plan.memory_bytes : INFINITY;
-	double base, short_of, stall = 0;
+	double limit, kills_at = INFINITY, base, short_of, stall = 0;
+
+	if (tier->memory_most > 0)
+		replica_relieve(tier, replica);
+	limit = replica->memory_limit;
+	if (tier->memory_most > 0)
+		kills_at = tier->memory_most;
+	else if (service->memory_kills > 0)
+		kills_at = limit;
 
 	if (service->memory_growth_bytes > 0)
 		grown = fmin(grown, service->memory_growth_bytes);
@@ -283,8 +323,8 @@ void replica_remember(struct simulation *simulation, struct tier *tier, uint32_t
 	if (replica->phase == REPLICA_STARTING)
 		base = 0;
 	replica->in_flight_peak = tier->in_flight[index];
-	if (base > limit && service->memory_kills > 0) {
-		replica->memory_peak = fmax(replica->memory_peak, limit);
+	if (base > kills_at) {
+		replica->memory_peak = fmax(replica->memory_peak, kills_at);
 		replica_kill(simulation, tier, index);
 		base = 0;
 	}
@@ -292,8 +332,9 @@ void replica_remember(struct simulation *simulation, struct tier *tier, uint32_t
 	if (short_of > 0)
 		stall = service->stall_share *
 			fmin(short_of / fmax(service->memory_hot_bytes, 1), 1);
-	replica->memory_used =
-		fmin(limit, base + service->memory_hot_bytes + service->memory_cold_bytes);
+	/* What cannot be reclaimed stays, whatever memory.high says. */
+	replica->memory_used = fmax(
+		base, fmin(limit, base + service->memory_hot_bytes + service->memory_cold_bytes));
 	replica->memory_working_set = fmin(replica->memory_used, base + service->memory_hot_bytes);
 	replica->memory_peak = fmax(replica->memory_peak, replica->memory_used);
 	replica_set_slowdown(simulation, tier, index, 1 / (1 - stall));

@@ -43,6 +43,7 @@ static int learnt_start(
 		.start = {.cpu_millicores = objective->cpu_max_millicores,
 			.memory_bytes = objective->memory_max_bytes},
 		.reflex = true,
+		.memory_high = strcmp(setting->name, LEARNT_HARD) != 0,
 		.cooldown_s = 30};
 	struct train_config train;
 	size_t scratch = network_scratch_floats(&learnt->vertical);
@@ -81,6 +82,8 @@ static void learnt_decide(void *run, double now_s, const struct sample *sample,
 	network_forward_one(&r->learnt->vertical, r->episode.state, r->scratch, q);
 	episode_decide(&r->episode, &context, q);
 	input->plan = r->episode.plan;
+	if (r->episode.config.memory_high)
+		input->memory_most_bytes = r->episode.config.memory_declared_bytes;
 	if (!r->scales || ++r->ticks % SCALE_TICKS)
 		return;
 	episode_note_period(&r->episode, input->replicas);

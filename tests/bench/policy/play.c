@@ -63,7 +63,10 @@ static void play_window(struct play *play, const struct sample *window,
 	play->violations += sample_violates(window, &play->objective);
 	histogram_quantiles_us(latency, &share, &worst_us, 1);
 	play->outcome->worst_window_ms = fmax(play->outcome->worst_window_ms, worst_us / 1e3);
-	play->memory_bytes_s += (double)input->plan.memory_bytes * input->replicas;
+	/* The agent may have raised it meanwhile. */
+	play->memory_bytes_s +=
+		fmax((double)input->plan.memory_bytes, (double)window->memory_limit_bytes) *
+		input->replicas;
 	play->replica_s += input->replicas;
 	histogram_add(play->latency, latency);
 	sample_extend(&play->sum, window);

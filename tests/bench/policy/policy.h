@@ -140,6 +140,9 @@ extern const struct bench_policy policy_ladder;
 int grid_make(const struct bench_row *row, const struct bench_policy *learnt, bool quick,
 	struct bench_setting **settings, uint32_t *count);
 
+/* What is learnt where its memory limit is memory.max, as on cgroup v1, not memory.high. */
+#define LEARNT_HARD "dqn-hard"
+
 /* Shares of violations that are asked of what is learnt. */
 extern const double asked_shares[];
 extern const uint32_t asked_share_count;
