@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The figures of the comparison. Along a policy's front by front.h; a share of violations that is under
- * SHARE_LEAST is taken for it on both sides: nobody asks for less, and a row has too few windows to
- * tell less apart.
+ * SHARE_LEAST is taken for it on both sides: a row has too few windows to tell less apart.
  */
 #include "bench/policy/policy.h"
 
@@ -332,9 +331,11 @@ static void print_asked(FILE *file, const struct bench_field *fields, uint32_t c
 	double most = 0, least = INFINITY;
 
 	for (uint32_t i = 0; i < asked_share_count; i++) {
-		struct ratios ratios =
-			asked_over_rows(file, fields, count, asked_shares[i], &least);
+		struct ratios ratios;
 
+		if (asked_shares[i] < SHARE_LEAST)
+			continue;
+		ratios = asked_over_rows(file, fields, count, asked_shares[i], &least);
 		if (!ratios.count)
 			continue;
 		most = fmax(most, ratios.worst);
@@ -355,8 +356,9 @@ static bool is_vpa(const struct bench_setting *setting)
 	return setting->standard && strcmp(setting->policy->family, "vpa") == 0;
 }
 
-static void print_memory(
-	FILE *file, const struct bench_field *fields, uint32_t count, const char *name)
+/* @suffix of the figures' names. */
+static void print_memory(FILE *file, const struct bench_field *fields, uint32_t count,
+	const char *name, const char *suffix)
 {
 	struct ratios published = {0}, tuned = {0};
 	uint32_t kills = 0;
@@ -377,10 +379,14 @@ static void print_memory(
 		ratios_add(&published, own.cores / vpa.cores, field->row);
 		ratios_add(&tuned, own.cores / best.cores, field->row);
 	}
-	print_mean(file, "memory_vs_vpa", &published);
-	print_mean(file, "memory_vs_vpa_tuned", &tuned);
-	if (published.count)
-		fprintf(file, "figure oom_kills %u kills\n", kills);
+	if (!published.count)
+		return;
+	fprintf(file,
+		"figure memory_vs_vpa%s %.3f ratio\n"
+		"figure memory_vs_vpa_tuned%s %.3f ratio\n"
+		"figure oom_kills%s %u kills\n",
+		suffix, published.sum / published.count, suffix, tuned.sum / tuned.count, suffix,
+		kills);
 }
 
 void figures_print(FILE *file, const struct bench_field *fields, uint32_t count)
@@ -399,5 +405,6 @@ void figures_print(FILE *file, const struct bench_field *fields, uint32_t count)
 	print_against_floor(file, fields, count, cpu);
 	print_against_fixed(file, fields, count, cpu);
 	print_asked(file, fields, count);
-	print_memory(file, fields, count, memory);
+	print_memory(file, fields, count, memory, "");
+	print_memory(file, fields, count, LEARNT_HARD, "_hard");
 }

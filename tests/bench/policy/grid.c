@@ -107,7 +107,8 @@ static const struct grid scaling_grids[] = {
 	{"reflex-fixed+kpa", "reflex-fixed.factor=1.1", {KPA}},
 };
 
-const double asked_shares[] = {0.001, 0.01, 0.05};
+/* The first is for the front's other end: as few violations as there can be. */
+const double asked_shares[] = {0.0001, 0.001, 0.01, 0.05};
 const uint32_t asked_share_count = sizeof(asked_shares) / sizeof(asked_shares[0]);
 
 /* Trigger ages tried for each rule with a reflex on top. */
@@ -242,7 +243,7 @@ static int add_ladder(struct list *list)
 	return err;
 }
 
-static int add_learnt(struct list *list, const struct bench_policy *learnt)
+static int add_learnt(struct list *list, const struct bench_policy *learnt, const char *name)
 {
 	int err = 0;
 
@@ -251,8 +252,11 @@ static int add_learnt(struct list *list, const struct bench_policy *learnt)
 
 		snprintf(parameters, sizeof(parameters), "%g %% asked for", 100 * asked_shares[i]);
 		err = add_setting(list, learnt, VARIANT_PLAIN, parameters, 0);
-		if (!err)
-			list->settings[list->count - 1].asked = asked_shares[i];
+		if (err)
+			break;
+		list->settings[list->count - 1].asked = asked_shares[i];
+		snprintf(list->settings[list->count - 1].name,
+			sizeof(list->settings[list->count - 1].name), "%s", name);
 	}
 	return err;
 }
@@ -281,7 +285,9 @@ int grid_make(const struct bench_row *row, const struct bench_policy *learnt, bo
 	if (!err && row_is_about_cpu(row))
 		err = add_ladder(&list);
 	if (!err && learnt)
-		err = add_learnt(&list, learnt);
+		err = add_learnt(&list, learnt, learnt->family);
+	if (!err && learnt && row->memory)
+		err = add_learnt(&list, learnt, LEARNT_HARD);
 	if (err) {
 		free(list.settings);
 		return err;
