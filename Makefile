@@ -129,7 +129,7 @@ bench-policy: $(O)/tests/bench-policy ## every policy on every row of the simula
 	@$(O)/tests/bench-policy $(BENCH_ARGS)
 
 bench-simulator-live: all tests ## the simulator's p99 against the real function's; ten minutes
-	@tests/bench/bench-simulator-live $(O)
+	@tests/bench/bench-simulator-live $(BENCH_ARGS) $(O)
 
 install: all ## install programs, completion, units and manuals below DESTDIR/PREFIX
 	$(call say,INSTALL,$(DESTDIR)$(PREFIX)/bin)
