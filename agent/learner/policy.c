@@ -187,22 +187,27 @@ add_why(char *why, size_t size, const char *format, ...)
 	va_end(args);
 }
 
-/* None without headroom or outside auto. @index of @actors: which unit, or which service. */
-static double explore_share(const struct policy_config *config, struct service *service,
-	const struct sample *sample, size_t index, size_t actors)
+/* None outside auto. @taught: the network's experiences of the service; @index of @actors: which
+ * unit, or which service. */
+static double explore_share(const struct policy_config *config, const struct service *service,
+	uint64_t taught, size_t index, size_t actors)
 {
-	double epsilon = 0;
+	if (service->objective.mode != OBJECTIVE_AUTO)
+		return 0;
+	if (config->explore_schedule == EXPLORE_APEX)
+		return epsilon_apex((uint32_t)index, (uint32_t)actors, config->explore_apex_base,
+			config->explore_apex_alpha);
+	return config->explore_end + (config->explore_start - config->explore_end) *
+					     exp(-(double)taught / config->explore_decisions);
+}
 
-	if (service->objective.mode == OBJECTIVE_AUTO &&
-		!sample_violates(sample, &service->objective))
-		epsilon = config->explore_schedule == EXPLORE_APEX
-				  ? epsilon_apex((uint32_t)index, (uint32_t)actors,
-					    config->explore_apex_base, config->explore_apex_alpha)
-				  : config->explore_end +
-					    (config->explore_start - config->explore_end) *
-						    exp(-(double)service->counts.experiences /
-							    config->explore_decisions);
-	return epsilon;
+/* Over the objective nothing is tried at random: there the guide, which then gives, knows better than
+ * a network that has not learnt yet. */
+static bool explore_guided(const struct policy_context *context, const struct sample *sample,
+	const struct objective *objective)
+{
+	return sample_violates(sample, objective) ||
+	       random_uniform(context->random) < context->config->explore_guided;
 }
 
 /*
@@ -307,8 +312,8 @@ static bool decide_dqn(const struct policy_context *context, struct service *ser
 	struct vertical_decision *decision)
 {
 	const struct sample *sample = bounds->sample;
-	double epsilon = explore_share(
-		context->config, service, sample, unit->index, service->owner->unit_count);
+	double epsilon = explore_share(context->config, service, service->counts.experiences,
+		unit->index, service->owner->unit_count);
 	int wanted;
 
 	if (context->vertical_q)
@@ -322,8 +327,7 @@ static bool decide_dqn(const struct policy_context *context, struct service *ser
 	wanted = network_best_action(decision->q, ACTION_VERTICAL, NETWORK_ALL_ACTIONS);
 	decision->explored = random_uniform(context->random) < epsilon;
 	if (decision->explored) {
-		decision->guided =
-			random_uniform(context->random) < context->config->explore_guided;
+		decision->guided = explore_guided(context, sample, &service->objective);
 		if (decision->guided)
 			decision->action = soften_vertical(guided_vertical(bounds), decision->mask);
 		else
@@ -557,8 +561,8 @@ static bool horizontal_dqn(const struct policy_context *context, struct service 
 	const struct envelope_service *bounds, double declared_millicores,
 	struct horizontal_decision *decision)
 {
-	double epsilon = explore_share(
-		context->config, service, bounds->sample, service->index, service->owner->count);
+	double epsilon = explore_share(context->config, service, service->counts.scale_experiences,
+		service->index, service->owner->count);
 	uint32_t guided;
 	int wanted, best;
 
@@ -575,8 +579,7 @@ static bool horizontal_dqn(const struct policy_context *context, struct service 
 	decision->explored = random_uniform(context->random) < epsilon;
 	if (decision->explored) {
 		guided = guided_horizontal(service, bounds, declared_millicores);
-		decision->guided =
-			random_uniform(context->random) < context->config->explore_guided;
+		decision->guided = explore_guided(context, bounds->sample, &service->objective);
 		if (!decision->guided)
 			guided = random_action(context->random, decision->mask, ACTION_HORIZONTAL);
 		if (decision->mask >> guided & 1)

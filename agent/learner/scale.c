@@ -149,7 +149,8 @@ static float period_learn(
 			.end = logged.end,
 			.next_mask = logged.next_mask};
 
-		(void)brain_store(learner->horizontal, &experience, 1);
+		service->counts.scale_experiences +=
+			brain_store(learner->horizontal, &experience, 1);
 		experience_log_queue(learner->log, &logged);
 	}
 	service->acted = false;

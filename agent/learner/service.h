@@ -55,7 +55,8 @@ struct service_counts {
 	uint64_t horizontal[ACTION_HORIZONTAL];
 	uint64_t explored;
 	uint64_t interventions[RULE_COUNT];
-	uint64_t experiences;
+	uint64_t experiences;	    /* of its units */
+	uint64_t scale_experiences; /* of its replicas */
 	uint64_t decisions;
 	double reward_sum;
 	double reward_mean;  /* of the last few */

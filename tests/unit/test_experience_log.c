@@ -400,6 +400,9 @@ static void test_horizontal_experiences_come_back(void **state)
 	restart(f);
 	/* Two of ten wait in the window of three steps. */
 	assert_int_equal(brain_replay(f->learner->horizontal)->pushed, 8);
+	assert_int_equal(services_find(&f->learner->services, "default", "service-0")
+				 ->counts.scale_experiences,
+		10);
 	assert_int_equal(
 		services_find(&f->learner->services, "default", "service-0")->stream.count, 2);
 	assert_int_equal(stored(f), 0);

@@ -519,7 +519,7 @@ static void test_explored_or_not_an_action_is_never_a_forbidden_one(void **state
 		}
 		assert_int_equal(decision.mask, envelope_vertical_mask(&f->bounds, NULL));
 		assert_true(decision.mask >> decision.action & 1);
-		if (decision.explored)
+		if (decision.explored && !decision.guided)
 			assert_false(sample_violates(sample, &f->service->objective));
 		assert_true(cpu >= 100 && cpu <= 800);
 		assert_true(decision.plan.memory_bytes <= 192 * MIB);
@@ -531,7 +531,7 @@ static void test_explored_or_not_an_action_is_never_a_forbidden_one(void **state
 	assert_int_equal(f->service->counts.explored, explored);
 }
 
-static void test_nothing_is_tried_over_the_objective_or_outside_auto(void **state)
+static void test_nothing_is_tried_outside_auto(void **state)
 {
 	struct fixture *f = *state;
 
@@ -540,10 +540,26 @@ static void test_nothing_is_tried_over_the_objective_or_outside_auto(void **stat
 	f->service->objective.mode = OBJECTIVE_RECOMMEND;
 	assert_false(decide(f).explored);
 	assert_false(decide_replicas(f).explored);
-	f->service->objective.mode = OBJECTIVE_AUTO;
+}
+
+/* A network that has learnt nothing must not hold what is overloaded. */
+static void test_over_the_objective_an_explored_step_follows_the_guide(void **state)
+{
+	struct fixture *f = *state;
+
+	explore_set(f, 1, 0);
+	f->bounds.cpu_rung = 3;
 	f->unit->sample.requests_over = 100;
-	assert_false(decide(f).explored);
-	assert_false(decide_replicas(f).explored);
+	f->unit->sample.cpu_used_us = 5000000;
+	for (int i = 0; i < 50; i++) {
+		struct vertical_decision decision = decide(f);
+		struct horizontal_decision scaled = decide_replicas(f);
+
+		assert_true(decision.explored && decision.guided);
+		assert_int_equal(action_cpu_direction(decision.action), 1);
+		assert_true(scaled.explored && scaled.guided);
+		assert_int_equal(scaled.replicas, f->service_bounds.replicas + 1);
+	}
 }
 
 static void test_replicas_that_lack_room_are_added_whatever_the_network_says(void **state)
@@ -604,6 +620,22 @@ static void test_exploration_fades_with_what_the_service_has_taught(void **state
 		f->service->counts.experiences = late ? 100000 : 0;
 		for (int i = 0; i < 2000; i++)
 			explored[late] += decide(f).explored;
+	}
+	assert_in_range(explored[0], 1700, 1900);
+	assert_in_range(explored[1], 10, 100);
+}
+
+/* A service has taught its limits far more often than its replicas. */
+static void test_exploration_of_replicas_fades_with_what_replicas_have_taught(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t explored[2] = {0};
+
+	f->service->counts.experiences = 100000;
+	for (int late = 0; late < 2; late++) {
+		f->service->counts.scale_experiences = late ? 100000 : 0;
+		for (int i = 0; i < 2000; i++)
+			explored[late] += decide_replicas(f).explored;
 	}
 	assert_in_range(explored[0], 1700, 1900);
 	assert_in_range(explored[1], 10, 100);
@@ -994,10 +1026,12 @@ int main(void)
 		TEST(test_a_unit_has_its_own_memory_of_a_rule),
 		TEST(test_the_network_takes_its_best_allowed_action),
 		TEST(test_explored_or_not_an_action_is_never_a_forbidden_one),
-		TEST(test_nothing_is_tried_over_the_objective_or_outside_auto),
+		TEST(test_nothing_is_tried_outside_auto),
+		TEST(test_over_the_objective_an_explored_step_follows_the_guide),
 		TEST(test_replicas_that_lack_room_are_added_whatever_the_network_says),
 		TEST(test_every_tick_tells_how_much_room_a_unit_has),
 		TEST(test_exploration_fades_with_what_the_service_has_taught),
+		TEST(test_exploration_of_replicas_fades_with_what_replicas_have_taught),
 		TEST(test_guided_exploration_follows_the_load),
 		TEST(test_a_cut_that_breaks_the_objective_is_taken_back),
 		TEST(test_a_cut_is_on_probation_for_its_ticks_only),

@@ -202,11 +202,12 @@ static bool stream_hand_over(struct recall *recall, struct stream *stream, uint6
 
 	if (!service)
 		return false;
+	/* Exploration goes on where it was. */
 	if (recall->horizontal) {
+		service->counts.scale_experiences += stream->experiences;
 		window_move(&service->stream, &stream->window);
 		return true;
 	}
-	/* Exploration goes on where it was. */
 	service->counts.experiences += stream->experiences;
 	service->counts.reward_sum += stream->reward_sum;
 	if (is_stale(stream->time_us, now_us))
@@ -225,11 +226,16 @@ void recall_finish(struct recall *recall, struct recall_counts *counts)
 	uint64_t now_us = (uint64_t)(learner_unix_s() * 1e6);
 
 	pthread_mutex_lock(&learner->lock);
-	if (!recall->horizontal)
-		for (size_t i = 0; i < learner->services.count; i++) {
-			learner->services.items[i]->counts.experiences = 0;
-			learner->services.items[i]->counts.reward_sum = 0;
+	for (size_t i = 0; i < learner->services.count; i++) {
+		struct service_counts *counted = &learner->services.items[i]->counts;
+
+		if (recall->horizontal) {
+			counted->scale_experiences = 0;
+			continue;
 		}
+		counted->experiences = 0;
+		counted->reward_sum = 0;
+	}
 	for (struct stream *stream = recall->streams; stream; stream = stream->next)
 		recall->counts.homeless += !stream_hand_over(recall, stream, now_us);
 	pthread_mutex_unlock(&learner->lock);
