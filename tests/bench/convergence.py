@@ -4,22 +4,18 @@
 Two parts of a logged reward move while a service runs as it did, and hide what was learnt: it is taken
 at the price of a violation, which adapts, and CPU is counted over a slow average of use, which lags
 behind load and machine. So a curve's point is the reward's formula (docs/learning.md) over the sums of
-its steps: at one price, the one that an objective starts with, and over what was used meanwhile.
+its steps: at one price, and over what was used meanwhile.
 """
 import math
 import statistics
 
 WINDOW = 50  # steps
 BAND = 0.05
-# As agent/common/rung.h and rung.c.
-PRICE_LEAST, PRICE_MOST = 0.1, 50.0
-PRICE_START_SHARE = 0.005
+# The highest at which the network alone decides (agent/common/rung.c). At the one that an objective
+# starts with, 0.5, a service that is always over its objective gets more than one that never is.
+PRICE = 5.0
 # As agent/common/state.c.
 MEMORY, REPLICAS, REFILLS, SLACK_MOST = 0.2, 0.2, 0.003, 5
-
-
-def price_start(violations_asked):
-    return min(max(PRICE_START_SHARE / violations_asked, PRICE_LEAST), PRICE_MOST)
 
 
 def violated(sample, target_us, percentile):
@@ -69,7 +65,7 @@ def steps(lines, kind, replicas_max):
             if line["kind"] == kind and line.get("reward") is not None and not line.get("pushed")]
 
 
-def reward(part, price, needed=None):
+def reward(part, needed=None, price=PRICE):
     """Of some steps together; CPU over @needed cores, or over what they used."""
     mean = lambda name: statistics.fmean(step[name] for step in part)
     needed = needed or mean("used")
@@ -84,12 +80,12 @@ class Curve:
         self.values, self.final = values, final
 
     @classmethod
-    def of(cls, trial, price, whole_replicas):
+    def of(cls, trial, whole_replicas):
         # Replicas are whole and fixed in size: they cannot follow the machine's speed of the minute.
         needed = statistics.fmean(step["used"] for step in trial) if whole_replicas else None
-        return cls([reward(trial[end - WINDOW:end], price, needed)
+        return cls([reward(trial[end - WINDOW:end], needed)
                     for end in range(WINDOW, len(trial) + 1)],
-                   reward(trial[-(len(trial) // 4):], price, needed))
+                   reward(trial[-(len(trial) // 4):], needed))
 
     @classmethod
     def mean(cls, curves):
