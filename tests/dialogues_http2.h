@@ -188,6 +188,9 @@ static void trailers(struct dialogue *d)
 			FRAME(SERVER, HTTP2_HEADERS, END_BOTH | HTTP2_PADDED, stream,
 				"\x00" TRAILER_GRPC("7"));
 	}
+	/* Trailers are all there is. */
+	ASK(7);
+	FRAME(SERVER, HTTP2_HEADERS, END_BOTH, 7, BLOCK_GRPC TRAILER_GRPC("8"));
 }
 
 static void pushed(struct dialogue *d)
@@ -234,7 +237,7 @@ static const struct {
 	{"interim answers", interim, 1, 0, 0, 1, {503}},
 	{"reset", reset, 2, 2, 1, 0, {200, 404}},
 	{"going away", going_away, 1, 1, 0, 0, {200}},
-	{"trailers of gRPC", trailers, 3, 0, 0, 2, {200, 200, 200}},
+	{"trailers of gRPC", trailers, 4, 0, 0, 3, {200, 200, 200, 200}},
 	{"pushed", pushed, 1, 0, 0, 0, {200}},
 	{"upgraded from HTTP/1", upgraded, 3, 0, 1, 1, {101, 404, 500}},
 };
