@@ -65,6 +65,16 @@ double sample_cpu_millicores(const struct sample *sample)
 				       : sample->cpu_limit_millicores;
 }
 
+double sample_wanted_millicores(const struct sample *sample)
+{
+	const double containers = sample->containers ? sample->containers : 1;
+
+	if (sample->tick_s <= 0)
+		return 0;
+	return ((double)sample->cpu_used_us + (double)sample->run_queue_us) /
+	       (sample->tick_s * 1000) / containers;
+}
+
 void sample_merge(struct sample *into, const struct sample *other)
 {
 	double wa = (double)into->requests, wb = (double)other->requests;

@@ -156,6 +156,8 @@ struct sample {
 double sample_cpu_millicores(const struct sample *sample);
 /* No CPU limit but a reservation: CPU beyond it is to be had while others leave it. */
 bool sample_reserves(const struct sample *sample);
+/* CPU that one container would have used had none of its tasks waited for a CPU. */
+double sample_wanted_millicores(const struct sample *sample);
 /* Add @other to @into; percentiles become means weighted by requests, limits by containers. */
 void sample_merge(struct sample *into, const struct sample *other);
 /* Add a later tick of the same unit or service: counts and times add up, gauges are the newest. */

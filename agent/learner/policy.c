@@ -472,6 +472,12 @@ struct envelope_unit policy_bounds(const struct service_unit *unit, const struct
 		.reflex = reflex && unit->service->objective.reflex};
 	double planned = unit->plan.cpu_millicores, limit = sample_cpu_millicores(sample);
 
+	/*
+	 * What is answered says too little of the demand while requests pile up: what waited for a CPU
+	 * was wanted as well. As long as nothing is late, that wait is only the neighbours' turn.
+	 */
+	if (sample_reserves(sample) && sample_violates(sample, bounds.objective))
+		bounds.demand.usual = fmax(bounds.demand.usual, sample_wanted_millicores(sample));
 	if (planned <= 0 || fabs(planned - limit) > SAME_LIMIT_SHARE * planned + SAME_LIMIT_LEAST)
 		bounds.cpu_rung = nearest_rung(&bounds, limit);
 	return bounds;

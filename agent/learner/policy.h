@@ -71,7 +71,8 @@ uint32_t policy_nearest_action(
 /*
  * The bounds of a unit's decision: @sample and @state of the tick that ended; @reflex: an allowance
  * would be kept. The rung is the newest plan's, or, where the limit in force is someone else's, the
- * one that it comes to. @unit may be a new one.
+ * one that it comes to. The demand of a reservation has what waited for a CPU in it while the
+ * objective is broken. @unit may be a new one.
  */
 struct envelope_unit policy_bounds(const struct service_unit *unit, const struct sample *sample,
 	const float *state, bool reflex);

@@ -208,6 +208,28 @@ static void test_a_rule_moves_the_reservation_where_there_is_no_limit(void **sta
 	assert_true(decide(f).plan.cpu_millicores == 500);
 }
 
+static void test_what_waits_for_a_cpu_is_demand_while_requests_are_late(void **state)
+{
+	struct fixture *f = *state;
+	struct sample *sample = &f->unit->sample;
+	float features[STATE_SIZE] = {0};
+
+	sample->cpu_used_us = 100000;
+	sample->run_queue_us = 600000;
+	/* A quota's throttling is in that wait, and has its own cure. */
+	sample->requests_over = 500;
+	assert_true(policy_bounds(f->unit, sample, features, true).demand.usual < 700);
+	unlimit(f);
+	assert_true(
+		fabs(policy_bounds(f->unit, sample, features, false).demand.usual - 700) < 1e-6);
+	sample->containers = 2;
+	assert_true(
+		fabs(policy_bounds(f->unit, sample, features, false).demand.usual - 350) < 1e-6);
+	/* Nobody is late: the neighbours have their turn. */
+	sample->requests_over = 0;
+	assert_true(policy_bounds(f->unit, sample, features, false).demand.usual < 350);
+}
+
 static void test_the_network_moves_the_reservation_and_takes_a_cut_back(void **state)
 {
 	struct fixture *f = *state;
@@ -1014,6 +1036,7 @@ int main(void)
 		TEST(test_static_is_the_upper_bounds),
 		TEST(test_a_rule_runs_on_what_the_unit_used),
 		TEST(test_a_rule_moves_the_reservation_where_there_is_no_limit),
+		TEST(test_what_waits_for_a_cpu_is_demand_while_requests_are_late),
 		TEST(test_the_network_moves_the_reservation_and_takes_a_cut_back),
 		TEST(test_an_objective_has_its_own_parameters_of_a_rule),
 		TEST(test_between_two_periods_a_rule_holds),
