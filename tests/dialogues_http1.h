@@ -107,15 +107,14 @@ static const struct {
 		{ASK("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"),
 			ANSWER("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"),
 			ASK("GET / HTTP/1.1\r\nCookie: lll\r\nContent-Type: a\r\n\r\n"),
-			ANSWER(ERROR),
-			ASK("GET / HTTP/1.1\r\nContent-Length: 4\r\n\r\n\r\n\r\n"), ANSWER(OK_2),
+			ANSWER(ERROR), ASK("GET / HTTP/1.1\r\nContent-Length: 4\r\n\r\n\r\n\r\n"),
+			ANSWER(OK_2),
 			ASK("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 			    "0\r\n\r\n"),
 			ANSWER(ERROR),
 			ASK("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 			    "4\r\n\r\n\r\n\r\n0\r\nA: b\r\n\r\n"),
-			ANSWER(OK_2), ASK(GET "\r\n\r\n"), ANSWER(OK_2), ASK(GET),
-			ANSWER(ERROR)},
+			ANSWER(OK_2), ASK(GET "\r\n\r\n"), ANSWER(OK_2), ASK(GET), ANSWER(ERROR)},
 		7, 0, 0, 3, {200, 503, 200, 503, 200, 200, 503}},
 	{"answers without a body",
 		{ASK(GET GET GET GET),

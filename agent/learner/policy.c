@@ -493,7 +493,9 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 	bool fallen = false;
 
 	memset(decision, 0, sizeof(*decision));
-	room_note(&unit->busy, bounds->sample);
+	/* What a start takes is no load: more replicas would only add starts. */
+	if (bounds->starting == 0)
+		room_note(&unit->busy, bounds->sample);
 	unit->memory_needed_bytes = memory_needed(unit, bounds);
 	decision->action = ACTION_VERTICAL_HOLD;
 	decision->plan = unit->plan;

@@ -38,7 +38,7 @@ struct service_unit {
 	struct plan plan;	/* of the newest decision */
 	double memory_needed_bytes; /* highest working set, which fades (half-life a quarter of an hour) */
 	struct busy busy;
-	double cut_from;	    /* the limit before that cut, millicores */
+	double cut_from;	/* the limit before that cut, millicores */
 	uint32_t cut_remaining; /* ticks in which a broken objective takes the cut back */
 	struct decision_ring decisions;
 	double fallen_since_s; /* a rule decides in the network's place; 0: it does not */

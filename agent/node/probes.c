@@ -620,7 +620,7 @@ uint64_t slot_oldest_age_ns(const struct slot *slot, uint64_t now_ns)
 	uint32_t shift = slot->age_shift & 63, now = (uint32_t)(now_ns >> shift);
 	uint64_t width_ns = 1ULL << shift;
 
-	if (__atomic_load_n(&slot->in_flight, __ATOMIC_RELAXED) <= 0)
+	if (slot_in_flight(slot) <= 0)
 		return 0;
 	/* Not the very last ones: a request that comes just now may be in the next bucket. */
 	for (uint32_t back = AGE_BUCKETS - 4; back > 0; back--)

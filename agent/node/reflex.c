@@ -258,8 +258,7 @@ static bool glance(struct reflex *reflex, uint32_t slot, struct refill_decision 
 	if (entry->state.must_close || entry->lowered_us)
 		return false;
 	*decision = (struct refill_decision){.verdict = REFILL_STOP};
-	if (!entry_is_on(reflex, entry) ||
-		slot_in_flight(kernel) <= 0 ||
+	if (!entry_is_on(reflex, entry) || slot_in_flight(kernel) <= 0 ||
 		!__atomic_load_n(&kernel->throttled_since_ns, __ATOMIC_RELAXED))
 		return true;
 	time_ns = now_ns();

@@ -71,8 +71,8 @@ static bool read_memory(struct usage_files *files, const struct cgroup_driver *d
 /* PSI of a CPU cannot have grown by more than its tasks waited, unless one still waits. */
 static bool cpu_may_press(const struct usage_files *files, const struct slot *slot)
 {
-	return slot->run_queue_ns - files->run_queue_ns >= WAITED_LEAST_NS || slot_in_flight(slot) > 0 ||
-	       slot->throttled_since_ns;
+	return slot->run_queue_ns - files->run_queue_ns >= WAITED_LEAST_NS ||
+	       slot_in_flight(slot) > 0 || slot->throttled_since_ns;
 }
 
 /* What stalls for memory reclaims some, or reads back from a disk what was taken from it. */

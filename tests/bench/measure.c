@@ -176,7 +176,7 @@ static json_t *command_follow(struct session *session, const char *path, const c
 	struct trace_choice nothing = {0};
 
 	if (!unit)
-		return failure("follow", path, -ENOENT);
+		return command_failure("follow", path, -ENOENT);
 	probes_slot(session->probes, unit->attachment.slot)->detail_mask =
 		detail_mask(strtod(rate, NULL), &nothing, DETAIL_FULL);
 	return json_object();

@@ -619,6 +619,11 @@ static void test_every_tick_tells_how_much_room_a_unit_has(void **state)
 	f->unit->cpu_declared_millicores = 800;
 	f->unit->sample.cpu_used_us = 700000;
 	assert_false(policy_lacks_replicas(f->service));
+	f->bounds.starting = 1;
+	for (int i = 0; i < 5; i++)
+		(void)decide(f);
+	assert_false(policy_lacks_replicas(f->service));
+	f->bounds.starting = 0;
 	for (int i = 0; i < 5; i++)
 		(void)decide(f);
 	assert_true(policy_lacks_replicas(f->service));

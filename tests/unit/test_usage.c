@@ -153,10 +153,10 @@ static void test_pressures_are_of_this_moment_where_tasks_have_waited(void **sta
 	assert_int_equal(f->usage.cpu_pressure_some_us, 99);
 	/* Who waits now is not counted yet. */
 	cpu_pressure_put(f, 100);
-	f->slot.in_flight = 1;
+	f->slot.begun = 1;
 	assert_true(look(f));
 	assert_int_equal(f->usage.cpu_pressure_some_us, 100);
-	f->slot.in_flight = 0;
+	f->slot.dropped = 1;
 	cpu_pressure_put(f, 101);
 	f->slot.throttled_since_ns = 1;
 	assert_true(look(f));
