@@ -191,8 +191,9 @@ static __attribute__((unused)) void user_maps_forget(void)
 
 /* Programs read time and send events through these. */
 static uint64_t user_clock_ns = 1;
-static uint32_t user_loop_turns; /* most turns that a loop has taken */
-static uint32_t user_loops_cut;	 /* loops over a payload that came to their bound */
+static uint32_t user_loop_turns;	    /* most turns that a loop has taken */
+static uint32_t user_loops_cut;		    /* loops over a payload that came to their bound */
+static void (*user_on_turn)(uint32_t turn); /* what another CPU does meanwhile, or NULL */
 static void (*user_event_sink)(const void *event);
 static void *user_event;
 
@@ -201,15 +202,21 @@ static __attribute__((unused)) uint64_t bpf_ktime_get_ns(void)
 	return user_clock_ns;
 }
 
+/* Bound of the loops over a payload; others may come to theirs. */
+#define USER_PAYLOAD_LOOP (1U << 17)
+
 #define bpf_loop(turns, step, context, flags)                                                      \
 	({                                                                                         \
 		__u32 loop_turn = 0, loop_bound = (turns);                                         \
                                                                                                    \
-		while (loop_turn < loop_bound && !step(loop_turn, context))                        \
+		while (loop_turn < loop_bound && !step(loop_turn, context)) {                      \
 			loop_turn++;                                                               \
+			if (user_on_turn)                                                          \
+				user_on_turn(loop_turn);                                           \
+		}                                                                                  \
 		if (loop_turn > user_loop_turns)                                                   \
 			user_loop_turns = loop_turn;                                               \
-		if (loop_turn == loop_bound && loop_bound >= 1024)                                 \
+		if (loop_turn == loop_bound && loop_bound >= USER_PAYLOAD_LOOP)                    \
 			user_loops_cut++;                                                          \
 		(long)loop_turn;                                                                   \
 	})

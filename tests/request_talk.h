@@ -13,6 +13,8 @@ BPF_SOURCE_BEGIN
 #include "request.bpf.c"
 BPF_SOURCE_END
 
+_Static_assert(FEED_STEPS == USER_PAYLOAD_LOOP, "loops over a payload would not be known");
+
 #define TALK_EVENTS    64
 #define TALK_TURN_NS   1000000ULL
 #define TALK_HEADERS   40 /* of IPv4 and TCP */

@@ -175,6 +175,71 @@ static void test_a_lone_request_and_its_answer_take_no_loop(void **state)
 	assert_int_equal(talk_end()->requests, 5);
 }
 
+/* Turns of a wait after which the other CPU is done with its segment; 3 ns each. */
+static uint32_t turns_of_other;
+
+static void gate_set(uint32_t flags)
+{
+	struct connection *connection = bpf_sk_storage_get(&connections, &talk.sk, 0, 0);
+
+	connection->gate = flags;
+}
+
+static void leave_in_turn(uint32_t turn)
+{
+	if (turn == turns_of_other)
+		gate_set(0);
+}
+
+/* A GET that arrives while another CPU is inside for so many turns. */
+static const struct talk_told *say_at_a_busy_gate(uint32_t turns)
+{
+	const struct talk_told *told;
+
+	gate_set(GATE_BUSY);
+	turns_of_other = turns;
+	user_on_turn = leave_in_turn;
+	told = say_text(CLIENT, GET);
+	user_on_turn = NULL;
+	gate_set(0);
+	return told;
+}
+
+/* 50 us: twice what large segments of heads were seen to take. */
+static void test_a_segment_waits_while_another_cpu_is_at_a_large_one(void **state)
+{
+	const struct talk_told *told;
+
+	(void)state;
+	talk_begin(SIDE_SERVER);
+	say_text(CLIENT, GET GET);
+	told = say_at_a_busy_gate(50000 / 3);
+	assert_int_equal(told->in_flight, 3);
+	told = say_text(CLIENT, GET);
+	assert_int_equal(told->lost, 0);
+	assert_int_equal(told->in_flight, 4);
+	assert_int_equal(say_text(SERVER, OK_2 ERROR OK_2 OK_2)->requests, 4);
+	assert_int_equal(talk_end()->failed, 0);
+}
+
+/* The other CPU may have been taken away by a hypervisor: missed, and said to be. */
+static void test_a_segment_at_a_gate_that_stays_busy_is_missed_and_said_to_be(void **state)
+{
+	const struct talk_told *told;
+
+	(void)state;
+	talk_begin(SIDE_SERVER);
+	say_text(CLIENT, GET GET);
+	told = say_at_a_busy_gate(UINT32_MAX);
+	assert_int_equal(told->in_flight, 2);
+	told = say_text(CLIENT, GET);
+	assert_int_equal(told->lost, 1);
+	assert_int_equal(told->in_flight, 3);
+	/* Four answers, three of them to requests that are known. */
+	assert_int_equal(say_text(SERVER, OK_2 ERROR OK_2 OK_2)->requests, 3);
+	assert_int_equal(talk_end()->failed, 0);
+}
+
 /* Protocols whose requests begin like a method of HTTP, taken by turns. */
 static void test_words_in_capitals_are_no_http(void **state)
 {
@@ -209,6 +274,8 @@ int main(void)
 		cmocka_unit_test(test_a_missing_segment_costs_no_more_than_what_was_in_it),
 		cmocka_unit_test(test_as_many_as_the_mask_says_are_followed_in_detail),
 		cmocka_unit_test(test_a_lone_request_and_its_answer_take_no_loop),
+		cmocka_unit_test(test_a_segment_waits_while_another_cpu_is_at_a_large_one),
+		cmocka_unit_test(test_a_segment_at_a_gate_that_stays_busy_is_missed_and_said_to_be),
 		cmocka_unit_test(test_words_in_capitals_are_no_http),
 	};
 
