@@ -93,6 +93,49 @@ def objective(name, mode="auto", policy="dqn", target="50ms"):
 
 FIBONACCI = ["/usr/bin/python3", "tests/workloads/fibonacci.py"]
 
+# Of a traced request's latency.
+PARTS = ["socket_queue_us", "waiting_cpu_us", "throttled_us", "on_cpu_us", "blocked_us",
+         "sending_us"]
+
+
+def assert_parts_add_up(event):
+    parts = event["breakdown"]
+    assert sorted(parts) == sorted(PARTS), parts
+    assert all(parts[p] >= 0 for p in PARTS), parts
+    assert abs(sum(parts.values()) - event["latency_us"]) < 0.001, event
+
+
+NGINX = """daemon off; worker_processes 1; error_log stderr; pid {folder}/nginx.pid;
+events {{ worker_connections 256; }}
+http {{
+	access_log off; keepalive_requests 100000;
+	client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+	fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;
+	scgi_temp_path {folder}/scgi;
+	server {{
+		listen 127.0.0.1:PORT;
+		{more}
+		location / {{ return 200 "ok\\n"; }}
+		location /missing {{ return 404; }}
+		location /bad {{ return 503; }}
+	}}
+}}
+"""
+
+
+def configured(folder, name, text, command):
+    """A service's command: @command on a file of @text, with the port that it is given for PORT."""
+    with open(f"{folder}/{name}.conf", "w", encoding="utf-8") as file:
+        file.write(text)
+    return ["/bin/sh", "-c", f"sed s/PORT/$PORT/ {folder}/{name}.conf >{folder}/{name}.run; "
+            f"exec {command} {folder}/{name}.run"]
+
+
+def nginx(folder, name, *more):
+    """The command of an nginx with one worker; @more: lines of its server."""
+    return configured(folder, name, NGINX.format(folder=folder, more="\n\t\t".join(more)),
+                      "nginx -e stderr -c")
+
 
 class Cluster:
     """ebbtide-local, and on demand a learner and an agent, in a folder of their own."""
@@ -172,6 +215,17 @@ class Cluster:
                                          method=method, headers={"Content-Type": kind})
         with urllib.request.urlopen(request, timeout=5) as answer:
             return json.loads(answer.read())
+
+    def pod(self, name):
+        """Metadata of the service's first one."""
+        for found in self.get("/api/v1/pods")["items"]:
+            if found["metadata"]["name"].startswith(name + "-"):
+                return found["metadata"]
+        raise KeyError(name)
+
+    def port(self, name):
+        """Its own, behind the gateway."""
+        return int(self.pod(name)["annotations"]["ebbtide.io/port"])
 
     def ask(self, name="fibonacci", n=10):
         return self.fetch(self.gateway, f"/function/{name}/?n={n}")
