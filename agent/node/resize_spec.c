@@ -148,11 +148,13 @@ void resize_spec_want(struct resize_spec *spec, enum resize_resource which, doub
 void resize_spec_want_request(struct resize_spec *spec, double millicores)
 {
 	struct resize_value *value = &spec->values[RESIZE_CPU];
+	double unit;
 
 	/* One that the owner did not set is not added: the pod would be of another QoS class. */
 	if (!value->reserves || value->restarts || !(millicores > 0))
 		return;
-	value->want = ceil(millicores / RESIZE_STEP_MILLICORES) * RESIZE_STEP_MILLICORES;
+	unit = step(RESIZE_CPU, millicores);
+	value->want = ceil(millicores / unit) * unit;
 }
 
 bool resize_spec_want_declared(struct resize_spec *spec)

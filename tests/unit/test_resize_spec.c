@@ -187,6 +187,8 @@ static void test_without_a_limit_the_request_is_moved(void **state)
 	json_t *kept = json_object(), *object;
 
 	(void)state;
+	resize_spec_want_request(&spec, 33.2);
+	assert_patch(&spec, "{\"requests\":{\"cpu\":\"34m\"}}");
 	resize_spec_want_request(&spec, 333);
 	assert_patch(&spec, "{\"requests\":{\"cpu\":\"340m\"}}");
 	/* Together with a memory limit. */
