@@ -134,6 +134,8 @@ int actuate_adopt(struct agent *agent, struct container *container)
 		return 0;
 	container->original = container->current;
 	reserve->pod_weight_original = reserve->pod_weight;
+	if (reserve->pod_weight > 0 && reserve_pod_original(agent->originals, pod_path) > 0)
+		reserve->pod_weight_original = reserve_pod_original(agent->originals, pod_path);
 	actuate_keep_original(agent, container);
 	return 0;
 }

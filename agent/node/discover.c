@@ -153,6 +153,7 @@ static void container_end(struct agent *agent, struct unit *unit, struct contain
 	probes_detach(agent->probes, &container->attachment);
 	actuate_forget(agent, container);
 	unit_drop_container(unit, container);
+	reserve_leave(agent, container);
 	free(container);
 }
 

@@ -218,12 +218,47 @@ int reserve_write(struct agent *agent, struct container *container, double milli
 	return write_pod(agent, container);
 }
 
+void reserve_leave(struct agent *agent, struct container *container)
+{
+	/* Mostly the pod goes with it. */
+	if (container->current.cpu_weight != container->original.cpu_weight && !agent->resizer)
+		(void)write_pod(agent, container);
+}
+
+int64_t reserve_pod_original(const json_t *originals, const char *pod_path)
+{
+	size_t length = strlen(pod_path);
+	json_int_t weight;
+	const char *key;
+	json_t *kept;
+
+	json_object_foreach ((json_t *)originals, key, kept)
+		if (strncmp(key, pod_path, length) == 0 && key[length] == '/' &&
+			!strchr(key + length + 1, '/') &&
+			json_unpack(kept, "{s:I}", "pod_cpu_weight", &weight) == 0)
+			return weight;
+	return CGROUP_UNLIMITED;
+}
+
+/* The kubelet may have written since the last tick. */
+static void look(struct agent *agent, struct container *container)
+{
+	char path[CGROUP_PATH_MAX];
+
+	(void)cgroup_read_cpu_weight(
+		&agent->driver, container->path, &container->current.cpu_weight);
+	if (reserve_pod_path(container, path, sizeof(path)))
+		(void)cgroup_read_cpu_weight(&agent->driver, path, &container->reserve.pod_weight);
+}
+
 int reserve_restore(struct agent *agent, struct container *container)
 {
 	int err;
 
 	if (container->original.cpu_weight <= 0)
 		return 0;
+	if (agent->resizer)
+		look(agent, container);
 	err = write_weight(agent, container->path, container->original.cpu_weight,
 		&container->current.cpu_weight);
 	if (err)

@@ -27,6 +27,13 @@ void reserve_adopt(struct agent *agent, struct container *container);
 bool reserve_pod_path(const struct container *container, char *path, size_t size);
 /* Write a reservation to container and pod, where it is another. At most all of the node's CPUs. */
 int reserve_write(struct agent *agent, struct container *container, double millicores);
+/* The container is gone, and out of its unit: its pod, which may start another, has its share less. */
+void reserve_leave(struct agent *agent, struct container *container);
+/*
+ * The owner's weight of a pod, of which another container is in @originals: one that has started
+ * again has a cgroup of its own in a pod that has our weight still. CGROUP_UNLIMITED: none is.
+ */
+int64_t reserve_pod_original(const json_t *originals, const char *pod_path);
 /* The owner's weights back. */
 int reserve_restore(struct agent *agent, struct container *container);
 /* Once a tick: a weight that someone else has changed is the owner's from then on. */

@@ -193,6 +193,37 @@ static void test_a_pod_has_what_all_its_containers_reserve(void **state)
 	assert_int_equal(get(f, POD), 24);
 }
 
+static void test_a_container_that_goes_takes_its_share_of_the_pods_weight_along(void **state)
+{
+	struct fixture *f = *state;
+	struct container *app = join(f, "app", 17, 24, "{\"cpu\":\"100m\"}");
+	struct container *side = join(f, "side", 11, 24, "{\"cpu\":\"100m\"}");
+
+	reserve(f, app, 400);
+	reserve(f, side, 400);
+	unit_drop_container(&f->unit, app);
+	empty(f);
+	reserve_leave(&f->agent, app);
+	assert_int_equal(get(f, POD), cpu_weight_of(CPU_WEIGHT_QUADRATIC, 500));
+	unit_drop_container(&f->unit, side);
+	put(f, POD, "cpu.weight", 0);
+	reserve_leave(&f->agent, side);
+	assert_int_equal(side->reserve.pod_weight, 24);
+}
+
+/* The agent was away when the container started again: the pod has our weight, the disk the owner's. */
+static void test_a_pods_own_weight_is_known_by_its_other_containers(void **state)
+{
+	json_t *originals = json_pack("{s:{s:i}, s:{s:i}, s:{s:i}}", POD "x/old", "pod_cpu_weight",
+		7, POD "/older", "cpu_weight", 3, POD "/old", "pod_cpu_weight", 24);
+
+	(void)state;
+	assert_non_null(originals);
+	assert_int_equal(reserve_pod_original(originals, POD), 24);
+	assert_int_equal(reserve_pod_original(originals, "/kubepods"), CGROUP_UNLIMITED);
+	json_decref(originals);
+}
+
 static void test_a_container_without_a_request_may_be_given_a_reservation(void **state)
 {
 	struct fixture *f = *state;
@@ -271,6 +302,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_each_cgroup_is_written_by_the_formula_that_made_it),
 		TEST(test_a_pod_has_what_all_its_containers_reserve),
+		TEST(test_a_container_that_goes_takes_its_share_of_the_pods_weight_along),
+		TEST(test_a_pods_own_weight_is_known_by_its_other_containers),
 		TEST(test_a_container_without_a_request_may_be_given_a_reservation),
 		TEST(test_no_reservation_is_over_the_node_and_none_where_a_limit_is),
 		TEST(test_what_cannot_be_read_is_left_alone),
