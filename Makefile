@@ -116,7 +116,7 @@ bench-reflex: all tests ## how fast and how dear a refill is at 50 units, and th
 bench-policy-live: all tests ## policies in turns on real processes; 15 minutes (BENCH_ARGS=--quick: 3)
 	@tests/bench/bench-policy-live $(BENCH_ARGS) $(O)
 
-bench-convergence: all tests ## steps until live learning has converged, recovery from a change; 20 minutes
+bench-convergence: all tests ## steps until live learning has converged, recovery from a change; 45 minutes
 	@tests/bench/bench-convergence $(BENCH_ARGS) $(O)
 
 bench-rules: tests ## what a tick of each rule costs, and how much it remembers
