@@ -457,6 +457,28 @@ static void keep_starting(const struct envelope_unit *bounds, struct vertical_de
 	}
 }
 
+/* Of the latency target: who stood still for less was not late for it. */
+#define HELD_BACK_SHARE 0.25
+
+/*
+ * A tick broke the objective, and for want of what its plan could have set aside: its containers were
+ * throttled (without a limit: waited for a CPU) for as long as they were late, or stalled for memory.
+ * A request whose own work is longer than the objective is late at any limit, and at any price.
+ */
+static bool broke_for_want(const struct envelope_unit *bounds)
+{
+	const struct sample *sample = bounds->sample;
+	const double target_us = bounds->objective->latency_target_us;
+	const uint64_t stood_us =
+		bounds->cpu_declared_millicores > 0 ? sample->throttled_us : sample->run_queue_us;
+	const double late_us =
+		fmax(HELD_BACK_SHARE * target_us, sample->latency_objective_us - target_us);
+
+	return sample_violates(sample, bounds->objective) &&
+	       ((double)stood_us >= late_us * fmax(1, sample->containers) ||
+		       sample_memory_hurts(sample));
+}
+
 struct envelope_unit policy_bounds(const struct service_unit *unit, const struct sample *sample,
 	const float *state, bool reflex)
 {
@@ -509,9 +531,9 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 		decision->plan.burst_us = 0;
 	decision->mask = 1ULL << ACTION_VERTICAL_HOLD;
 	decision->plan.cpu_rung = bounds->cpu_rung;
-	decision->plan.violation_price = price_adapt(unit->plan.violation_price,
-		sample_violates(bounds->sample, bounds->objective),
-		bounds->objective->acceptable_violations, bounds->sample->tick_s);
+	decision->plan.violation_price =
+		price_adapt(unit->plan.violation_price, broke_for_want(bounds),
+			bounds->objective->acceptable_violations, bounds->sample->tick_s);
 	if (decided_by(set, true) & DECIDES_PLAN && !revert_cut(unit, bounds, decision)) {
 		fallen = !decide_dqn(context, service, unit, bounds, decision);
 		if (fallen)

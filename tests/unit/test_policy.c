@@ -315,6 +315,46 @@ static void test_a_rule_stays_inside_the_bounds(void **state)
 	assert_true(decision.plan.memory_bytes == 114 * MIB);
 }
 
+static double price_after(struct fixture *f, double before)
+{
+	f->unit->plan.violation_price = before;
+	return decide(f).plan.violation_price;
+}
+
+static void test_a_violation_that_no_limit_avoids_leaves_the_price(void **state)
+{
+	struct fixture *f = *state;
+	struct sample *sample = &f->unit->sample;
+
+	f->bounds.objective = &f->service->objective;
+	sample->requests_over = 20;
+	sample->latency_objective_us = 70000; /* of 50 ms */
+	sample->throttled_us = 19999;
+	assert_true(price_after(f, 1) < 1);
+	sample->throttled_us = 20000;
+	assert_true(price_after(f, 1) > 1.3);
+	/* A quarter of the target at least: other requests than the late ones were throttled. */
+	sample->latency_objective_us = 51000;
+	sample->throttled_us = 12000;
+	assert_true(price_after(f, 1) < 1);
+	sample->throttled_us = 12500;
+	assert_true(price_after(f, 1) > 1.3);
+	/* Each of four containers. */
+	sample->containers = 4;
+	assert_true(price_after(f, 1) < 1);
+	sample->throttled_us = 50000;
+	assert_true(price_after(f, 1) > 1.3);
+	/* Memory may be what was wanting; where there is no limit it is the wait for a CPU. */
+	sample->throttled_us = 0;
+	sample->memory_pressure_us = 50000;
+	assert_true(price_after(f, 1) > 1.3);
+	sample->memory_pressure_us = 0;
+	assert_true(price_after(f, 1) < 1);
+	f->bounds.cpu_declared_millicores = 0;
+	sample->run_queue_us = 50000;
+	assert_true(price_after(f, 1) > 1.3);
+}
+
 static void test_a_peak_of_memory_is_forgotten_sooner_where_forgetting_kills_nothing(void **state)
 {
 	struct fixture *f = *state;
@@ -1046,6 +1086,7 @@ int main(void)
 		TEST(test_an_objective_has_its_own_parameters_of_a_rule),
 		TEST(test_between_two_periods_a_rule_holds),
 		TEST(test_a_rule_stays_inside_the_bounds),
+		TEST(test_a_violation_that_no_limit_avoids_leaves_the_price),
 		TEST(test_a_peak_of_memory_is_forgotten_sooner_where_forgetting_kills_nothing),
 		TEST(test_a_rules_move_is_the_nearest_action_of_the_table),
 		TEST(test_a_jump_teaches_nothing_but_counts),
