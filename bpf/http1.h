@@ -56,7 +56,14 @@ struct http1 {
 	ebb_u8 reserved[3];
 };
 
-typedef ebb_u64 __attribute__((aligned(1), may_alias)) http1_word;
+/* Eight bytes, four, wherever they are. For BPF, compilers would load each byte by itself. */
+#ifdef __bpf__
+#define HTTP1_UNALIGNED __attribute__((may_alias))
+#else
+#define HTTP1_UNALIGNED __attribute__((aligned(1), may_alias))
+#endif
+typedef ebb_u64 HTTP1_UNALIGNED http1_word;
+typedef ebb_u32 HTTP1_UNALIGNED http1_half;
 
 /* What may be read behind the bytes that http1_step() is given; it does not matter what they are. */
 #define HTTP1_BEHIND	 17
