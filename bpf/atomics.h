@@ -48,7 +48,6 @@
 #else
 #define FETCH_AND_ADD(place, value)		 __sync_fetch_and_add(place, value)
 #define FETCH_AND_OR(place, value)		 __sync_fetch_and_or(place, value)
-#define FETCH_AND_AND(place, value)		 __sync_fetch_and_and(place, value)
 #define EXCHANGE(place, value)			 __sync_lock_test_and_set(place, value)
 #define COMPARE_AND_SWAP(place, expected, value) __sync_val_compare_and_swap(place, expected, value)
 #endif
