@@ -188,8 +188,11 @@ static bool take_unbound(
 	demand_renew(share, now_ns);
 	budget->demand_ns += share->demand_ns - before_ns;
 	if (budget->demand_ns > rate_ns ||
-		(double)ns > rate_ns - (double)window_sum(&budget->spent, now_ns))
+		(double)ns > rate_ns - (double)window_sum(&budget->spent, now_ns)) {
+		/* All are looked at next: it must not fall twice for the same time. */
+		share->demand_ns = before_ns;
 		return false;
+	}
 	share->tokens_ns += rate_ns * (double)(now_ns - share->renewed_ns) / 1e9;
 	if (share->tokens_ns > rate_ns)
 		share->tokens_ns = rate_ns;
