@@ -11,7 +11,7 @@
 #define EBBTIDE_AGENT_H
 
 #include "common/kube.h"
-#include "node/reflex.h"
+#include "node/limits/reflex.h"
 #include "node/unit.h"
 
 #include <pthread.h>

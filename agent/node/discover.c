@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Units from the pods of this node, and the objectives that ask something of them. */
 #include "common/log.h"
-#include "node/detail.h"
-#include "node/pressure.h"
-#include "node/reserve.h"
-#include "node/trace.h"
+#include "node/limits/pressure.h"
+#include "node/limits/reserve.h"
+#include "node/probes/detail.h"
+#include "node/trace/trace.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -3,13 +3,13 @@
 #include "common/descriptors.h"
 #include "common/log.h"
 #include "common/options.h"
-#include "node/budget.h"
-#include "node/fitness.h"
+#include "node/limits/pressure.h"
 #include "node/metrics.h"
-#include "node/pressure.h"
+#include "node/probes/budget.h"
+#include "node/probes/fitness.h"
 #include "node/report.h"
-#include "node/trace.h"
-#include "node/tree.h"
+#include "node/trace/trace.h"
+#include "node/tree/tree.h"
 
 #include <curl/curl.h>
 #include <errno.h>

@@ -2,7 +2,7 @@
 #include "node/metrics.h"
 
 #include "common/listen.h"
-#include "node/budget.h"
+#include "node/probes/budget.h"
 
 #include <errno.h>
 #include <microhttpd.h>

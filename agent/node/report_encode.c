@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "node/report_encode.h"
 
-#include "node/pressure.h"
+#include "node/limits/pressure.h"
 #include "wire.pb-c.h"
 
 #include <errno.h>

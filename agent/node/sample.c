@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* One tick: counters of every container become one sample, state and reward per unit. */
 #include "node/agent.h"
-#include "node/reserve.h"
+#include "node/limits/reserve.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -12,12 +12,12 @@
 #include "common/objective.h"
 #include "common/plan.h"
 #include "common/state.h"
-#include "node/probes.h"
-#include "node/refill.h"
-#include "node/resize.h"
+#include "node/limits/refill.h"
+#include "node/limits/resize.h"
+#include "node/limits/spare.h"
+#include "node/limits/starting.h"
+#include "node/probes/probes.h"
 #include "node/signals.h"
-#include "node/spare.h"
-#include "node/starting.h"
 #include "node/usage.h"
 
 #include <stdatomic.h>

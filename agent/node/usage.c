@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "node/usage.h"
 
-#include "node/probes.h"
+#include "node/probes/probes.h"
 
 #include <string.h>
 

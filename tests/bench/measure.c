@@ -8,8 +8,8 @@
 #include "bench/commands.h"
 #include "common/descriptors.h"
 #include "common/histogram.h"
-#include "node/detail.h"
-#include "node/probes.h"
+#include "node/probes/detail.h"
+#include "node/probes/probes.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>

@@ -2,7 +2,7 @@
 /* The bytes of a request as they stood on the wire: HTTP/1, and a header block of HTTP/2. */
 #include "driver.h"
 
-#include "node/request_head.h"
+#include "node/trace/request_head.h"
 
 static void check(const struct request_head *head)
 {

@@ -8,7 +8,7 @@
 #define TESTS_PROBES_FIXTURE_H
 
 #include "common/cgroup.h"
-#include "node/probes.h"
+#include "node/probes/probes.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

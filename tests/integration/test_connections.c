@@ -5,7 +5,7 @@
  * connections break: counts are the client's, and nothing sticks.
  */
 #include "common/histogram.h"
-#include "node/probes_load.h"
+#include "node/probes/probes_load.h"
 
 #include <netinet/tcp.h>
 #include <poll.h>

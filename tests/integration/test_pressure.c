@@ -6,7 +6,7 @@
  */
 #include "common/log.h"
 #include "common/memory_limit.h"
-#include "node/pressure.h"
+#include "node/limits/pressure.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -7,7 +7,7 @@
 #include "memory.skel.h"
 #include "request.skel.h"
 
-#include "node/probes_load.h"
+#include "node/probes/probes_load.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>

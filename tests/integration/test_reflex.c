@@ -7,8 +7,8 @@
 #include "common/cgroup.h"
 #include "common/log.h"
 #include "node/agent.h"
-#include "node/detail.h"
-#include "node/trace.h"
+#include "node/probes/detail.h"
+#include "node/trace/trace.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

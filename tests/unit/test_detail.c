@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* How closely the kernel side looks: masks, thresholds and the width of an age. */
-#include "node/detail.h"
+#include "node/probes/detail.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

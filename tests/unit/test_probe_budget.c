@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the programs cost, and when the agent looks less closely for it. */
-#include "node/budget.h"
+#include "node/probes/budget.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* When a quota is written again: the decision, a period's account, and that nothing gets over. */
-#include "node/refill.h"
+#include "node/limits/refill.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The first bytes of a request, as anyone may send them, become a method and a path for people. */
-#include "node/request_head.h"
+#include "node/trace/request_head.h"
 
 #include <nghttp2/nghttp2.h>
 #include <setjmp.h>

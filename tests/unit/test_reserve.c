@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Reservations on a folder that looks like cgroup v2, written by each of the two formulas. */
-#include "node/reserve.h"
+#include "node/limits/reserve.h"
 
 #include "node/agent.h"
 

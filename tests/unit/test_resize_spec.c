@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What is asked of pods/resize: nothing that the API server refuses, and the owner's words back. */
-#include "node/resize_spec.h"
+#include "node/limits/resize_spec.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The node's budget for refills: never over the rate in any second, and shared max-min. */
-#include "node/spare.h"
+#include "node/limits/spare.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

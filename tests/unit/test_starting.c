@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* When a replica starts, and until when. */
-#include "node/starting.h"
+#include "node/limits/starting.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Events become lines for those who asked, exemplars for those who will. */
-#include "node/process.h"
-#include "node/trace.h"
+#include "node/trace/process.h"
+#include "node/trace/trace.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The JSON of one event: every protocol and outcome, parts that add up, bytes that cannot break it. */
-#include "node/trace_line.h"
+#include "node/trace/trace_line.h"
 
 #include <arpa/inet.h>
 #include <jansson.h>

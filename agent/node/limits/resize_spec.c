@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/resize_spec.h"
+#include "node/limits/resize_spec.h"
 
 #include "common/kube.h"
 #include "common/quantity.h"

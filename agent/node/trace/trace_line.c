@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/trace_line.h"
+#include "node/trace/trace_line.h"
 
-#include "node/request_head.h"
+#include "node/trace/request_head.h"
 
 #include <arpa/inet.h>
 #include <stdarg.h>

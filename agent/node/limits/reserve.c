@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/reserve.h"
+#include "node/limits/reserve.h"
 
 #include "common/log.h"
 #include "common/quantity.h"

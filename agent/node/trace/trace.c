@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/trace.h"
+#include "node/trace/trace.h"
 
 #include "common/log.h"
-#include "node/process.h"
-#include "node/trace_line.h"
+#include "node/trace/process.h"
+#include "node/trace/trace_line.h"
 
 #include <errno.h>
 #include <stdio.h>

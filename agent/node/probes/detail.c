@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/detail.h"
+#include "node/probes/detail.h"
 
-#include "node/trace.h"
+#include "node/trace/trace.h"
 
 /* Slower than any request, so that errors are told of and heads are kept, and nothing is slow. */
 #define NEVER_SLOW_NS	  (1ULL << 62)

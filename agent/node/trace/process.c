@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/process.h"
+#include "node/trace/process.h"
 
 #include <errno.h>
 #include <fcntl.h>

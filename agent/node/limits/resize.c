@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/resize.h"
+#include "node/limits/resize.h"
 
 #include "common/log.h"
 #include "node/agent.h"
-#include "node/reserve.h"
+#include "node/limits/reserve.h"
 
 #include <errno.h>
 #include <math.h>

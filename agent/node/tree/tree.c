@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #define FUSE_USE_VERSION 31
 
-#include "node/tree.h"
+#include "node/tree/tree.h"
 
 #include "common/log.h"
-#include "node/detail.h"
-#include "node/publish.h"
-#include "node/trace.h"
-#include "node/tree_files.h"
-#include "node/tree_trace.h"
+#include "node/probes/detail.h"
+#include "node/trace/trace.h"
+#include "node/tree/publish.h"
+#include "node/tree/tree_files.h"
+#include "node/tree/tree_trace.h"
 
 #include <errno.h>
 #include <fuse.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/publish.h"
+#include "node/tree/publish.h"
 
 #include "common/log.h"
 

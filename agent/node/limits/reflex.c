@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/reflex.h"
+#include "node/limits/reflex.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -9,7 +9,7 @@
 
 #include "common/cgroup.h"
 #include "common/plan.h"
-#include "node/resize_spec.h"
+#include "node/limits/resize_spec.h"
 
 #include <stdint.h>
 

@@ -9,7 +9,7 @@
  */
 #include "common/log.h"
 #include "node/agent.h"
-#include "node/trace.h"
+#include "node/trace/trace.h"
 
 #include <stdio.h>
 

@@ -5,8 +5,8 @@
  */
 #include "common/log.h"
 #include "common/memory_limit.h"
-#include "node/pressure.h"
-#include "node/reserve.h"
+#include "node/limits/pressure.h"
+#include "node/limits/reserve.h"
 
 #include <errno.h>
 #include <math.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/request_head.h"
+#include "node/trace/request_head.h"
 
 #include <nghttp2/nghttp2.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/probes_load.h"
+#include "node/probes/probes_load.h"
 
 #include "common/log.h"
 

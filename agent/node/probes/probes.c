@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/probes.h"
+#include "node/probes/probes.h"
 
 #include "cpu.skel.h"
 #include "memory.skel.h"
@@ -8,7 +8,7 @@
 #include "socket.skel.h"
 
 #include "common/log.h"
-#include "node/probes_load.h"
+#include "node/probes/probes_load.h"
 
 #include <bpf/bpf.h>
 #include <bpf/btf.h>

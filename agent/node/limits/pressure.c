@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/pressure.h"
+#include "node/limits/pressure.h"
 
 #include "common/log.h"
 #include "common/memory_limit.h"

@@ -7,7 +7,7 @@
 #ifndef EBBTIDE_BUDGET_H
 #define EBBTIDE_BUDGET_H
 
-#include "node/detail.h"
+#include "node/probes/detail.h"
 
 #define BUDGET_PROGRAMS_MAX 32
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/tree_trace.h"
+#include "node/tree/tree_trace.h"
 
-#include "node/detail.h"
-#include "node/trace.h"
+#include "node/probes/detail.h"
+#include "node/trace/trace.h"
 
 #include <errno.h>
 #include <inttypes.h>

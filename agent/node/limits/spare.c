@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/spare.h"
+#include "node/limits/spare.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/budget.h"
+#include "node/probes/budget.h"
 
 #include "common/log.h"
 

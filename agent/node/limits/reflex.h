@@ -12,9 +12,9 @@
 
 #include "common/cgroup.h"
 #include "common/histogram.h"
-#include "node/probes.h"
-#include "node/refill.h"
-#include "node/spare.h"
+#include "node/limits/refill.h"
+#include "node/limits/spare.h"
+#include "node/probes/probes.h"
 
 #define REFLEX_PRIORITY_MAX 99
 

@@ -7,7 +7,7 @@
 #ifndef EBBTIDE_TRACE_LINE_H
 #define EBBTIDE_TRACE_LINE_H
 
-#include "node/reflex.h"
+#include "node/limits/reflex.h"
 #include "shared.h"
 
 #include <stddef.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/tree_files.h"
+#include "node/tree/tree_files.h"
 
-#include "node/budget.h"
+#include "node/probes/budget.h"
 
 #include <errno.h>
 #include <inttypes.h>

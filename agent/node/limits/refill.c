@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/refill.h"
+#include "node/limits/refill.h"
 
 #include <math.h>
 

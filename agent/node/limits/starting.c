@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/starting.h"
+#include "node/limits/starting.h"
 
 #include "node/agent.h"
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "node/fitness.h"
+#include "node/probes/fitness.h"
 
 #include "common/cgroup.h"
-#include "node/probes.h"
+#include "node/probes/probes.h"
 
 #include <errno.h>
 #include <fcntl.h>

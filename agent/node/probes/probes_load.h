@@ -8,7 +8,7 @@
 #ifndef EBBTIDE_PROBES_LOAD_H
 #define EBBTIDE_PROBES_LOAD_H
 
-#include "node/probes.h"
+#include "node/probes/probes.h"
 
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
