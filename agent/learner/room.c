@@ -7,10 +7,10 @@
 
 /*
  * Of what a replica may use, at the recent peak. A request of one thread waits on average for half of
- * what it takes itself when the thread is busy half of the time, for two times that at four fifths:
- * what nine requests of ten need not notice at three fifths breaks a percentile soon after.
+ * what it takes itself when the thread is busy half of the time, for two times that at four fifths; and
+ * a load that doubles in seconds finds a replica more on its way.
  */
-#define ROOM_USED_MOST 0.6
+#define ROOM_USED_MOST 0.5
 /* What comes and goes within a second is chance, and the reflex's matter. */
 #define ROOM_MEAN_S	      1.0
 #define ROOM_PEAK_HALF_LIFE_S 60.0

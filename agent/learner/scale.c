@@ -4,7 +4,6 @@
 #include "learner/learner.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -12,7 +11,8 @@
 /* Units looked at in one round, ten a second: all of 100,000 within their age. */
 #define UNITS_EXPIRE_MOST 512
 
-#define ROOM_LOOK_S	  1.0
+#define ROOM_REST_S	  1.0
+#define ROOM_LOOK_S	  0.25
 
 void scale_objective(struct learner *learner, enum kube_event event, const json_t *object)
 {
@@ -204,12 +204,13 @@ static void service_decide(struct learner *learner, struct service *service, dou
 }
 
 /*
- * A load that grows faster than decisions come: those that lack room are looked for once in a second,
- * and not while the replicas of the last decision are on their way.
+ * A load that grows faster than decisions come: those that lack room are looked for a few times in a
+ * second, from a second after the last decision on, and not while the replicas of the last decision are on their way.
  */
 static bool is_urgent(struct service *service, double now_s)
 {
-	if (now_s - fmax(service->decided_s, service->room_looked_s) < ROOM_LOOK_S)
+	if (now_s - service->decided_s < ROOM_REST_S ||
+		now_s - service->room_looked_s < ROOM_LOOK_S)
 		return false;
 	service->room_looked_s = now_s;
 	return service->objective.mode == OBJECTIVE_AUTO && service->ready >= service->replicas &&

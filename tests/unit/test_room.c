@@ -56,7 +56,7 @@ static void use(struct fixture *f, int unit, double millicores, double seconds)
 		room_note(&f->units[unit]->busy, &sample);
 }
 
-static void test_a_replica_is_to_use_three_fifths_of_what_it_may(void **state)
+static void test_a_replica_is_to_use_half_of_what_it_may(void **state)
 {
 	struct fixture *f = *state;
 
@@ -117,7 +117,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_a_replica_is_to_use_three_fifths_of_what_it_may),
+		TEST(test_a_replica_is_to_use_half_of_what_it_may),
 		TEST(test_the_lowest_bound_of_a_replicas_cpu_counts),
 		TEST(test_without_a_limit_nothing_is_known),
 		TEST(test_a_moment_is_no_load_and_a_peak_is_remembered_for_a_minute),

@@ -376,16 +376,16 @@ static void test_replicas_that_lack_room_do_not_wait_for_the_scale_period(void *
 		f->units[i]->updated_s = 100;
 	service->period.tick_s = 1;
 	service->decided_s = 100;
-	/* Of 3 x 1000 the load is to use 1800. */
+	/* Of 3 x 1000 the load is to use 1500. */
 	for (int i = 0; i < NODES; i++)
-		f->units[i]->busy.peak_millicores = 590;
+		f->units[i]->busy.peak_millicores = 490;
 	scale_decide(&f->learner, 105);
 	assert_int_equal(service->wanted, 0);
 	for (int i = 0; i < NODES; i++)
-		f->units[i]->busy.peak_millicores = 610;
-	scale_decide(&f->learner, 105.5);
+		f->units[i]->busy.peak_millicores = 510;
+	scale_decide(&f->learner, 105.1);
 	assert_int_equal(service->wanted, 0);
-	scale_decide(&f->learner, 106.1);
+	scale_decide(&f->learner, 105.5);
 	assert_int_equal(service->wanted, 4);
 	/* It is on its way. */
 	service->wanted = 0;
