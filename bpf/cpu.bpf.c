@@ -141,13 +141,17 @@ static __always_inline void account_unseen(struct task_struct *task)
 {
 	__u32 zero = 0;
 	struct slot_control *control = bpf_map_lookup_elem(&slot_control, &zero);
-	struct slot *slot = slot_at(slot_of_switched(task));
+	__u32 index = slot_of_switched(task);
+	struct slot *slot = slot_at(index);
 
 	if (control)
 		__sync_fetch_and_add(&control->switches_lost, 1);
-	if (slot)
-		__sync_fetch_and_add(&slot->cpu_used_ns,
-			task->se.sum_exec_runtime - task->se.prev_sum_exec_runtime);
+	if (!slot)
+		return;
+	__sync_fetch_and_add(&slot->cpu_used_ns,
+		task->se.sum_exec_runtime - task->se.prev_sum_exec_runtime);
+	/* It may have come unseen, and leave because its quota holds it back. */
+	note_throttling(slot, index, task);
 }
 
 /* How long @task's groups have been throttled so far, all CPUs added up. */
