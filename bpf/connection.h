@@ -137,7 +137,8 @@ struct connection {
 	/* By the requests' again. */
 	__u8 age; /* bucket of start_ns */
 	__u8 is_head;
-	__u8 reserved[2];
+	__u8 is_unordered; /* by order_wait(): who waited for an earlier segment did so in vain */
+	__u8 reserved;
 	__u64 start_ns; /* of the newest request, when there is no queue */
 	union {
 		struct http1 request1;
@@ -239,10 +240,11 @@ static __always_inline __u32 connection_in_flight(const struct connection *conne
 #ifndef KERNEL_5_10
 
 /*
- * A turn takes 3 ns, so this is 200 us at most; waits of 24 us were seen, behind segments of 64 KiB full
- * of heads. Whoever gives up here misses a segment, and in a pipeline maybe what comes behind it.
+ * A turn takes 3 ns, so this is 3 ms at most. Waits of 24 us were seen, behind segments of 64 KiB full
+ * of heads; longer ones are those of a virtual CPU that its host does not run, on which the kernel's own
+ * locks wait as well. Whoever gives up here misses a segment, and in a pipeline maybe what comes behind it.
  */
-#define GATE_TURNS (1 << 16)
+#define GATE_TURNS (1 << 20)
 
 static long gate_try(__u32 index, struct connection **connection)
 {
@@ -269,6 +271,67 @@ static __always_inline bool gate_enter(struct connection *connection)
 	return seen == 0;
 }
 
+/* Where the newest payload of an arrived segment's way ends; as far as any came, in @is_known. */
+static __always_inline __u32 arrived_end(const struct connection *connection, bool *is_known)
+{
+	__u32 request_end = READ_ONCE(connection->request_end),
+	      response_end = READ_ONCE(connection->response_end),
+	      request_flags = READ_ONCE(connection->request_flags),
+	      response_flags = READ_ONCE(connection->response_flags);
+
+	if (connection->side == SIDE_SERVER) {
+		*is_known = request_flags & REQUEST_SEEN;
+		return request_end;
+	}
+	*is_known = response_flags & RESPONSE_SEEN;
+	return response_end;
+}
+
+/* 200 us at most. */
+#define ORDER_TURNS (1 << 16)
+
+struct order {
+	struct connection *connection;
+	__u64 sequence;
+};
+
+static __always_inline bool is_ahead(const struct connection *connection, __u32 sequence)
+{
+	bool is_known;
+	__u32 end = arrived_end(connection, &is_known);
+
+	return is_known && (__s32)(sequence - end) > 0;
+}
+
+static long order_try(__u32 index, struct order *order)
+{
+	(void)index;
+	return !is_ahead(order->connection, (__u32)order->sequence);
+}
+
+/*
+ * A sender that moves to another CPU between two segments of one connection sends them into two queues, and
+ * the second may overtake the first. Both are there within microseconds. What the network brings out of
+ * order, or loses, takes longer: one wait in vain is the last of a connection.
+ */
+static __noinline int order_wait(struct connection *connection, __u32 sequence)
+{
+	struct order order = {.connection = connection, .sequence = sequence};
+
+	if (!connection)
+		return 0;
+	bpf_loop(ORDER_TURNS, order_try, &order, 0);
+	if (is_ahead(connection, sequence))
+		WRITE_ONCE(connection->is_unordered, 1);
+	return 0;
+}
+
+static __always_inline void order_keep(struct connection *connection, __u32 sequence)
+{
+	if (is_ahead(connection, sequence) && !READ_ONCE(connection->is_unordered))
+		order_wait(connection, sequence);
+}
+
 /* True: the connection ended meanwhile, and left what is in flight to the caller. */
 static __always_inline bool gate_leave(struct connection *connection)
 {
@@ -277,6 +340,10 @@ static __always_inline bool gate_leave(struct connection *connection)
 }
 
 #else
+
+static __always_inline void order_keep(struct connection *connection, __u32 sequence)
+{
+}
 
 static __always_inline bool gate_enter(struct connection *connection)
 {

@@ -148,8 +148,8 @@ static __always_inline void account_unseen(struct task_struct *task)
 		__sync_fetch_and_add(&control->switches_lost, 1);
 	if (!slot)
 		return;
-	__sync_fetch_and_add(&slot->cpu_used_ns,
-		task->se.sum_exec_runtime - task->se.prev_sum_exec_runtime);
+	__sync_fetch_and_add(
+		&slot->cpu_used_ns, task->se.sum_exec_runtime - task->se.prev_sum_exec_runtime);
 	/* It may have come unseen, and leave because its quota holds it back. */
 	note_throttling(slot, index, task);
 }

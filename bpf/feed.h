@@ -22,7 +22,8 @@
 
 /*
  * Room to look at a payload in. A program on its way out may be interrupted by one on its way in, and
- * that one sends as well: each takes the next of the CPU's rooms.
+ * that one sends as well; and where the kernel preempts, tasks that send take turns in the middle of it. So
+ * each takes one of the CPU's rooms that is free, and gives that one back.
  */
 #define ROOM_BYTES 128
 #define ROOMS	   4
@@ -44,7 +45,7 @@ struct room {
 	__u32 first_stream;
 	__u32 block;	   /* where the header block begins in the bytes */
 	__u32 block_bytes; /* of it that are there */
-	__u32 reserved;
+	__u32 is_taken;	   /* by compare-and-swap */
 	struct http2_frame frame;
 	struct http2_fields fields;
 	/* Words may be read behind the last. */
@@ -55,8 +56,6 @@ struct room {
 _Static_assert(2 * ROOM_BYTES + 24 <= HTTP1_PLAIN_BYTES + HTTP1_PLAIN_BEHIND, "room for HTTP/2");
 
 struct rooms {
-	__u32 depth;
-	__u32 reserved;
 	struct room rooms[ROOMS];
 	struct connection early; /* stands for one whose socket is not there yet */
 };
@@ -67,6 +66,17 @@ struct {
 	__type(key, __u32);
 	__type(value, struct rooms);
 } rooms SEC(".maps");
+
+/* Index of a room of this CPU that was free; ROOMS: there is none. */
+VERIFIED_ALONE __u32 room_take(struct rooms *all)
+{
+	if (!all)
+		return ROOMS;
+	for (__u32 i = 0; i < ROOMS; i++)
+		if (!COMPARE_AND_SWAP(&all->rooms[i].is_taken, 0, 1))
+			return i;
+	return ROOMS;
+}
 
 /*
  * One run over the payload of a segment. Numbers are in the room: what is on the stack the verifier

@@ -662,6 +662,8 @@ static __always_inline void segment_pass(
 		if (!connection_find(feed))
 			return;
 	}
+	if (is_ingress)
+		order_keep(feed->connection, segment->sequence);
 	/* What leaves is seen under the socket's lock; its end comes behind it. */
 	if (is_ingress ? !gate_enter(feed->connection)
 		       : READ_ONCE(feed->connection->gate) & GATE_OVER)
@@ -678,7 +680,7 @@ static __always_inline int segment_seen(struct __sk_buff *skb, bool is_ingress)
 	struct feed feed = {.skb = skb};
 	struct segment segment;
 	struct rooms *all;
-	__u32 zero = 0;
+	__u32 zero = 0, taken;
 
 	if (!sk || segment_parse(skb, &segment))
 		return 1;
@@ -686,9 +688,13 @@ static __always_inline int segment_seen(struct __sk_buff *skb, bool is_ingress)
 	all = bpf_map_lookup_elem(&rooms, &zero);
 	if (!feed.sk || !all)
 		return 1;
-	feed.room = &all->rooms[all->depth++ & (ROOMS - 1)];
+	taken = room_take(all);
+	/* The segment is missed, which its connection notices at the next. */
+	if (taken >= ROOMS)
+		return 1;
+	feed.room = &all->rooms[taken & (ROOMS - 1)];
 	segment_pass(&feed, &segment, all, is_ingress);
-	all->depth--;
+	WRITE_ONCE(feed.room->is_taken, 0);
 	return 1;
 }
 

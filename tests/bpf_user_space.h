@@ -216,7 +216,7 @@ static __attribute__((unused)) uint64_t bpf_ktime_get_ns(void)
 		}                                                                                  \
 		if (loop_turn > user_loop_turns)                                                   \
 			user_loop_turns = loop_turn;                                               \
-		if (loop_turn == loop_bound && loop_bound >= USER_PAYLOAD_LOOP)                    \
+		if (loop_turn == loop_bound && loop_bound == USER_PAYLOAD_LOOP)                    \
 			user_loops_cut++;                                                          \
 		(long)loop_turn;                                                                   \
 	})

@@ -222,6 +222,60 @@ static void test_a_segment_waits_while_another_cpu_is_at_a_large_one(void **stat
 	assert_int_equal(talk_end()->failed, 0);
 }
 
+/* What another CPU has of this connection, and sends on in a turn of our wait. */
+static uint32_t overtaken_sequence;
+
+static void overtaken_in_turn(uint32_t turn)
+{
+	if (turn != turns_of_other)
+		return;
+	user_on_turn = NULL;
+	talk_segment(0, overtaken_sequence, (const uint8_t *)GET, strlen(GET));
+}
+
+/* A GET, and two more in the next segment, which comes so many turns before the first. */
+static const struct talk_told *say_in_wrong_order(uint32_t turns)
+{
+	const struct talk_told *told;
+
+	overtaken_sequence = talk.sequence[0];
+	talk.sequence[0] += (uint32_t)strlen(GET);
+	turns_of_other = turns;
+	user_loop_turns = 0;
+	user_on_turn = overtaken_in_turn;
+	told = say_text(CLIENT, GET GET);
+	user_on_turn = NULL;
+	return told;
+}
+
+static void test_a_segment_waits_for_the_one_that_it_overtook_on_another_cpu(void **state)
+{
+	const struct talk_told *told;
+
+	(void)state;
+	talk_begin(SIDE_SERVER);
+	say_text(CLIENT, GET GET);
+	told = say_in_wrong_order(10000);
+	assert_int_equal(told->in_flight, 5);
+	assert_int_equal(told->lost, 0);
+	assert_int_equal(say_text(SERVER, OK_2 OK_2 ERROR OK_2 OK_2)->requests, 5);
+	assert_int_equal(talk_end()->failed, 0);
+}
+
+/* Lost in the network: its sender sends it again much later. */
+static void test_a_connection_waits_in_vain_for_a_segment_once(void **state)
+{
+	(void)state;
+	talk_begin(SIDE_SERVER);
+	say_text(CLIENT, GET GET);
+	assert_int_equal(say_in_wrong_order(UINT32_MAX)->lost, 1);
+	assert_true(user_loop_turns >= ORDER_TURNS);
+	assert_int_equal(say_in_wrong_order(UINT32_MAX)->lost, 2);
+	assert_true(user_loop_turns < ORDER_TURNS);
+	/* What was begun and never answered. */
+	assert_true(talk_end()->failed > 0);
+}
+
 /* The other CPU may have been taken away by a hypervisor: missed, and said to be. */
 static void test_a_segment_at_a_gate_that_stays_busy_is_missed_and_said_to_be(void **state)
 {
@@ -275,6 +329,8 @@ int main(void)
 		cmocka_unit_test(test_as_many_as_the_mask_says_are_followed_in_detail),
 		cmocka_unit_test(test_a_lone_request_and_its_answer_take_no_loop),
 		cmocka_unit_test(test_a_segment_waits_while_another_cpu_is_at_a_large_one),
+		cmocka_unit_test(test_a_segment_waits_for_the_one_that_it_overtook_on_another_cpu),
+		cmocka_unit_test(test_a_connection_waits_in_vain_for_a_segment_once),
 		cmocka_unit_test(test_a_segment_at_a_gate_that_stays_busy_is_missed_and_said_to_be),
 		cmocka_unit_test(test_words_in_capitals_are_no_http),
 	};
