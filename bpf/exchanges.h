@@ -8,8 +8,16 @@
 
 #include "ending.h"
 
-#define EXCHANGES	256
+#define EXCHANGES 256
+/*
+ * With 100 streams in flight about one in 100,000 finds eight entries taken, when some of them live long.
+ * The verifier of 5.10 follows no more.
+ */
+#ifdef KERNEL_5_10
 #define EXCHANGE_PROBES 8
+#else
+#define EXCHANGE_PROBES 24
+#endif
 
 /*
  * Of an entry that is a stream. The requests' way makes a free one open, and it alone; from there on

@@ -56,6 +56,8 @@ struct room {
 _Static_assert(2 * ROOM_BYTES + 24 <= HTTP1_PLAIN_BYTES + HTTP1_PLAIN_BEHIND, "room for HTTP/2");
 
 struct rooms {
+	__u32 depth; /* 5.10's */
+	__u32 reserved;
 	struct room rooms[ROOMS];
 	struct connection early; /* stands for one whose socket is not there yet */
 };
@@ -67,6 +69,8 @@ struct {
 	__type(value, struct rooms);
 } rooms SEC(".maps");
 
+#ifndef KERNEL_5_10
+
 /* Index of a room of this CPU that was free; ROOMS: there is none. */
 VERIFIED_ALONE __u32 room_take(struct rooms *all)
 {
@@ -77,6 +81,28 @@ VERIFIED_ALONE __u32 room_take(struct rooms *all)
 			return i;
 	return ROOMS;
 }
+
+static __always_inline void room_give(struct rooms *all, struct room *room)
+{
+	(void)all;
+	WRITE_ONCE(room->is_taken, 0);
+}
+
+#else
+
+/* Nothing preempts here, so programs nest; and its verifier would follow each room by itself. */
+static __always_inline __u32 room_take(struct rooms *all)
+{
+	return all->depth++ & (ROOMS - 1);
+}
+
+static __always_inline void room_give(struct rooms *all, struct room *room)
+{
+	(void)room;
+	all->depth--;
+}
+
+#endif
 
 /*
  * One run over the payload of a segment. Numbers are in the room: what is on the stack the verifier

@@ -694,7 +694,7 @@ static __always_inline int segment_seen(struct __sk_buff *skb, bool is_ingress)
 		return 1;
 	feed.room = &all->rooms[taken & (ROOMS - 1)];
 	segment_pass(&feed, &segment, all, is_ingress);
-	WRITE_ONCE(feed.room->is_taken, 0);
+	room_give(all, feed.room);
 	return 1;
 }
 
