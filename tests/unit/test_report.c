@@ -339,6 +339,7 @@ static void test_what_starts_is_kept_up_and_teaches_nothing(void **state)
 	assert_non_null(answer);
 	assert_true(answer->actions[0]->cpu_limit_millicores < 1000);
 	assert_true(answer->actions[0]->action < ACTION_VERTICAL);
+	ebbtide__wire__answer__free_unpacked(answer, NULL);
 }
 
 static void test_a_unit_without_a_limit_gets_a_request_and_no_limit(void **state)
