@@ -61,6 +61,7 @@ static void answer_take(struct poller *poller)
 	if (!answer) {
 		log_err("learner=%s event=poll error=\"its answer is not one (%zu bytes)\"",
 			agent->config.learner_url, poller->answer.size);
+		answer_free(&memory);
 		return;
 	}
 	pthread_mutex_lock(&agent->lock);
