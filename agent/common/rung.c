@@ -3,26 +3,21 @@
 
 #include <math.h>
 
-/*
- * The reflex acts early on every rung. Allocation is what was used above the limit, whenever it was
- * granted, so waiting saves writes and nothing else; and each wait is a part of the period in which
- * nobody works, which a service near its ceiling lacks.
- */
 const struct rung rungs[RUNG_COUNT] = {
-	{0.40, 0.05, 16, 1.0, 0.10},
-	{0.50, 0.05, 16, 1.0, 0.10},
-	{0.60, 0.05, 16, 1.0, 0.10},
-	{0.70, 0.05, 16, 1.0, 0.12},
-	{0.80, 0.05, 16, 1.0, 0.15},
-	{0.90, 0.05, 16, 1.0, 0.20},
-	{1.00, 0.05, 16, 1.0, 0.25},
-	{1.15, 0.05, 16, 1.0, 0.30},
-	{1.35, 0.05, 16, 1.0, 0.40},
-	{1.70, 0.05, 16, 1.0, 0.50},
-	{2.10, 0.05, 16, 1.0, 0.60},
-	{2.60, 0.05, 16, 1.0, 0.80},
-	{3.30, 0.05, 16, 1.0, 0.90},
-	{4.50, 0.05, 16, 1.0, 1.00},
+	{0.40, 0.10},
+	{0.50, 0.10},
+	{0.60, 0.10},
+	{0.70, 0.12},
+	{0.80, 0.15},
+	{0.90, 0.20},
+	{1.00, 0.25},
+	{1.15, 0.30},
+	{1.35, 0.40},
+	{1.70, 0.50},
+	{2.10, 0.60},
+	{2.60, 0.80},
+	{3.30, 0.90},
+	{4.50, 1.00},
 };
 
 /*
@@ -62,12 +57,10 @@ double rung_limit(uint32_t rung, const struct demand *demand)
 	return on->factor * fmax(demand->usual, on->peak_share * demand->peak);
 }
 
-void rung_plan(uint32_t rung, double limit_millicores, double most_millicores, bool reflex,
-	struct plan *plan)
+void rung_plan(double limit_millicores, double most_millicores, bool reflex, struct plan *plan)
 {
-	const struct rung *on = rung_at(rung);
 	bool refills = reflex && most_millicores > 0;
-	double burst_millicores = on->burst_share * limit_millicores;
+	double burst_millicores = limit_millicores;
 
 	if (refills)
 		burst_millicores = fmin(burst_millicores,
@@ -77,8 +70,8 @@ void rung_plan(uint32_t rung, double limit_millicores, double most_millicores, b
 	plan->burst_us = (uint64_t)fmin(burst_millicores / 1000 * PLAN_PERIOD_US, 0x1p62);
 	plan->allowance = (struct allowance){.trigger_age_share = 0};
 	if (refills)
-		plan->allowance = (struct allowance){.trigger_age_share = on->trigger_age_share,
-			.refills_per_period = on->refills_per_period,
+		plan->allowance = (struct allowance){.trigger_age_share = RUNG_TRIGGER_AGE_SHARE,
+			.refills_per_period = RUNG_REFILLS_PER_PERIOD,
 			.ceiling_millicores = most_millicores};
 }
 

@@ -20,11 +20,8 @@
 #include <stdint.h>
 
 struct rung {
-	double factor;		     /* base limit over demand */
-	double trigger_age_share;    /* of the latency target, as in struct allowance */
-	uint32_t refills_per_period; /* as there */
-	double burst_share;	     /* cpu.max.burst over a period's quota */
-	double peak_share;	     /* of the recent peak of the demand, which is not gone under */
+	double factor;	   /* base limit over demand */
+	double peak_share; /* of the recent peak of the demand, which is not gone under */
 };
 
 /* CPU that one container will need in the coming tick, in millicores. */
@@ -34,6 +31,13 @@ struct demand {
 };
 
 #define RUNG_COUNT 14
+/*
+ * On every rung the reflex acts early, and unused quota of a whole period may be used later. Allocation is
+ * what was used above the limit, whenever it was granted, so waiting saves writes and nothing else; and
+ * each wait is a part of the period in which nobody works, which a service near its ceiling lacks.
+ */
+#define RUNG_TRIGGER_AGE_SHARE	0.05 /* of the latency target */
+#define RUNG_REFILLS_PER_PERIOD 16
 /* Where no reflex works, a limit must hold what it would have added: rungs from here on. */
 #define RUNG_ALONE 9
 /* Of a unit of which nothing is known. */
@@ -45,11 +49,10 @@ uint32_t rung_of_limit(double limit, double demand, uint32_t lowest);
 /* The base limit that a rung sets for a demand, in millicores. */
 double rung_limit(uint32_t rung, const struct demand *demand);
 /*
- * The plan of a rung with @limit_millicores in force: limit, burst and allowance; memory is left. The
+ * The plan of any rung with @limit_millicores in force: limit, burst and allowance; memory is left. The
  * ceiling is @most_millicores (none without one: then no allowance either).
  */
-void rung_plan(uint32_t rung, double limit_millicores, double most_millicores, bool reflex,
-	struct plan *plan);
+void rung_plan(double limit_millicores, double most_millicores, bool reflex, struct plan *plan);
 
 #define PRICE_LEAST 0.1
 #define PRICE_MOST  50.0

@@ -193,8 +193,7 @@ void envelope_vertical_plan(const struct envelope_unit *unit, uint32_t action, s
 		/* A write costs more than so little is worth, and refills the period. */
 		if (rung == unit->cpu_rung && fabs(wanted - limit) < LIMIT_CHANGE_LEAST * limit)
 			wanted = limit;
-		rung_plan(rung, wanted, envelope_cpu_max(unit), unit->reflex && !plan->reserves,
-			plan);
+		rung_plan(wanted, envelope_cpu_max(unit), unit->reflex && !plan->reserves, plan);
 		/* There is no quota to carry over. */
 		if (plan->reserves)
 			plan->burst_us = 0;

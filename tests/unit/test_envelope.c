@@ -125,8 +125,8 @@ static void test_an_action_moves_along_the_ladder_of_operating_points(void **sta
 	envelope_vertical_plan(unit_of(&f), CPU_UP, &plan);
 	assert_int_equal(plan.cpu_rung, 7);
 	assert_true(plan.cpu_millicores == rungs[7].factor * 400);
-	assert_true(plan.allowance.trigger_age_share == rungs[7].trigger_age_share);
-	assert_int_equal(plan.allowance.refills_per_period, rungs[7].refills_per_period);
+	assert_true(plan.allowance.trigger_age_share == RUNG_TRIGGER_AGE_SHARE);
+	assert_int_equal(plan.allowance.refills_per_period, RUNG_REFILLS_PER_PERIOD);
 	/* A part of what the limit leaves of the ceiling: no refill is refused for more. */
 	assert_in_range(plan.burst_us, (1000 - plan.cpu_millicores) / 16 * 100 - 1,
 		(1000 - plan.cpu_millicores) / 16 * 100 + 1);

@@ -471,8 +471,7 @@ static void test_an_allowance_is_brought_inside_and_ends_with_its_policy(void **
 	policy_set(f, "dqn");
 	decision = decide(f);
 	assert_true(decision.has_q);
-	assert_true(decision.plan.allowance.trigger_age_share ==
-		    rungs[decision.plan.cpu_rung].trigger_age_share);
+	assert_true(decision.plan.allowance.trigger_age_share == RUNG_TRIGGER_AGE_SHARE);
 	assert_true(decision.plan.burst_us > 0);
 	f->bounds.reflex = false;
 	assert_true(decide(f).plan.allowance.trigger_age_share <= 0);

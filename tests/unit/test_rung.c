@@ -38,8 +38,7 @@ static void test_no_rung_takes_from_a_service_what_is_under_its_ceiling(void **s
 			double limit = rung_limit(rung, &(struct demand){usual, usual}), over;
 			struct plan plan = {0};
 
-			rung_plan(rung, fmin(limit, CEILING_MILLICORES), CEILING_MILLICORES, true,
-				&plan);
+			rung_plan(fmin(limit, CEILING_MILLICORES), CEILING_MILLICORES, true, &plan);
 			over = over_share(&plan, used);
 			if (over > 1.4 * least + 0.001)
 				fail_msg("rung %u at %.0f %% of the ceiling: %.2f %% over, "
@@ -55,14 +54,14 @@ static void test_a_burst_leaves_the_last_refill_of_a_period_its_place(void **sta
 
 	(void)state;
 	/* Far under the ceiling all of a period's quota may be used later. */
-	rung_plan(0, 50, CEILING_MILLICORES, true, &plan);
+	rung_plan(50, CEILING_MILLICORES, true, &plan);
 	assert_int_equal(plan.burst_us, 5000);
-	rung_plan(0, 400, CEILING_MILLICORES, true, &plan);
+	rung_plan(400, CEILING_MILLICORES, true, &plan);
 	assert_int_equal(plan.burst_us, 60000 / 16);
-	rung_plan(0, CEILING_MILLICORES, CEILING_MILLICORES, true, &plan);
+	rung_plan(CEILING_MILLICORES, CEILING_MILLICORES, true, &plan);
 	assert_int_equal(plan.burst_us, 0);
 	/* Without refills there is nothing in its way. */
-	rung_plan(RUNG_ALONE, 400, CEILING_MILLICORES, false, &plan);
+	rung_plan(400, CEILING_MILLICORES, false, &plan);
 	assert_int_equal(plan.burst_us, 40000);
 }
 
