@@ -50,13 +50,17 @@ class Live(Cluster):
     """A cluster whose services are asked through the gateway."""
 
     def prefer(self):
-        """Functions, gateway and Ebbtide itself before the machine's other programs."""
+        """Functions, gateway and Ebbtide before the machine's other programs, in the order they have.
+
+        A thread that has made itself nice stays so: training may not delay the client's requests.
+        """
         prefer(self)
         waiting = [child.pid for child in self.children.values()]
         while waiting:
             pid = waiting.pop()
             for thread in os.listdir(f"/proc/{pid}/task"):
-                os.setpriority(os.PRIO_PROCESS, int(thread), NICE)
+                if os.getpriority(os.PRIO_PROCESS, int(thread)) <= 0:
+                    os.setpriority(os.PRIO_PROCESS, int(thread), NICE)
                 waiting += map(int, read(f"/proc/{pid}/task/{thread}/children").split())
 
     def number(self, service, name):
