@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/cgroup.h"
 
+#include "common/small_file.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -34,43 +36,17 @@ static int path_join(char *out, size_t size, const char *root, const char *path,
 static int file_read(const char *root, const char *path, const char *file, char *out, size_t size)
 {
 	char name[2 * CGROUP_PATH_MAX];
-	size_t used = 0;
-	ssize_t got;
-	int fd, err;
+	int err = path_join(name, sizeof(name), root, path, file);
 
-	err = path_join(name, sizeof(name), root, path, file);
-	if (err)
-		return err;
-	fd = open(name, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	while (used < size - 1 && (got = read(fd, out + used, size - 1 - used)) != 0) {
-		if (got < 0) {
-			err = -errno;
-			break;
-		}
-		used += (size_t)got;
-	}
-	out[used] = '\0';
-	close(fd);
-	return err;
+	return err ? err : small_file_read(name, out, size);
 }
 
 static int file_write(const char *root, const char *path, const char *file, const char *text)
 {
 	char name[2 * CGROUP_PATH_MAX];
-	int fd, err;
+	int err = path_join(name, sizeof(name), root, path, file);
 
-	err = path_join(name, sizeof(name), root, path, file);
-	if (err)
-		return err;
-	fd = open(name, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		err = -errno;
-	close(fd);
-	return err;
+	return err ? err : small_file_write(name, text);
 }
 
 static int file_write_number(const char *root, const char *path, const char *file, int64_t number)

@@ -1,33 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ctl/ctl.h"
 
+#include "common/small_file.h"
+
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 int ctl_read(const struct ctl *ctl, const char *path, char *out, size_t size)
 {
 	char full[CTL_PATH_MAX];
-	ssize_t got;
-	int fd;
+	size_t used;
+	int err;
 
 	snprintf(full, sizeof(full), "%s/%s", ctl->tree, path);
-	out[0] = '\0';
-	fd = open(full, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	got = read(fd, out, size - 1);
-	close(fd);
-	if (got < 0)
-		return -errno;
-	out[got] = '\0';
-	if (got > 0 && out[got - 1] == '\n')
-		out[got - 1] = '\0';
-	return 0;
+	err = small_file_read(full, out, size);
+	used = strlen(out);
+	if (used > 0 && out[used - 1] == '\n')
+		out[used - 1] = '\0';
+	return err;
 }
 
 double ctl_read_number(const struct ctl *ctl, const char *path)
@@ -40,16 +33,9 @@ double ctl_read_number(const struct ctl *ctl, const char *path)
 int ctl_write(const struct ctl *ctl, const char *path, const char *value)
 {
 	char full[CTL_PATH_MAX];
-	int fd, err = 0;
 
 	snprintf(full, sizeof(full), "%s/%s", ctl->tree, path);
-	fd = open(full, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (write(fd, value, strlen(value)) < 0)
-		err = -errno;
-	close(fd);
-	return err;
+	return small_file_write(full, value);
 }
 
 int ctl_skip_dots(const struct dirent *entry)
