@@ -121,6 +121,24 @@ class Live(Cluster):
         return int(read(f"{folder}/{pod}/function/cgroup.procs").split()[0])
 
 
+class Stolen:
+    """What the machine's host kept of the CPU time that was wanted here, since made: 0 to 1."""
+
+    def __init__(self):
+        self.before = self.times()
+
+    @staticmethod
+    def times():
+        """(time wanted, of it stolen), in ticks of all CPUs."""
+        user, nice, system, _, _, irq, softirq, stolen = map(
+            int, read("/proc/stat").splitlines()[0].split()[1:9])
+        return user + nice + system + irq + softirq + stolen, stolen
+
+    def share(self):
+        wanted, stolen = (after - before for after, before in zip(self.times(), self.before))
+        return stolen / max(1, wanted)
+
+
 def each_second(seconds, look):
     """Call @look(second) once a second, @seconds times, on time."""
     start = time.monotonic()
