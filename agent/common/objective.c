@@ -44,6 +44,7 @@ enum kind {
 	X(latency_percentile, "latency.percentile", KIND_NUMBER, 0, 100, false, "99")              \
 	X(latency_target_us, "latency.target", KIND_DURATION, 1, LATENCY_MOST_US, false, "50ms")   \
 	X(acceptable_violations, "acceptableViolations", KIND_NUMBER, 0, 1, false, "0.01")         \
+	X(acceptable_throttling, "acceptableThrottling", KIND_NUMBER, 0, 1, false, "0.05")         \
 	X(mode, "mode", KIND_MODE, 0, 0, false, "auto")                                            \
 	X(policy, "policy", KIND_NAME, 0, 0, false, "dqn")                                         \
 	X(rule_parameters, "ruleParameters", KIND_PARAMETERS, 0, 0, true, "k8s-cpu.target=0.6")    \
@@ -271,6 +272,7 @@ void objective_init(struct objective *objective)
 		.latency_percentile = 99,
 		.latency_target_us = 100000,
 		.acceptable_violations = 0.01,
+		.acceptable_throttling = 1,
 		.policy = "dqn",
 		.reflex = true,
 		.cpu_min_millicores = CPU_LEAST,

@@ -7,6 +7,7 @@
  *   mode: auto                       # observe | recommend | auto
  *   latency: {percentile: 99, target: 50ms}
  *   acceptableViolations: 0.01       # share of one-second windows over the target
+ *   acceptableThrottling: 0.05       # share of CFS periods in which a quota may run out; 1: any
  *   policy: dqn                      # dqn | k8s-cpu+hpa | ... (common/policy_name.h)
  *   ruleParameters: k8s-cpu.target=0.6  # several: separated by commas or spaces
  *   frozen: false                    # operator's freeze
@@ -44,6 +45,7 @@ struct objective {
 	double latency_percentile; /* above 0, below 100 */
 	double latency_target_us;
 	double acceptable_violations; /* share, 0 to 1 */
+	double acceptable_throttling; /* share of CFS periods, 0 to 1 */
 	char policy[POLICY_NAME_MAX];
 	char rule_parameters[OBJECTIVE_PARAMETERS_MAX]; /* assignments; empty: none */
 	bool frozen;

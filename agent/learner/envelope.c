@@ -16,6 +16,13 @@ uint32_t envelope_lowest_rung(const struct envelope_unit *unit)
 	return unit->reflex || envelope_reserves(unit) ? 0 : RUNG_ALONE;
 }
 
+uint32_t envelope_asked_rung(const struct envelope_unit *unit)
+{
+	uint32_t violations = price_rung(unit->violation_price);
+
+	return violations > unit->throttling_rung ? violations : unit->throttling_rung;
+}
+
 /* Whether CPU is there to be decided on. */
 static bool cpu_moves(const struct envelope_unit *unit)
 {
@@ -114,6 +121,8 @@ static enum envelope_rule forbid_cpu(const struct envelope_unit *unit, int direc
 			return RULE_NO_REFLEX;
 		if (unit->cpu_rung > 0 && unit->cpu_rung <= price_rung(unit->violation_price))
 			return RULE_VIOLATIONS_ASKED;
+		if (unit->cpu_rung > 0 && unit->cpu_rung <= unit->throttling_rung)
+			return RULE_THROTTLING_ASKED;
 		return unit->cpu_rung == 0 || limit <= unit->objective->cpu_min_millicores * 1.001
 			       ? RULE_BOUNDS
 			       : RULE_NONE;
@@ -179,8 +188,8 @@ void envelope_vertical_plan(const struct envelope_unit *unit, uint32_t action, s
 	/* Below the lowest there is none. */
 	uint32_t rung = cpu < 0 && unit->cpu_rung == 0 ? 0 : unit->cpu_rung + (uint32_t)cpu;
 
-	if (rung < price_rung(unit->violation_price))
-		rung = price_rung(unit->violation_price);
+	if (rung < envelope_asked_rung(unit))
+		rung = envelope_asked_rung(unit);
 	if (rung < envelope_lowest_rung(unit))
 		rung = envelope_lowest_rung(unit);
 	if (rung >= RUNG_COUNT)

@@ -26,6 +26,7 @@ struct envelope_unit {
 	bool reflex;	   /* the agent can keep an allowance */
 	uint32_t starting; /* containers that start: the agent cuts them for nobody */
 	double violation_price;
+	uint32_t throttling_rung; /* the lowest for the throttling that is accepted */
 };
 
 /*
@@ -35,6 +36,8 @@ struct envelope_unit {
 bool envelope_reserves(const struct envelope_unit *unit);
 /* The lowest rung that needs no reflex where there is none. */
 uint32_t envelope_lowest_rung(const struct envelope_unit *unit);
+/* The lowest rung for what the operator accepts of violations and of throttling. */
+uint32_t envelope_asked_rung(const struct envelope_unit *unit);
 /* Bounds of one container after the owner's own limits; 0: a reservation without an upper bound. */
 double envelope_cpu_max(const struct envelope_unit *unit);
 uint64_t envelope_memory_max(const struct envelope_unit *unit);

@@ -3,6 +3,7 @@
 
 #include "common/rung.h"
 #include "learner/text.h"
+#include "learner/throttling.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -489,6 +490,7 @@ struct envelope_unit policy_bounds(const struct service_unit *unit, const struct
 		.memory_needed_bytes = (uint64_t)unit->memory_needed_bytes,
 		.memory_high = unit->memory_high,
 		.violation_price = unit->plan.violation_price,
+		.throttling_rung = throttling_rung(unit->throttling_floor),
 		.cpu_rung = unit->plan.cpu_rung,
 		.demand = state_demand(state, sample),
 		.reflex = reflex && unit->service->objective.reflex};
@@ -534,6 +536,8 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 	decision->plan.violation_price =
 		price_adapt(unit->plan.violation_price, broke_for_want(bounds),
 			bounds->objective->acceptable_violations, bounds->sample->tick_s);
+	unit->throttling_floor = throttling_adapt(
+		unit->throttling_floor, bounds->sample, bounds->objective->acceptable_throttling);
 	if (decided_by(set, true) & DECIDES_PLAN && !revert_cut(unit, bounds, decision)) {
 		fallen = !decide_dqn(context, service, unit, bounds, decision);
 		if (fallen)

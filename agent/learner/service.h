@@ -34,8 +34,9 @@ struct service_unit {
 	bool memory_high; /* what the agent moves is memory.high, and raises when it hurts */
 	float state[STATE_SIZE];
 	struct nstep stream;
-	struct rule_team rules; /* those of the service's policy, with this unit's states */
-	struct plan plan;	/* of the newest decision */
+	struct rule_team rules;	 /* those of the service's policy, with this unit's states */
+	struct plan plan;	 /* of the newest decision */
+	double throttling_floor; /* throttling_adapt() */
 	double memory_needed_bytes; /* highest working set, which fades (half-life a quarter of an hour) */
 	struct busy busy;
 	double cut_from;	/* the limit before that cut, millicores */

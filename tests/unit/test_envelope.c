@@ -213,6 +213,25 @@ static void test_a_high_price_bars_the_low_rungs(void **state)
 	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_DOWN & 1);
 }
 
+static void test_throttling_that_is_not_accepted_bars_the_low_rungs(void **state)
+{
+	struct fixture f = make();
+	struct plan plan = {0};
+
+	(void)state;
+	f.unit.throttling_rung = 9;
+	assert_forbidden(&f, CPU_DOWN, RULE_THROTTLING_ASKED);
+	envelope_vertical_plan(unit_of(&f), ACTION_VERTICAL_HOLD, &plan);
+	assert_int_equal(plan.cpu_rung, 9);
+	/* The higher of two floors counts. */
+	f.unit.violation_price = PRICE_MOST;
+	envelope_vertical_plan(unit_of(&f), ACTION_VERTICAL_HOLD, &plan);
+	assert_int_equal(plan.cpu_rung, 9);
+	f.unit.throttling_rung = 5;
+	envelope_vertical_plan(unit_of(&f), ACTION_VERTICAL_HOLD, &plan);
+	assert_int_equal(plan.cpu_rung, 8);
+}
+
 static void test_a_violation_says_more_to_who_accepts_fewer(void **state)
 {
 	const double shares[] = {0.05, 0.01, 0.001, 0.0001};
@@ -728,6 +747,7 @@ int main(void)
 		cmocka_unit_test(test_the_ends_of_the_ladder_are_bounds),
 		cmocka_unit_test(test_a_tiny_service_moves_in_fine_steps),
 		cmocka_unit_test(test_a_high_price_bars_the_low_rungs),
+		cmocka_unit_test(test_throttling_that_is_not_accepted_bars_the_low_rungs),
 		cmocka_unit_test(test_a_violation_says_more_to_who_accepts_fewer),
 		cmocka_unit_test(test_without_a_reflex_the_low_rungs_are_forbidden),
 		cmocka_unit_test(test_memory_is_never_cut_under_what_is_in_use),

@@ -46,7 +46,7 @@ static void test_everything_given_is_read(void **state)
 	assert_parses(
 		OBJECT(TARGET
 			", \"mode\": \"recommend\", \"latency\": {\"percentile\": 99.9, \"target\": \"1.5s\"},"
-			" \"acceptableViolations\": 0.05, \"policy\": \"k8s-cpu\", \"frozen\": true,"
+			" \"acceptableViolations\": 0.05, \"acceptableThrottling\": 0.2, \"policy\": \"k8s-cpu\", \"frozen\": true,"
 			" \"bounds\": {\"cpu\": {\"min\": \"50m\", \"max\": 2},"
 			" \"memory\": {\"min\": \"32Mi\", \"max\": \"512Mi\"},"
 			" \"replicas\": {\"min\": 2, \"max\": 10}}"),
@@ -58,6 +58,7 @@ static void test_everything_given_is_read(void **state)
 	assert_true(objective.latency_percentile == 99.9);
 	assert_true(objective.latency_target_us == 1.5e6);
 	assert_true(objective.acceptable_violations == 0.05);
+	assert_true(objective.acceptable_throttling == 0.2);
 	assert_string_equal(objective.policy, "k8s-cpu");
 	assert_true(objective.frozen);
 	assert_true(objective.cpu_min_millicores == 50);
@@ -77,6 +78,7 @@ static void test_what_is_not_given_has_a_default(void **state)
 	assert_int_equal(objective.mode, OBJECTIVE_AUTO);
 	assert_true(objective.latency_percentile == 99);
 	assert_true(objective.acceptable_violations == 0.01);
+	assert_true(objective.acceptable_throttling == 1);
 	assert_string_equal(objective.policy, "dqn");
 	assert_false(objective.frozen);
 	assert_true(objective.reflex);
@@ -244,6 +246,7 @@ static void test_fields_are_set_and_shown_by_name(void **state)
 		{"latency_percentile", "99.9", "99.9"},
 		{"latency_target_us", "2500\n", "2500"},
 		{"acceptable_violations", "0", "0"},
+		{"acceptable_throttling", "0.05", "0.05"},
 		{"mode", "observe\n", "observe"},
 		{"policy", "static", "static"},
 		{"policy", "k8s-cpu+hpa+reflex\n", "k8s-cpu+hpa+reflex"},
@@ -317,6 +320,7 @@ static void test_a_bad_write_has_its_errno_and_changes_nothing(void **state)
 		{"latency_percentile", "0", -ERANGE},
 		{"latency_percentile", "100", -ERANGE},
 		{"acceptable_violations", "1.01", -ERANGE},
+		{"acceptable_throttling", "-0.01", -ERANGE},
 		{"mode", "AUTO", -EINVAL},
 		{"policy", "", -EINVAL},
 		{"policy", "a/b", -EINVAL},
@@ -369,7 +373,7 @@ static void test_every_listed_field_can_be_shown_and_set_back(void **state)
 			objective_show(&objective, objective_fields[count], out, sizeof(out)), 0);
 		assert_int_equal(objective_set(&objective, objective_fields[count], out), 0);
 	}
-	assert_int_equal(count, 15);
+	assert_int_equal(count, 16);
 }
 
 static void test_what_is_written_as_json_reads_back_the_same(void **state)
