@@ -28,6 +28,8 @@ const struct rung rungs[RUNG_COUNT] = {
 #define PRICE_RATE	 0.3
 #define PRICE_RATE_SHARE 0.01
 #define PRICE_RATE_MOST	 1.0
+/* Of a tick (a scale period), that counts: one broken one of a minute must not decide alone. */
+#define PRICE_TICK_MOST_S 5.0
 
 /*
  * A period's last refill is what the ceiling leaves, and the kernel takes no quota under the burst: a
@@ -97,8 +99,9 @@ double price_adapt(double price, bool violated, double violations_asked, double 
 {
 	if (price <= 0)
 		price = price_start(violations_asked);
-	return price_clamp(price * exp(price_rate(violations_asked) * tick_s *
-					   ((violated ? 1 : 0) - violations_asked)));
+	return price_clamp(
+		price * exp(price_rate(violations_asked) * fmin(tick_s, PRICE_TICK_MOST_S) *
+				((violated ? 1 : 0) - violations_asked)));
 }
 
 /* Up to this the network alone decides; at the highest the limit is 1.35 times the demand. */

@@ -58,7 +58,7 @@ void rung_plan(double limit_millicores, double most_millicores, bool reflex, str
 #define PRICE_MOST  50.0
 /* In units of the CPU a unit uses on average, for one violated tick. */
 double price_start(double violations_asked);
-/* After a tick of @tick_s seconds. @price 0: begin. */
+/* After a tick of @tick_s seconds, of which at most five count. @price 0: begin. */
 double price_adapt(double price, bool violated, double violations_asked, double tick_s);
 /*
  * The lowest rung at a price: more violations than asked for, again and again, bar the cheap end of the

@@ -121,6 +121,12 @@ class Live(Cluster):
         return int(read(f"{folder}/{pod}/function/cgroup.procs").split()[0])
 
 
+def keep_awake(cluster):
+    """No CPU halts while @cluster is there: a virtual one comes back late, and every wait grows by it."""
+    cluster.children["awake"] = subprocess.Popen(  # pylint: disable=consider-using-with
+        [f"{BUILD}/tests/awake"], start_new_session=True)
+
+
 class Stolen:
     """What the machine's host kept of the CPU time that was wanted here, since made: 0 to 1."""
 
@@ -129,10 +135,10 @@ class Stolen:
 
     @staticmethod
     def times():
-        """(time wanted, of it stolen), in ticks of all CPUs."""
-        user, nice, system, _, _, irq, softirq, stolen = map(
+        """(time wanted, of it stolen), in ticks of all CPUs; what is nice wants none."""
+        user, _, system, _, _, irq, softirq, stolen = map(
             int, read("/proc/stat").splitlines()[0].split()[1:9])
-        return user + nice + system + irq + softirq + stolen, stolen
+        return user + system + irq + softirq + stolen, stolen
 
     def share(self):
         wanted, stolen = (after - before for after, before in zip(self.times(), self.before))

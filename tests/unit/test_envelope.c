@@ -251,6 +251,9 @@ static void test_a_violation_says_more_to_who_accepts_fewer(void **state)
 	}
 	assert_true(price_adapt(1, true, 0, 1) < 3);
 	assert_true(price_adapt(1, false, 0, 1) == 1);
+	/* One long scale period does not decide alone. */
+	assert_true(price_adapt(1, true, 0.01, 60) == price_adapt(1, true, 0.01, 5));
+	assert_true(price_adapt(1, true, 0.01, 60) < 5);
 }
 
 static void test_without_a_reflex_the_low_rungs_are_forbidden(void **state)
