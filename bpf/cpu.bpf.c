@@ -81,25 +81,37 @@ static __always_inline bool group_is_throttled(struct task_group *group)
 	return list->next != list;
 }
 
-/*
- * Whether the quota of @task's container holds it back: its own group is throttled, or the one
- * above, for a container with groups inside and for the limit of its pod.
- */
-static __always_inline bool task_is_throttled(struct task_struct *task)
-{
-	struct task_group *group = task->sched_task_group, *parent;
+/* Of a container's groups, one inside the other: systemd's slices and services, /docker/ID. */
+#define GROUPS_INSIDE 4
 
-	if (!group)
-		return false;
-	parent = group->parent;
-	return group_is_throttled(group) || (parent && group_is_throttled(parent));
+/*
+ * Whether the quota of @task's container holds it back: its own group is throttled, or one above, up
+ * to the container's where that has groups inside, and the one above that for the limit of its pod.
+ */
+static __always_inline bool task_is_throttled(struct slot *slot, struct task_struct *task)
+{
+	struct task_group *group = task->sched_task_group, *parent = 0;
+	__u64 container = slot->task_group;
+
+#pragma unroll
+	for (int depth = 0; depth < GROUPS_INSIDE; depth++) {
+		if (!group)
+			return false;
+		if (group_is_throttled(group))
+			return true;
+		parent = group->parent;
+		if ((__u64)group == container)
+			break;
+		group = parent;
+	}
+	return parent && group_is_throttled(parent);
 }
 
 /* Keep the slot's mark; a container that is throttled with requests in flight wakes the reflex. */
 static __always_inline void note_throttling(
 	struct slot *slot, __u32 index, struct task_struct *task)
 {
-	if (task_is_throttled(task)) {
+	if (task_is_throttled(slot, task)) {
 		if (slot->throttled_since_ns)
 			return;
 		slot->throttled_since_ns = bpf_ktime_get_ns();

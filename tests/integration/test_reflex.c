@@ -37,6 +37,7 @@
 
 struct workload {
 	char path[CGROUP_PATH_MAX];
+	char inside[CGROUP_PATH_MAX]; /* where its processes are, when not there */
 	struct probes_attachment attachment;
 	struct spare_share share;
 	struct cgroup_limits limits;
@@ -155,7 +156,7 @@ static void child_start(
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (cgroup_add_process(&f->driver, unit->path, 0))
+		if (cgroup_add_process(&f->driver, unit->inside[0] ? unit->inside : unit->path, 0))
 			_exit(99);
 		body(argument);
 		_exit(0);
@@ -352,14 +353,21 @@ static void test_a_look_tells_what_the_kernels_files_tell(void **state)
 			(unsigned long long)slot->group_used_ns / 1000);
 }
 
-/* Eight requests of 5 ms each at once, on 10 ms of 100: the last would take 300 ms. */
-static uint64_t over_the_objective(struct fixture *f, bool is_allowed)
+/*
+ * Eight requests of 5 ms each at once, on 10 ms of 100: the last would take 300 ms. @inside: the group in
+ * the container that serves them.
+ */
+static uint64_t over_the_objective(struct fixture *f, bool is_allowed, const char *inside)
 {
 	struct server server = {.cpu_us = 5000};
 	struct workload *unit;
 
 	reflex_start(f, 2000, 100);
 	unit = unit_start(f, 10000, 200000);
+	if (inside) {
+		snprintf(unit->inside, sizeof(unit->inside), "%.400s%s", unit->path, inside);
+		assert_int_equal(cgroup_create(&f->driver, unit->inside), 0);
+	}
 	server_start(f, unit, &server);
 	if (is_allowed)
 		allow(f, unit, 0.1, 8, 800, 0);
@@ -378,7 +386,7 @@ static void test_without_the_reflex_requests_wait_for_the_next_periods(void **st
 	struct fixture *f = *state;
 	struct reflex_status status;
 
-	assert_true(over_the_objective(f, false) >= 3);
+	assert_true(over_the_objective(f, false, NULL) >= 3);
 	reflex_status(f->reflex, &status);
 	assert_int_equal(status.refills, 0);
 }
@@ -388,10 +396,18 @@ static void test_with_the_reflex_requests_finish_within_the_objective(void **sta
 	struct fixture *f = *state;
 	struct reflex_status status;
 
-	assert_int_equal(over_the_objective(f, true), 0);
+	assert_int_equal(over_the_objective(f, true, NULL), 0);
 	reflex_status(f->reflex, &status);
 	assert_true(status.refills >= 6);
 	assert_int_equal(histogram_count(status.reaction), status.refills);
+}
+
+/* As systemd or Docker in a container has them. */
+static void test_a_unit_with_groups_inside_is_refilled_as_well(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(over_the_objective(f, true, "/system.slice/web.service"), 0);
 }
 
 static void test_a_refill_tells_of_itself(void **state)
@@ -401,7 +417,7 @@ static void test_a_refill_tells_of_itself(void **state)
 	struct reflex_counts counts;
 	size_t count;
 
-	(void)over_the_objective(f, true);
+	(void)over_the_objective(f, true, NULL);
 	sleep_ms(150);
 	reflex_collect(f->reflex, f->units[0].attachment.slot, &counts);
 	count = reflex_events(f->reflex, events, 64);
@@ -787,6 +803,7 @@ int main(void)
 		TEST(test_a_look_tells_what_the_kernels_files_tell),
 		TEST(test_without_the_reflex_requests_wait_for_the_next_periods),
 		TEST(test_with_the_reflex_requests_finish_within_the_objective),
+		TEST(test_a_unit_with_groups_inside_is_refilled_as_well),
 		TEST(test_a_refill_tells_of_itself),
 		TEST(test_no_unit_gets_more_than_its_allowance),
 		TEST(test_a_smaller_last_refill_leaves_the_quota_as_it_was),
