@@ -307,6 +307,73 @@ static void test_the_next_agent_knows_the_owners_words(void **state)
 	json_decref(kept);
 }
 
+/* The agent was killed on a limit of its own, and the owner resized the pod before the next one came. */
+static void test_what_the_owner_resized_between_two_agents_is_the_owners(void **state)
+{
+	struct resize_spec spec = read(GUARANTEED, NULL), next;
+	json_t *kept = json_object(), *object;
+
+	(void)state;
+	resize_spec_want(&spec, RESIZE_CPU, 200);
+	resize_spec_save(&spec, kept);
+	object = pod("{\"requests\":{\"cpu\":\"400m\",\"memory\":\"100M\"},"
+		     "\"limits\":{\"cpu\":\"400m\",\"memory\":\"100M\"}}",
+		NULL);
+	assert_true(resize_spec_read(&next, object, "app"));
+	assert_true(resize_spec_load(&next, kept));
+	assert_true(resize_spec_is_declared(&next));
+	resize_spec_want(&next, RESIZE_CPU, 5000);
+	assert_false(resize_spec_is_due(&next));
+	json_decref(object);
+	/* Whether the patch was there before the end is not known: either is ours. */
+	for (int sent = 0; sent < 2; sent++) {
+		object = pod(sent ? "{\"requests\":{\"cpu\":\"200m\",\"memory\":\"100M\"},"
+				    "\"limits\":{\"cpu\":\"200m\",\"memory\":\"100M\"}}"
+				  : GUARANTEED,
+			NULL);
+		assert_true(resize_spec_read(&next, object, "app"));
+		assert_true(resize_spec_load(&next, kept));
+		assert_int_equal(resize_spec_is_declared(&next), !sent);
+		json_decref(object);
+	}
+	json_decref(kept);
+}
+
+static void assert_pending(const char *conditions, const char *reason, const char *message)
+{
+	const char *found, *words = NULL;
+	char text[512];
+	json_t *object;
+
+	snprintf(text, sizeof(text), "{\"status\":{\"conditions\":[%s]}}", conditions);
+	object = json_loads(text, 0, NULL);
+	assert_non_null(object);
+	found = resize_pending(object, &words);
+	if (reason) {
+		assert_non_null(found);
+		assert_string_equal(found, reason);
+		assert_string_equal(words, message);
+	} else {
+		assert_null(found);
+	}
+	json_decref(object);
+}
+
+#define PENDING(is, more) "{\"type\":\"PodResizePending\",\"status\":\"" is "\"" more "}"
+
+static void test_what_the_kubelet_does_not_take_up_is_known_with_its_words(void **state)
+{
+	(void)state;
+	assert_pending("", NULL, NULL);
+	assert_pending("{\"type\":\"PodResizeInProgress\",\"status\":\"True\"}", NULL, NULL);
+	assert_pending(PENDING("False", ",\"reason\":\"Deferred\""), NULL, NULL);
+	assert_pending("{\"type\":\"Ready\",\"status\":\"True\"}," PENDING(
+			       "True", ",\"reason\":\"Infeasible\",\"message\":\"no room, ever\""),
+		"Infeasible", "no room, ever");
+	assert_pending(PENDING("True", ",\"reason\":\"Deferred\""), "Deferred", "");
+	assert_pending(PENDING("True", ""), "", "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -322,6 +389,8 @@ int main(void)
 		cmocka_unit_test(test_a_refused_fall_of_memory_does_not_hold_up_the_cpu),
 		cmocka_unit_test(test_the_owners_own_resize_stands),
 		cmocka_unit_test(test_the_next_agent_knows_the_owners_words),
+		cmocka_unit_test(test_what_the_owner_resized_between_two_agents_is_the_owners),
+		cmocka_unit_test(test_what_the_kubelet_does_not_take_up_is_known_with_its_words),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -115,16 +115,15 @@ static void keep(struct agent *agent, const struct container *container)
 	json_object_set_new(agent->originals, key, kept);
 }
 
-/* What the owner's limits are in the cgroup, where there are others of ours now. */
+/* What the owner's limits are in the cgroup, where there may be others of ours now. */
 static void derive_original(struct agent *agent, struct container *container)
 {
 	const struct resize_value *values = container->resize.spec.values;
 	struct cgroup_limits *original = &container->original;
 
-	if (values[RESIZE_CPU].spec != values[RESIZE_CPU].limit && original->cpu_quota_us > 0)
+	if (values[RESIZE_CPU].limit > 0 && original->cpu_quota_us > 0)
 		original->cpu_quota_us = quota_of(container, values[RESIZE_CPU].limit);
-	if (values[RESIZE_MEMORY].spec != values[RESIZE_MEMORY].limit &&
-		original->memory_max_bytes > 0)
+	if (values[RESIZE_MEMORY].limit > 0 && original->memory_max_bytes > 0)
 		original->memory_max_bytes = whole_pages((int64_t)values[RESIZE_MEMORY].limit);
 	actuate_keep_original(agent, container);
 }
@@ -141,7 +140,7 @@ void resize_adopt(struct agent *agent, struct container *container, const json_t
 	if (resize->known &&
 		resize_spec_load(&resize->spec, json_object_get(agent->originals, key)))
 		derive_original(agent, container);
-	else if (resize->known)
+	if (resize->known)
 		keep(agent, container);
 }
 
@@ -201,11 +200,29 @@ void resize_forget(struct agent *agent, const struct container *container)
 		agent->originals_changed = true;
 }
 
+/* The API took it, and still nothing changes: said when it begins. */
+static void note_pending(struct container *container, const json_t *pod)
+{
+	struct container_resize *resize = &container->resize;
+	const char *message, *reason = resize_pending(pod, &message);
+
+	if (!reason)
+		resize->pending[0] = '\0';
+	if (!reason || strncmp(reason, resize->pending, sizeof(resize->pending) - 1) == 0)
+		return;
+	snprintf(resize->pending, sizeof(resize->pending), "%s", reason);
+	log_warning("pod=%s container=%s event=resize pending=%s error=\"%s\" effect=\"the kubelet "
+		    "leaves the limits as they are\"",
+		container->pod, container->name, reason, message);
+}
+
 void resize_observe(struct agent *agent, struct container *container, const json_t *pod)
 {
 	struct container_resize *resize = &container->resize;
 	const char *version = kube_string(pod, "metadata", "resourceVersion", NULL);
 
+	if (agent->resizer)
+		note_pending(container, pod);
 	if (!agent->resizer || !resize->known || resize->in_flight || !version ||
 		strtoull(version, NULL, 10) <= resize->version)
 		return;
@@ -384,7 +401,8 @@ static void send_one(struct resizer *resizer, struct container *container)
 	for (int i = 0; i < RESIZE_COUNT; i++)
 		sent[i] = container->resize.spec.values[i].want;
 	note_asked(container);
-	/* On disk before the first change. */
+	/* On disk before the change. */
+	keep(agent, container);
 	(void)actuate_save(agent);
 	pthread_mutex_unlock(&agent->lock);
 	err = kube_request(resizer->client, "PATCH", path, PATCH_TYPE, body, NULL, &pod);

@@ -29,6 +29,7 @@ struct container_resize {
 	uint64_t sent_us; /* CLOCK_MONOTONIC of it; 0: none */
 	uint64_t retry_at_us;
 	uint32_t failures;
+	char pending[24]; /* why the kubelet does not do what was asked for; "": it does */
 	struct cgroup_limits asked[RESIZE_ASKED]; /* quota and memory_max; 0: not asked for */
 	double asked_request[RESIZE_ASKED];	  /* millicores; 0: the same */
 	uint32_t asked_next;

@@ -237,15 +237,52 @@ void resize_spec_refused(struct resize_spec *spec)
 		spec->values[i].want = spec->values[i].spec;
 }
 
+const char *resize_pending(const json_t *pod, const char **message)
+{
+	const json_t *condition;
+	size_t i;
+
+	json_array_foreach (kube_get(pod, "status", "conditions", NULL), i, condition) {
+		const char *type = kube_string(condition, "type", NULL);
+		const char *is = kube_string(condition, "status", NULL);
+		const char *reason = kube_string(condition, "reason", NULL);
+
+		if (!type || strcmp(type, "PodResizePending") != 0 || !is ||
+			strcmp(is, "True") != 0)
+			continue;
+		*message = kube_string(condition, "message", NULL);
+		if (!*message)
+			*message = "";
+		return reason ? reason : "";
+	}
+	return NULL;
+}
+
 void resize_spec_save(const struct resize_spec *spec, json_t *kept)
 {
 	for (int i = 0; i < RESIZE_COUNT; i++) {
 		const struct resize_value *value = &spec->values[i];
 
 		json_object_set_new(kept, names[i],
-			json_pack("{s:s, s:f, s:b}", "limit", value->words, "request",
-				value->request, "reserves", value->reserves));
+			json_pack("{s:s, s:f, s:b, s:f, s:f}", "limit", value->words, "request",
+				value->request, "reserves", value->reserves, "spec", value->spec,
+				"want", value->want));
 	}
+}
+
+/* Whether the spec has neither what was kept of ours nor the owner's of then: the owner's of now. */
+static bool is_owners_new(
+	enum resize_resource which, const struct resize_value *value, const json_t *kept)
+{
+	const json_t *before = json_object_get(kept, "spec"),
+		     *asked = json_object_get(kept, "want");
+
+	/* An earlier version did not say what it had asked for. */
+	if (!before || !asked)
+		return false;
+	return value->spec != json_number_value(before) &&
+	       value->spec != json_number_value(asked) &&
+	       value->spec != parse(which, kube_string(kept, "limit", NULL));
 }
 
 bool resize_spec_load(struct resize_spec *spec, const json_t *kept)
@@ -261,6 +298,8 @@ bool resize_spec_load(struct resize_spec *spec, const json_t *kept)
 		found = true;
 		/* An earlier version's, which moved no request. */
 		if (!limit[0] && value->reserves)
+			continue;
+		if (is_owners_new(i, value, kube_get(kept, names[i], NULL)))
 			continue;
 		value->reserves =
 			json_is_true(json_object_get(kube_get(kept, names[i], NULL), "reserves"));

@@ -70,7 +70,16 @@ json_t *resize_spec_patch(const struct resize_spec *spec, const char *container)
 /* The patch was refused for what it says: go without what may be the reason. */
 void resize_spec_refused(struct resize_spec *spec);
 
-/* The owner's words to and from the state on disk; load gives false when there are none. */
+/*
+ * Why the kubelet has not taken up the newest resize of @pod: "Deferred" (no room now), "Infeasible" (never
+ * on this node, or for such a pod); NULL: it has, or was not asked. @message: its words, or "".
+ */
+const char *resize_pending(const json_t *pod, const char **message);
+
+/*
+ * The owner's words to and from the state on disk, with what was asked for; load gives false when there
+ * are none. What the owner has resized since they were saved stays as it was read.
+ */
 void resize_spec_save(const struct resize_spec *spec, json_t *kept);
 bool resize_spec_load(struct resize_spec *spec, const json_t *kept);
 
