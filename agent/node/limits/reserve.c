@@ -2,8 +2,8 @@
 #include "node/limits/reserve.h"
 
 #include "common/log.h"
-#include "common/quantity.h"
 #include "node/agent.h"
+#include "node/pod.h"
 
 #include <errno.h>
 #include <math.h>
@@ -18,28 +18,10 @@ double reserve_most_millicores(void)
 	return 1000.0 * (double)(cpus > 0 ? cpus : 1);
 }
 
-static double request_of(const json_t *container)
-{
-	const char *text = kube_string(container, "resources", "requests", "cpu", NULL);
-	double millicores;
-
-	return text && quantity_parse_millicores(text, &millicores) == 0 ? millicores : 0;
-}
-
 void reserve_see_pod(struct container *container, const json_t *pod)
 {
-	struct container_reserve *reserve = &container->reserve;
-	const json_t *one;
-	size_t i;
-
-	reserve->declared_millicores = reserve->pod_declared_millicores = 0;
-	json_array_foreach (kube_get(pod, "spec", "containers", NULL), i, one) {
-		const char *name = kube_string(one, "name", NULL);
-
-		if (name && strcmp(name, container->name) == 0)
-			reserve->declared_millicores = request_of(one);
-		reserve->pod_declared_millicores += request_of(one);
-	}
+	container->reserve.declared_millicores = pod_container_request(pod, container->name);
+	container->reserve.pod_declared_millicores = pod_request(pod);
 }
 
 /* Whether a cgroup's name is its pod's: with the uid in one of the drivers' spellings, or the name. */
@@ -96,6 +78,9 @@ static double stands_for(enum cpu_weight_scale scale, int64_t weight, double kno
 	return cpu_weight_millicores(scale, weight);
 }
 
+/* At a pod's weight, which is seldom written by others. */
+#define TICKS_BETWEEN_PODS 8
+
 /* A reservation that is as small as can be is one, too. */
 #define RESERVED_LEAST 1.0
 
@@ -118,7 +103,7 @@ static void note(struct container *container)
 		reserve->millicores = fmax(reserve->millicores, RESERVED_LEAST);
 }
 
-/* Containers of the same pod: the unit has all of them. */
+/* Containers of the same pod: its main one, and for a moment the one that it was before a restart. */
 static bool same_pod(const struct container *a, const struct container *b)
 {
 	return strcmp(a->pod_uid, b->pod_uid) == 0 && strcmp(a->pod, b->pod) == 0;
@@ -267,7 +252,10 @@ int reserve_restore(struct agent *agent, struct container *container)
 	return write_pod(agent, container);
 }
 
-/* Whether the pod's weight is another than we left there; then it is the owner's. */
+/*
+ * Whether the pod's weight is another than we left there; then it is the owner's. The kubelet writes it
+ * for a resize of any of the pod's containers.
+ */
 static void verify_pod(struct agent *agent, struct container *container)
 {
 	struct container_reserve *reserve = &container->reserve;
@@ -287,6 +275,10 @@ static void verify_pod(struct agent *agent, struct container *container)
 		one->reserve.pod_weight_original = weight;
 		actuate_keep_original(agent, one);
 	}
+	/* What is added for its containers was written over as well. */
+	(void)write_pod(agent, container);
+	agent->status.foreign_writes++;
+	(void)actuate_save(agent);
 }
 
 void reserve_verify(struct agent *agent, struct container *container)
@@ -294,8 +286,16 @@ void reserve_verify(struct agent *agent, struct container *container)
 	int64_t ours = container->current.cpu_weight, now;
 
 	if (container->original.cpu_weight <= 0 ||
-		cgroup_read_cpu_weight(&agent->driver, container->path, &now) || now == ours)
+		cgroup_read_cpu_weight(&agent->driver, container->path, &now))
 		return;
+	if (now == ours) {
+		/* With resize what the kubelet writes there is what it was asked for. */
+		if (!agent->resizer &&
+			(agent->status.ticks + container->attachment.slot) % TICKS_BETWEEN_PODS ==
+				0)
+			verify_pod(agent, container);
+		return;
+	}
 	container->current.cpu_weight = now;
 	if (agent->resizer && resize_wrote_weight(container, now)) {
 		note(container);
