@@ -172,7 +172,9 @@ bool actuate_moves_high(const struct agent *agent);
 void actuate_unit(struct agent *agent, struct unit *unit);
 /* The owner's limits, for every container (@unit NULL) or one unit's; returns how many. */
 unsigned int actuate_restore(struct agent *agent, struct unit *unit);
-/* The same for one container, past the kubelet whatever the actuator; 1 or 0. */
+/* The same for one container; 1 or 0. */
+unsigned int actuate_restore_container(struct agent *agent, struct container *container);
+/* Past the kubelet, whatever the actuator. */
 unsigned int actuate_restore_cgroup(struct agent *agent, struct container *container);
 /*
  * Look at every limit, after probes_refresh(); what someone else changed is said and taken over as
@@ -188,6 +190,11 @@ void actuate_close(struct container *container);
 /* Owners' limits to disk, if they have changed; before the first limit is written, and every tick. */
 int actuate_save(struct agent *agent);
 int actuate_load(struct agent *agent);
+/*
+ * What the disk says of a container, into its original limits and its pod's weight; what it does not
+ * say is as now. False: nothing, or of another cgroup that had its path.
+ */
+bool actuate_read_kept(const json_t *kept, uint64_t cpu_id, struct container *container);
 /* What bounds a container's memory: memory.high on v2 when it is set, else the maximum. */
 int64_t actuate_memory_limit(const struct cgroup_limits *limits);
 

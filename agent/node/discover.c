@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Units from the pods of this node, and the objectives that ask something of them. */
 #include "common/log.h"
+#include "node/limits/leftover.h"
 #include "node/limits/pressure.h"
 #include "node/limits/reserve.h"
 #include "node/probes/detail.h"
@@ -12,10 +13,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of several owners one is the controller. */
+static const json_t *controller_of(const json_t *pod)
+{
+	const json_t *owners = kube_get(pod, "metadata", "ownerReferences", NULL), *one;
+	size_t i;
+
+	json_array_foreach (owners, i, one)
+		if (json_is_true(json_object_get(one, "controller")))
+			return one;
+	return json_array_get(owners, 0);
+}
+
 void discover_service(const json_t *pod, char *service, size_t size)
 {
-	const json_t *owners = kube_get(pod, "metadata", "ownerReferences", NULL);
-	const json_t *owner = json_array_get(owners, 0);
+	const json_t *owner = controller_of(pod);
 	const char *kind = kube_string(owner, "kind", NULL);
 	const char *name = kube_string(owner, "name", NULL);
 	const char *hash = kube_string(pod, "metadata", "labels", "pod-template-hash", NULL);
@@ -145,6 +157,9 @@ static void container_end(struct agent *agent, struct unit *unit, struct contain
 {
 	log_info("unit=%s/%s pod=%s container=%s event=gone", unit->namespace, unit->service,
 		container->pod, container->name);
+	/* Not its end, only ours: its pod was deleted by force. */
+	if (cgroup_exists(&agent->driver, container->path))
+		(void)actuate_restore_cgroup(agent, container);
 	sample_last(agent, unit, container);
 	agent->owners[container->attachment.slot] = NULL;
 	reflex_leave(agent->reflex, container->attachment.slot);
@@ -168,8 +183,7 @@ static void container_join(
 	int64_t memory_bytes = actuate_memory_limit(first);
 	struct plan plan = unit->plan;
 
-	if (unit->container_count < 2 || !unit->has_objective ||
-		unit->objective.mode != OBJECTIVE_AUTO)
+	if (unit->container_count < 2)
 		return;
 	if (!unit->has_plan) {
 		/* Of an earlier agent, which is all that is known. */
@@ -182,6 +196,33 @@ static void container_join(
 		plan.memory_bytes = memory_bytes > 0 ? (uint64_t)memory_bytes : 0;
 	}
 	(void)actuate_container(agent, container, &plan);
+}
+
+static bool is_auto(const struct unit *unit)
+{
+	return unit->has_objective && unit->objective.mode == OBJECTIVE_AUTO;
+}
+
+/*
+ * What it lives on in its unit. Where nothing is set, an earlier agent may have: the objective went, or
+ * its mode changed, while none was here.
+ */
+static void container_settle(
+	struct agent *agent, const struct unit *unit, struct container *container)
+{
+	if (is_auto(unit))
+		container_join(agent, unit, container);
+	else if (agent->status.objectives_synced)
+		(void)actuate_restore_container(agent, container);
+}
+
+static void container_enter(struct agent *agent, struct unit *unit, struct container *container)
+{
+	reflex_enter(agent->reflex, container->attachment.slot, container->path, &unit->share,
+		&container->current);
+	detail_apply(agent, unit);
+	container_settle(agent, unit, container);
+	allowance_apply(agent, unit);
 }
 
 static void container_start(struct agent *agent, struct unit *unit, const json_t *pod,
@@ -224,13 +265,39 @@ static void container_start(struct agent *agent, struct unit *unit, const json_t
 	reserve_see_pod(container, pod);
 	reserve_adopt(agent, container);
 	agent->owners[container->attachment.slot] = container;
-	reflex_enter(agent->reflex, container->attachment.slot, container->path, &unit->share,
-		&container->current);
-	detail_apply(agent, unit);
-	container_join(agent, unit, container);
-	allowance_apply(agent, unit);
+	container_enter(agent, unit, container);
 	log_info("unit=%s/%s pod=%s container=%s event=found cgroup=%s", unit->namespace,
 		unit->service, container->pod, container->name, container->path);
+}
+
+static void container_move(struct agent *agent, struct unit *unit, struct container *container)
+{
+	struct unit *before = container->unit;
+
+	sample_last(agent, before, container);
+	if (unit_add_container(unit, container))
+		return;
+	unit_drop_container(before, container);
+	reflex_leave(agent->reflex, container->attachment.slot);
+	container_enter(agent, unit, container);
+	log_notice("unit=%s/%s pod=%s container=%s event=\"belongs to another service now\" "
+		   "before=%s",
+		unit->namespace, unit->service, container->pod, container->name, before->service);
+}
+
+/*
+ * A pod whose labels were changed is let go by its ReplicaSet, and another may take it: it is of another
+ * service from then on.
+ */
+static void pod_move(struct agent *agent, struct unit *unit, const char *uid)
+{
+	for (size_t i = 0; i < agent->units.count; i++) {
+		struct unit *each = agent->units.items[i];
+
+		for (size_t k = each == unit ? 0 : each->container_count; k-- > 0;)
+			if (strcmp(each->containers[k]->pod_uid, uid) == 0)
+				container_move(agent, unit, each->containers[k]);
+	}
 }
 
 /* Containers of @pod not marked as seen go; an empty unit without them stays for its history. */
@@ -244,6 +311,16 @@ static void pod_sweep(struct agent *agent, struct unit *unit, const char *pod)
 	}
 }
 
+static const struct objective *objective_of(
+	const struct agent *agent, const char *namespace, const char *service)
+{
+	for (size_t i = 0; i < agent->objective_count; i++)
+		if (strcmp(agent->objectives[i].service, service) == 0 &&
+			strcmp(agent->objectives[i].namespace, namespace) == 0)
+			return &agent->objectives[i];
+	return NULL;
+}
+
 void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
 {
 	const char *namespace = kube_string(pod, "metadata", "namespace", NULL);
@@ -251,6 +328,7 @@ void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
 	const char *uid = kube_string(pod, "metadata", "uid", NULL);
 	const json_t *statuses = kube_get(pod, "status", "containerStatuses", NULL);
 	char service[UNIT_NAME_MAX];
+	const struct objective *objective;
 	const json_t *status;
 	struct unit *unit;
 	size_t i;
@@ -262,15 +340,15 @@ void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
 	unit = units_get(&agent->units, namespace, service);
 	if (!unit)
 		goto out;
-	for (size_t k = 0; k < unit->container_count; k++)
-		unit->containers[k]->seen = strcmp(unit->containers[k]->pod, name) != 0;
-	for (size_t k = 0; k < agent->objective_count && !unit->has_objective; k++) {
-		if (strcmp(agent->objectives[k].service, service) != 0 ||
-			strcmp(agent->objectives[k].namespace, namespace) != 0)
-			continue;
-		unit->objective = agent->objectives[k];
+	objective = unit->has_objective ? NULL : objective_of(agent, namespace, service);
+	if (objective) {
+		unit->objective = *objective;
 		unit->has_objective = true;
 	}
+	if (uid)
+		pod_move(agent, unit, uid);
+	for (size_t k = 0; k < unit->container_count; k++)
+		unit->containers[k]->seen = strcmp(unit->containers[k]->pod, name) != 0;
 	if (event != KUBE_EVENT_DELETED) {
 		json_array_foreach (statuses, i, status) {
 			const char *id = kube_string(status, "containerID", NULL);
@@ -337,19 +415,41 @@ static void objective_apply(
 	allowance_apply(agent, unit);
 }
 
+static struct objective *objective_find(
+	const struct agent *agent, const char *namespace, const char *name)
+{
+	for (size_t i = 0; i < agent->objective_count; i++)
+		if (strcmp(agent->objectives[i].name, name) == 0 &&
+			strcmp(agent->objectives[i].namespace, namespace) == 0)
+			return &agent->objectives[i];
+	return NULL;
+}
+
+/* An objective does not ask for @service any more; another may still. */
+static void objective_leave(struct agent *agent, const char *namespace, const char *service)
+{
+	struct unit *unit = units_find(&agent->units, namespace, service);
+
+	if (unit)
+		objective_apply(agent, unit, objective_of(agent, namespace, service));
+}
+
 /* False for one that is older than what is known: a watch may trail a write through the tree. */
 static bool objective_store(struct agent *agent, const struct objective *objective)
 {
+	struct objective *known = objective_find(agent, objective->namespace, objective->name);
 	struct objective *all;
 
-	for (size_t i = 0; i < agent->objective_count; i++) {
-		if (strcmp(agent->objectives[i].name, objective->name) == 0 &&
-			strcmp(agent->objectives[i].namespace, objective->namespace) == 0) {
-			if (objective->generation < agent->objectives[i].generation)
-				return false;
-			agent->objectives[i] = *objective;
-			return true;
-		}
+	if (known) {
+		char service[sizeof(known->service)];
+
+		if (objective->generation < known->generation)
+			return false;
+		memcpy(service, known->service, sizeof(service));
+		*known = *objective;
+		if (strcmp(service, objective->service) != 0)
+			objective_leave(agent, objective->namespace, service);
+		return true;
 	}
 	all = realloc(agent->objectives, (agent->objective_count + 1) * sizeof(*all));
 	if (!all)
@@ -357,6 +457,19 @@ static bool objective_store(struct agent *agent, const struct objective *objecti
 	agent->objectives = all;
 	all[agent->objective_count++] = *objective;
 	return true;
+}
+
+static void objective_remove(struct agent *agent, const struct objective *objective)
+{
+	struct objective *known = objective_find(agent, objective->namespace, objective->name);
+	struct objective gone;
+
+	if (!known)
+		return;
+	/* What was in force, not what it was edited into and could not be read. */
+	gone = *known;
+	*known = agent->objectives[--agent->objective_count];
+	objective_leave(agent, gone.namespace, gone.service);
 }
 
 void discover_objective(struct agent *agent, enum kube_event event, const json_t *object)
@@ -378,29 +491,50 @@ void discover_objective(struct agent *agent, enum kube_event event, const json_t
 		return;
 	}
 	pthread_mutex_lock(&agent->lock);
-	unit = units_find(&agent->units, objective.namespace, objective.service);
 	if (event == KUBE_EVENT_DELETED) {
-		for (size_t i = 0; i < agent->objective_count; i++)
-			if (strcmp(agent->objectives[i].name, objective.name) == 0 &&
-				strcmp(agent->objectives[i].namespace, objective.namespace) == 0)
-				agent->objectives[i] = agent->objectives[--agent->objective_count];
+		objective_remove(agent, &objective);
+	} else if (objective_store(agent, &objective)) {
+		unit = units_find(&agent->units, objective.namespace, objective.service);
 		if (unit)
-			objective_apply(agent, unit, NULL);
-	} else {
-		if (objective_store(agent, &objective) && unit)
 			objective_apply(agent, unit, &objective);
 	}
 	pthread_mutex_unlock(&agent->lock);
 }
 
-static void status_note(struct agent *agent, enum kube_event event, bool *synced)
+static void status_note(struct agent *agent, enum kube_event event)
 {
 	pthread_mutex_lock(&agent->lock);
-	if (event == KUBE_EVENT_SYNCED)
-		*synced = true;
 	if (agent->status.pods_synced)
 		resize_forget_pod(agent, NULL);
 	agent->status.api_reachable = event != KUBE_EVENT_LOST;
+	pthread_mutex_unlock(&agent->lock);
+}
+
+/* All that there are have been told of: now it is known which went while no agent was here. */
+static void pods_synced(struct agent *agent)
+{
+	pthread_mutex_lock(&agent->lock);
+	/* The agent's own pod is one, on a cluster. */
+	if (!agent->status.pods_synced && agent->units.count == 0)
+		log_notice(
+			"node=%s event=\"the API tells of no pod on this node\" do=\"if there are "
+			"some, is that the node's name in Kubernetes?\"",
+			agent->config.node);
+	agent->status.pods_synced = true;
+	(void)leftover_settle(agent);
+	pthread_mutex_unlock(&agent->lock);
+}
+
+static void objectives_synced(struct agent *agent)
+{
+	pthread_mutex_lock(&agent->lock);
+	agent->status.objectives_synced = true;
+	for (size_t i = 0; i < agent->units.count; i++) {
+		struct unit *unit = agent->units.items[i];
+
+		for (size_t k = 0; k < unit->container_count && !is_auto(unit); k++)
+			container_settle(agent, unit, unit->containers[k]);
+	}
 	pthread_mutex_unlock(&agent->lock);
 }
 
@@ -410,8 +544,10 @@ static void on_pod(enum kube_event event, const json_t *object, void *context)
 
 	if (object)
 		discover_pod(agent, event, object);
-	else
-		status_note(agent, event, &agent->status.pods_synced);
+	else if (event == KUBE_EVENT_SYNCED)
+		pods_synced(agent);
+	if (!object)
+		status_note(agent, event);
 }
 
 static void on_objective(enum kube_event event, const json_t *object, void *context)
@@ -420,8 +556,10 @@ static void on_objective(enum kube_event event, const json_t *object, void *cont
 
 	if (object)
 		discover_objective(agent, event, object);
-	else
-		status_note(agent, event, &agent->status.objectives_synced);
+	else if (event == KUBE_EVENT_SYNCED)
+		objectives_synced(agent);
+	if (!object)
+		status_note(agent, event);
 }
 
 static void watch(struct agent *agent, const char *path, kube_event_handler handler)

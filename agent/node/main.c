@@ -3,6 +3,7 @@
 #include "common/descriptors.h"
 #include "common/log.h"
 #include "common/options.h"
+#include "node/limits/leftover.h"
 #include "node/limits/pressure.h"
 #include "node/metrics.h"
 #include "node/probes/budget.h"
@@ -336,6 +337,9 @@ static void silence_check(struct agent *agent)
 	if (!agent->reporter || now_us - agent->status.last_answer_us < limit_us)
 		return;
 	restored = actuate_restore(agent, NULL);
+	/* With the API away as well: what an earlier agent left is known by its disk. */
+	if (!agent->status.pods_synced)
+		restored += leftover_settle(agent);
 	if (!restored)
 		return;
 	agent->status.baseline_returns++;
@@ -561,7 +565,7 @@ static void agent_leave(struct agent *agent)
 	pthread_mutex_lock(&agent->lock);
 	reflex_close(agent->reflex);
 	agent->reflex = NULL;
-	restored = actuate_restore(agent, NULL);
+	restored = actuate_restore(agent, NULL) + leftover_settle(agent);
 	pthread_mutex_unlock(&agent->lock);
 	resize_close(agent);
 	pthread_mutex_lock(&agent->lock);

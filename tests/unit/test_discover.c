@@ -178,6 +178,19 @@ static void assert_service(
 	json_decref(object);
 }
 
+static void test_of_several_owners_the_controller_counts(void **state)
+{
+	json_t *object = json_pack("{s:{s:s, s:[{s:s, s:s}, {s:s, s:s, s:b}]}}", "metadata", "name",
+		"a-pod", "ownerReferences", "kind", "Lease", "name", "holder", "kind",
+		"StatefulSet", "name", "db", "controller", 1);
+	char service[UNIT_NAME_MAX];
+
+	(void)state;
+	discover_service(object, service, sizeof(service));
+	assert_string_equal(service, "db");
+	json_decref(object);
+}
+
 static void test_the_deployment_of_a_pod_is_found(void **state)
 {
 	(void)state;
@@ -198,6 +211,7 @@ int main(void)
 		cmocka_unit_test(test_an_id_that_is_none_leads_nowhere),
 		cmocka_unit_test(test_a_static_pod_has_its_manifests_hash),
 		cmocka_unit_test(test_the_deployment_of_a_pod_is_found),
+		cmocka_unit_test(test_of_several_owners_the_controller_counts),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

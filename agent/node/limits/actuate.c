@@ -39,7 +39,7 @@ static json_t *original_to_json(const struct container *container, uint64_t cpu_
 		"pod_cpu_weight", (json_int_t)container->reserve.pod_weight_original);
 }
 
-static bool original_from_json(const json_t *kept, uint64_t cpu_id, struct container *container)
+bool actuate_read_kept(const json_t *kept, uint64_t cpu_id, struct container *container)
 {
 	struct cgroup_limits *limits = &container->original;
 	json_int_t id, quota, period, burst, maximum, high;
@@ -129,7 +129,7 @@ int actuate_adopt(struct agent *agent, struct container *container)
 	if (!reserve_pod_path(container, pod_path, sizeof(pod_path)) ||
 		cgroup_read_cpu_weight(&agent->driver, pod_path, &reserve->pod_weight))
 		reserve->pod_weight = CGROUP_UNLIMITED;
-	if (original_from_json(
+	if (actuate_read_kept(
 		    json_object_get(agent->originals, container->path), cpu_id, container))
 		return 0;
 	container->original = container->current;
@@ -432,7 +432,7 @@ unsigned int actuate_restore_cgroup(struct agent *agent, struct container *conta
 	return agent->status.limit_writes + agent->status.reservation_writes != before;
 }
 
-static unsigned int restore_container(struct agent *agent, struct container *container)
+unsigned int actuate_restore_container(struct agent *agent, struct container *container)
 {
 	const struct plan none = {0};
 
@@ -455,7 +455,7 @@ unsigned int actuate_restore(struct agent *agent, struct unit *unit)
 		each->has_plan = false;
 		allowance_apply(agent, each);
 		for (size_t k = 0; k < each->container_count; k++)
-			restored += restore_container(agent, each->containers[k]);
+			restored += actuate_restore_container(agent, each->containers[k]);
 		each->action = ACTION_VERTICAL_HOLD;
 		each->acted = false;
 	}
