@@ -4,6 +4,7 @@
 #include "node/limits/leftover.h"
 #include "node/limits/pressure.h"
 #include "node/limits/reserve.h"
+#include "node/pod.h"
 #include "node/probes/detail.h"
 #include "node/trace/trace.h"
 
@@ -153,11 +154,19 @@ int discover_cgroup(const struct cgroup_driver *driver, const json_t *pod, const
 	return -ENOENT;
 }
 
+/* Containers of @pod beside the main one. */
+static size_t others_of(const json_t *pod)
+{
+	size_t count = json_array_size(kube_get(pod, "spec", "containers", NULL));
+
+	return count > 0 ? count - 1 : 0;
+}
+
 static void container_end(struct agent *agent, struct unit *unit, struct container *container)
 {
 	log_info("unit=%s/%s pod=%s container=%s event=gone", unit->namespace, unit->service,
 		container->pod, container->name);
-	/* Not its end, only ours: its pod was deleted by force. */
+	/* Not its end, only ours: its pod was deleted by force, or names another as the main one. */
 	if (cgroup_exists(&agent->driver, container->path))
 		(void)actuate_restore_cgroup(agent, container);
 	sample_last(agent, unit, container);
@@ -266,8 +275,9 @@ static void container_start(struct agent *agent, struct unit *unit, const json_t
 	reserve_adopt(agent, container);
 	agent->owners[container->attachment.slot] = container;
 	container_enter(agent, unit, container);
-	log_info("unit=%s/%s pod=%s container=%s event=found cgroup=%s", unit->namespace,
-		unit->service, container->pod, container->name, container->path);
+	log_info("unit=%s/%s pod=%s container=%s event=found others_left_alone=%zu cgroup=%s",
+		unit->namespace, unit->service, container->pod, container->name, others_of(pod),
+		container->path);
 }
 
 static void container_move(struct agent *agent, struct unit *unit, struct container *container)
@@ -354,7 +364,8 @@ void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
 			const char *id = kube_string(status, "containerID", NULL);
 			struct container *container;
 
-			if (!id || !kube_get(status, "state", "running", NULL))
+			if (!id || !kube_get(status, "state", "running", NULL) ||
+				!pod_is_main(pod, kube_string(status, "name", NULL)))
 				continue;
 			container = unit_find_container(unit, id);
 			if (container) {
