@@ -158,6 +158,9 @@ void allowance_tick(struct agent *agent);
 void allowance_collect(struct agent *agent, struct unit *unit, struct container *container,
 	struct sample *sample, uint64_t *over_limit_us);
 
+/* The kernel's smallest quota (min_cfs_quota_period). */
+#define ACTUATE_QUOTA_MIN_US 1000
+
 /* actuate.c; the lock is held. */
 int actuate_adopt(struct agent *agent, struct container *container);
 /* container->original into what is kept on disk; actuate_save() writes it. */

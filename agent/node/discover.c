@@ -241,6 +241,7 @@ static void container_start(struct agent *agent, struct unit *unit, const json_t
 	const char *pod_name = kube_string(pod, "metadata", "name", NULL);
 	const char *uid = kube_string(pod, "metadata", "uid", NULL);
 	struct container *container = calloc(1, sizeof(*container));
+	bool has_changed;
 	int err;
 
 	if (!container)
@@ -270,11 +271,14 @@ static void container_start(struct agent *agent, struct unit *unit, const json_t
 	starting_find(&container->starting, starting_is_ready(pod, status),
 		!agent->status.pods_synced, container->limit_since_us);
 	container->is_starting = starting_goes_on(&container->starting, container->limit_since_us);
+	has_changed = declared_see(agent, container, pod);
 	resize_adopt(agent, container, pod);
 	reserve_see_pod(container, pod);
 	reserve_adopt(agent, container);
 	agent->owners[container->attachment.slot] = container;
 	container_enter(agent, unit, container);
+	if (has_changed)
+		declared_enforce(agent, container);
 	log_info("unit=%s/%s pod=%s container=%s event=found others_left_alone=%zu cgroup=%s",
 		unit->namespace, unit->service, container->pod, container->name, others_of(pod),
 		container->path);
@@ -374,6 +378,8 @@ void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
 					starting_is_ready(pod, status), monotonic_us());
 				resize_observe(agent, container, pod);
 				reserve_see_pod(container, pod);
+				if (declared_see(agent, container, pod))
+					declared_enforce(agent, container);
 			} else {
 				container_start(agent, unit, pod, status, id);
 			}

@@ -12,6 +12,7 @@
 #include "common/objective.h"
 #include "common/plan.h"
 #include "common/state.h"
+#include "node/limits/declared.h"
 #include "node/limits/refill.h"
 #include "node/limits/resize.h"
 #include "node/limits/spare.h"
@@ -81,6 +82,7 @@ struct container {
 	struct cgroup_limits original; /* the owner's, to be restored */
 	struct cgroup_limits current;  /* as last written or read */
 	struct container_resize resize;
+	struct declared declared; /* by the owner, in the pod */
 	struct container_reserve reserve;
 	double limit_us_in_tick; /* quota x time of this tick, for the allocation */
 	uint64_t limit_since_us; /* CLOCK_MONOTONIC of the newest change */

@@ -16,8 +16,6 @@
 #include <unistd.h>
 
 #define ORIGINALS_FILE "originals.json"
-/* The kernel's smallest quota (min_cfs_quota_period). */
-#define QUOTA_MIN_US 1000
 /* At the files of a container that no task has run in since it was found. */
 #define TICKS_BETWEEN_LOOKS 8
 
@@ -30,13 +28,15 @@ static json_t *original_to_json(const struct container *container, uint64_t cpu_
 {
 	const struct cgroup_limits *limits = &container->original;
 
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "cgroup_id",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "cgroup_id",
 		(json_int_t)cpu_id, "cpu_quota_us", (json_int_t)limits->cpu_quota_us,
 		"cpu_period_us", (json_int_t)limits->cpu_period_us, "cpu_burst_us",
 		(json_int_t)limits->cpu_burst_us, "memory_max_bytes",
 		(json_int_t)limits->memory_max_bytes, "memory_high_bytes",
 		(json_int_t)limits->memory_high_bytes, "cpu_weight", (json_int_t)limits->cpu_weight,
-		"pod_cpu_weight", (json_int_t)container->reserve.pod_weight_original);
+		"pod_cpu_weight", (json_int_t)container->reserve.pod_weight_original,
+		"declared_cpu_millicores", container->declared.cpu_millicores,
+		"declared_memory_bytes", container->declared.memory_bytes);
 }
 
 bool actuate_read_kept(const json_t *kept, uint64_t cpu_id, struct container *container)
@@ -46,11 +46,14 @@ bool actuate_read_kept(const json_t *kept, uint64_t cpu_id, struct container *co
 	/* An earlier version kept none, and changed none. */
 	json_int_t weight = container->current.cpu_weight,
 		   pod_weight = container->reserve.pod_weight;
+	struct declared declared = {0};
 
-	if (json_unpack((json_t *)kept, "{s:I, s:I, s:I, s:I, s:I, s:I, s?:I, s?:I}", "cgroup_id",
-		    &id, "cpu_quota_us", &quota, "cpu_period_us", &period, "cpu_burst_us", &burst,
-		    "memory_max_bytes", &maximum, "memory_high_bytes", &high, "cpu_weight", &weight,
-		    "pod_cpu_weight", &pod_weight))
+	if (json_unpack((json_t *)kept, "{s:I, s:I, s:I, s:I, s:I, s:I, s?:I, s?:I, s?:F, s?:F}",
+		    "cgroup_id", &id, "cpu_quota_us", &quota, "cpu_period_us", &period,
+		    "cpu_burst_us", &burst, "memory_max_bytes", &maximum, "memory_high_bytes",
+		    &high, "cpu_weight", &weight, "pod_cpu_weight", &pod_weight,
+		    "declared_cpu_millicores", &declared.cpu_millicores, "declared_memory_bytes",
+		    &declared.memory_bytes))
 		return false;
 	/* The path may have been reused by another cgroup. */
 	if ((uint64_t)id != cpu_id || period <= 0)
@@ -62,6 +65,7 @@ bool actuate_read_kept(const json_t *kept, uint64_t cpu_id, struct container *co
 	limits->memory_high_bytes = high;
 	limits->cpu_weight = weight;
 	container->reserve.pod_weight_original = pod_weight;
+	container->declared = declared;
 	return true;
 }
 
@@ -247,7 +251,7 @@ static int64_t quota_of(const struct container *container, double cpu_millicores
 
 	if (quota_us > (double)original->cpu_quota_us)
 		return original->cpu_quota_us;
-	return quota_us < QUOTA_MIN_US ? QUOTA_MIN_US : (int64_t)quota_us;
+	return quota_us < ACTUATE_QUOTA_MIN_US ? ACTUATE_QUOTA_MIN_US : (int64_t)quota_us;
 }
 
 /* What the plan comes to on this container: the most its owner allows, the least its use allows. */

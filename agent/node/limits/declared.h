@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The limits that an owner declares in the pod, with the actuator that leaves them there. The kubelet
+ * writes an owner's new limit into the cgroup once, when the pod is resized; where a refill or a plan of
+ * ours goes over that before the agent's next look, or no agent is there to see it, only the pod tells.
+ */
+#ifndef EBBTIDE_DECLARED_H
+#define EBBTIDE_DECLARED_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+struct agent;
+struct container;
+
+/* Of one container; 0: none, or not known. */
+struct declared {
+	double cpu_millicores;
+	double memory_bytes;
+};
+
+/* As far as the kubelet says that they are in force: a resize may wait, or be refused. */
+void declared_read(struct declared *declared, const json_t *pod, const char *container);
+/*
+ * The pod as it is now: a limit other than what was declared before is the owner's from now on. True:
+ * there is one, and what is in force may be over it.
+ */
+bool declared_see(struct agent *agent, struct container *container, const json_t *pod);
+void declared_enforce(struct agent *agent, struct container *container);
+
+#endif
