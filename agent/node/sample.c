@@ -150,7 +150,7 @@ void sample_last(struct agent *agent, struct unit *unit, struct container *conta
 	unit->ended->sample.memory_working_set_bytes = 0;
 }
 
-/* CPU: of those that have started, where there are any. The others' limit is not the plan's. */
+/* Of those that have started, where there are any. The others' limit is not the plan's. */
 static void unit_limits(struct unit *unit, struct sample *sample)
 {
 	bool all_start = starting_count(unit) == unit->container_count;
@@ -167,9 +167,9 @@ static void unit_limits(struct unit *unit, struct sample *sample)
 			sample->cpu_limit_millicores += 1000.0 * (double)limits->cpu_quota_us /
 							(double)limits->cpu_period_us /
 							(double)counted;
-		if (actuate_memory_limit(limits) > 0)
+		if (counts && actuate_memory_limit(limits) > 0)
 			sample->memory_limit_bytes +=
-				(uint64_t)actuate_memory_limit(limits) / unit->container_count;
+				(uint64_t)actuate_memory_limit(limits) / counted;
 	}
 }
 

@@ -266,7 +266,9 @@ static void plan_limits(struct agent *agent, const struct container *container,
 	/* A limit that the owner did not set is never added. */
 	if (plan->cpu_millicores > 0 && !plan->reserves && original->cpu_quota_us > 0)
 		*quota_us = quota_of(container, cpu_millicores);
-	if (plan->memory_bytes > 0 && original->memory_max_bytes > 0) {
+	/* What a start takes is not known; where a limit kills, it is not guessed either. */
+	if (plan->memory_bytes > 0 && original->memory_max_bytes > 0 &&
+		(!container->is_starting || actuate_moves_high(agent))) {
 		/* Cold pages of files are given back, what is worked with is not. */
 		uint64_t needed = container->memory_working_set_bytes
 					  ? container->memory_working_set_bytes
