@@ -100,14 +100,15 @@ out:
 
 /*
  * A server with too much to do says when to come again; that it did nothing, so that no method is
- * done twice. Only what ends before the deadline is waited for.
+ * done twice. Only what leaves time for an answer before the deadline is waited for.
  */
 static bool wait_as_asked(
 	struct kube_client *client, int code, int64_t deadline_ms, const atomic_bool *stop)
 {
 	int64_t again_ms = kube_now_ms() + client->retry_after_ms;
 
-	if ((code != 429 && code != 503) || !client->retry_after_ms || again_ms >= deadline_ms)
+	if ((code != 429 && code != 503) || !client->retry_after_ms ||
+		again_ms + LEFT_LEAST_MS > deadline_ms)
 		return false;
 	kube_sleep_until(again_ms, stop);
 	return !stop || !atomic_load(stop);
@@ -132,7 +133,7 @@ int kube_request_until(struct kube_client *client, const char *method, const cha
 			left_ms > LEFT_LEAST_MS ? (long)left_ms : LEFT_LEAST_MS);
 		again = wait_as_asked(client, code, deadline_ms, stop);
 		/* The token may have been replaced without a new time: read it, try once more. */
-		if (code == 401 && !token_is_new) {
+		if (code == 401 && !token_is_new && kube_now_ms() + LEFT_LEAST_MS <= deadline_ms) {
 			before = client->token;
 			client->token = NULL;
 			token_is_new = again = true;

@@ -153,8 +153,9 @@ static int list_page(struct reflector *reflector, json_t *items, char **next)
 	char *escaped = *next ? curl_easy_escape(NULL, *next, 0) : NULL;
 	char *query = NULL, *path = NULL;
 	const char *token;
-	json_t *list = NULL, *page;
+	json_t *list = NULL, *page, *object;
 	int err = -ENOMEM;
+	size_t i;
 
 	if (asprintf(&query, "limit=%d%s%s", PAGE_OBJECTS, escaped ? "&continue=" : "",
 		    escaped ? escaped : "") < 0)
@@ -179,6 +180,9 @@ static int list_page(struct reflector *reflector, json_t *items, char **next)
 	}
 	if (json_is_array(page)) {
 		name_kinds(list, page);
+		/* At once: of a large cluster all pages are held together. */
+		json_array_foreach (page, i, object)
+			slim(object);
 		json_array_extend(items, page);
 	}
 	take_version(reflector, list);
@@ -208,7 +212,6 @@ static int take_list(struct reflector *reflector, json_t *items)
 			json_decref(now);
 			return -EIO;
 		}
-		slim(object);
 		remember(now, key, object);
 	}
 	json_t *before = reflector->known;
@@ -404,8 +407,11 @@ static int watch_on(struct reflector *reflector)
 			reflector->backoff_ms = BACKOFF_LEAST_MS;
 			retried = false;
 		}
-		/* A broken connection says nothing about the objects: resume once where it was. */
-		bool broken = err == -ECONNREFUSED || err == -ETIMEDOUT;
+		/*
+		 * Neither a broken connection nor a busy server says anything about the objects:
+		 * resume once where it was. A list is the dearest thing to ask of who is busy.
+		 */
+		bool broken = err == -ECONNREFUSED || err == -ETIMEDOUT || err == -EBUSY;
 		if (err && (!broken || retried))
 			return err;
 		retried = broken;

@@ -124,12 +124,12 @@ def split(kind, n, query):
 
 
 def throttled(kind, n, query):
-    """Priority and fairness turns both a list and a watch away, and says for how long."""
+    """Priority and fairness turns watches away, one and then two in a row, and says for how long."""
     if kind == "list":
         return 200, pod_list(10 + n, "a")
-    if n == 0:
+    if n in (0, 2, 3):
         return 429, BUSY
-    return [event("MODIFIED", "a", 20)], HANG
+    return [event("MODIFIED", "a", 20)], CLOSE if n == 1 else HANG
 
 
 SCENARIOS = {f.__name__: f for f in (order, reconnect, gone_status, gone_event, replaced, paged,

@@ -689,11 +689,11 @@ static void test_a_refused_list_is_told_once_and_tried_again(void **state)
 	assert_story("forbidden", "! +a = ", "[\"list\",\"list\",\"list\"");
 }
 
-static void test_a_throttled_watch_lists_again_later(void **state)
+static void test_a_throttled_watch_goes_on_and_only_then_lists(void **state)
 {
 	(void)state;
-	assert_story(
-		"throttled", "+a = ! +a = ~a ", "[\"list\",\"watch 10\",\"list\",\"watch 11\"");
+	assert_story("throttled", "+a = ~a ! +a = ~a ",
+		"[\"list\",\"watch 10\",\"watch 10\",\"watch 20\",\"watch 20\",\"list\",\"watch 11\"");
 }
 
 static void test_events_in_pieces_are_put_together(void **state)
@@ -809,7 +809,7 @@ int main(void)
 		cmocka_unit_test(test_garbage_in_a_watch_leads_to_a_new_list),
 		cmocka_unit_test(test_a_line_without_end_is_given_up),
 		cmocka_unit_test(test_a_refused_list_is_told_once_and_tried_again),
-		cmocka_unit_test(test_a_throttled_watch_lists_again_later),
+		cmocka_unit_test(test_a_throttled_watch_goes_on_and_only_then_lists),
 		cmocka_unit_test(test_events_in_pieces_are_put_together),
 		cmocka_unit_test(test_a_handler_may_make_requests),
 		cmocka_unit_test(test_a_lost_server_is_told_once_and_stop_returns_at_once),
