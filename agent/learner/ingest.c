@@ -43,12 +43,13 @@ struct request {
 	size_t ignored;	     /* bytes of a body that is refused */
 	unsigned int status; /* it will be refused with; 0: not known to be */
 	const char *reason;  /* static */
+	bool standby;	     /* that is why */
 	struct push_waiter poll;
 	bool polled; /* it has waited once */
 };
 
-static enum MHD_Result answer(struct MHD_Connection *connection, unsigned int status,
-	const char *type, void *body, size_t size, enum MHD_ResponseMemoryMode mode)
+static enum MHD_Result respond(struct MHD_Connection *connection, unsigned int status,
+	const char *type, void *body, size_t size, enum MHD_ResponseMemoryMode mode, bool ends)
 {
 	struct MHD_Response *response = MHD_create_response_from_buffer(size, body, mode);
 	enum MHD_Result result;
@@ -62,11 +63,29 @@ static enum MHD_Result answer(struct MHD_Connection *connection, unsigned int st
 		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
 	/* RFC 7694: what this server takes in requests. */
 	MHD_add_response_header(response, MHD_HTTP_HEADER_ACCEPT_ENCODING, "deflate, gzip");
+	if (ends)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 	if (status == MHD_HTTP_SERVICE_UNAVAILABLE || status == MHD_HTTP_TOO_MANY_REQUESTS)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, RETRY_AFTER);
 	result = MHD_queue_response(connection, status, response);
 	MHD_destroy_response(response);
 	return result;
+}
+
+static enum MHD_Result answer(struct MHD_Connection *connection, unsigned int status,
+	const char *type, void *body, size_t size, enum MHD_ResponseMemoryMode mode)
+{
+	return respond(connection, status, type, body, size, mode, false);
+}
+
+/*
+ * A connection through a Kubernetes Service stays with the pod that it was made to, however long
+ * another one leads: only a new one finds the leader.
+ */
+static enum MHD_Result answer_standby(struct MHD_Connection *connection)
+{
+	return respond(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "text/plain; charset=utf-8",
+		(void *)STANDBY, strlen(STANDBY), MHD_RESPMEM_PERSISTENT, true);
 }
 
 static enum MHD_Result answer_text(
@@ -149,7 +168,8 @@ static void body_expect(struct request *request)
 			refuse_later(request, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE,
 				"Content-Encoding: only deflate and gzip are understood\n");
 	}
-	if (!request->status && !atomic_load(&request->ingest->learner->leader))
+	request->standby = !atomic_load(&request->ingest->learner->leader);
+	if (!request->status && request->standby)
 		refuse_later(request, MHD_HTTP_SERVICE_UNAVAILABLE, STANDBY);
 	if (!request->status && atomic_load(&budget->used) >= budget->most)
 		refuse_body(request, -ENOBUFS);
@@ -197,6 +217,8 @@ static enum MHD_Result report_answer(struct request *request)
 	}
 	if (request->status == MHD_HTTP_TOO_MANY_REQUESTS)
 		return answer_deferred(request, request->reason);
+	if (request->status == MHD_HTTP_SERVICE_UNAVAILABLE && request->standby)
+		return answer_standby(request->connection);
 	if (request->status == MHD_HTTP_SERVICE_UNAVAILABLE)
 		return answer_text(request->connection, request->status, request->reason);
 	if (request->status)
@@ -208,7 +230,7 @@ static enum MHD_Result report_answer(struct request *request)
 	durations_note(&learner->decision_times, learner_now_s() - start_s);
 	if (err == -EINVAL)
 		return answer_refused(request, MHD_HTTP_BAD_REQUEST, error);
-	if (err == -ENOSPC)
+	if (err == -EUSERS)
 		return answer_deferred(request, error);
 	if (err)
 		return answer_text(request->connection, MHD_HTTP_SERVICE_UNAVAILABLE,
@@ -275,7 +297,7 @@ static enum MHD_Result poll_answer(struct request *request)
 		return answer_text(
 			connection, MHD_HTTP_BAD_REQUEST, "after, learner: give a number each\n");
 	if (!atomic_load(&learner->leader))
-		return answer_text(connection, MHD_HTTP_SERVICE_UNAVAILABLE, STANDBY);
+		return answer_standby(connection);
 	got = push_poll(&learner->push, agent, whose, after, learner_now_s(), NULL, &found);
 	if (got == 0 && !request->polled) {
 		request->polled = true;
@@ -309,7 +331,7 @@ static enum MHD_Result explain_answer(struct MHD_Connection *connection, struct 
 	char *body;
 
 	if (!atomic_load(&learner->leader))
-		return answer_text(connection, MHD_HTTP_SERVICE_UNAVAILABLE, STANDBY);
+		return answer_standby(connection);
 	status = decisions_answer(learner, &query, &body, &size);
 	if (!body)
 		return answer_text(
