@@ -207,10 +207,14 @@ static void history_advance(struct state_history *history, const struct sample *
 		history->rate_average = rate_keep * history->rate_average + (1 - rate_keep) * rate;
 		history->cpu_usual_millicores =
 			rate_keep * history->cpu_usual_millicores + (1 - rate_keep) * used;
-		/* What is far off and not a few requests' chance is another cost, not noise. */
-		if (sample->requests >= COST_REQUESTS &&
-			fabs(cost_us - history->cpu_per_request_us) >
-				COST_JUMP * history->cpu_per_request_us)
+		/*
+		 * What is far off and not a few requests' chance is another cost, not noise; and
+		 * anything is news to who has seen no request.
+		 */
+		if (history->cpu_per_request_us <= 0 ||
+			(sample->requests >= COST_REQUESTS &&
+				fabs(cost_us - history->cpu_per_request_us) >
+					COST_JUMP * history->cpu_per_request_us))
 			history->cpu_per_request_us = cost_us;
 		else if (sample->requests)
 			history->cpu_per_request_us =

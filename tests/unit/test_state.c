@@ -531,6 +531,25 @@ static void test_another_cost_of_a_request_is_taken_over_at_once(void **state)
 	assert_true(history.cpu_per_request_us < 4300);
 }
 
+static void test_the_first_requests_after_an_idle_start_say_what_they_cost(void **state)
+{
+	struct state_history history = {0};
+	struct objective objective;
+	float features[STATE_SIZE];
+	struct sample sample = {
+		.tick_s = 1, .containers = 1, .cpu_limit_millicores = 1000, .cpu_used_us = 500};
+
+	(void)state;
+	objective_init(&objective);
+	/* An agent begins with a tick in which nothing was asked. */
+	state_build(&history, &sample, &objective, features);
+	/* Too few to be taken over from another cost: 4 of 50 ms. */
+	sample.requests = 4;
+	sample.cpu_used_us = 200000;
+	state_build(&history, &sample, &objective, features);
+	assert_true(fabs((double)features[STATE_demand] - 0.2) < 0.01);
+}
+
 static void test_no_reward_is_positive(void **state)
 {
 	struct objective objective = objective_make();
@@ -599,6 +618,7 @@ int main(void)
 		cmocka_unit_test(test_a_state_tells_operating_point_and_price),
 		cmocka_unit_test(test_demand_of_a_container_is_between_now_and_the_mean),
 		cmocka_unit_test(test_another_cost_of_a_request_is_taken_over_at_once),
+		cmocka_unit_test(test_the_first_requests_after_an_idle_start_say_what_they_cost),
 		cmocka_unit_test(test_no_reward_is_positive),
 		cmocka_unit_test(test_merging_with_nothing_changes_nothing_but_the_tick),
 	};
