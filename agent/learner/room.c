@@ -37,6 +37,9 @@ uint32_t room_replicas(const struct service *service)
 		const struct envelope_unit bounds = {.objective = &service->objective,
 			.cpu_declared_millicores = unit->cpu_declared_millicores};
 
+		/* Its containers are gone, from a node that goes on reporting: nothing is used there. */
+		if (unit->sample.tick_s > 0 && unit->sample.containers == 0)
+			continue;
 		if (unit->cpu_declared_millicores <= 0)
 			return 0;
 		used += unit->busy.peak_millicores;

@@ -89,6 +89,20 @@ static void test_without_a_limit_nothing_is_known(void **state)
 	assert_int_equal(room_replicas(f->service), 0);
 }
 
+static void test_a_node_that_its_replicas_have_left_does_not_count(void **state)
+{
+	struct fixture *f = *state;
+
+	use(f, 0, 900, 10);
+	use(f, 1, 900, 10);
+	assert_int_equal(room_replicas(f->service), 4);
+	f->units[0]->sample = (struct sample){.tick_s = 1, .containers = 2};
+	/* Its agent says so at every tick from then on, and no limit. */
+	f->units[1]->sample = (struct sample){.tick_s = 1};
+	f->units[1]->cpu_declared_millicores = 0;
+	assert_int_equal(room_replicas(f->service), 2);
+}
+
 static void test_a_moment_is_no_load_and_a_peak_is_remembered_for_a_minute(void **state)
 {
 	struct fixture *f = *state;
@@ -120,6 +134,7 @@ int main(void)
 		TEST(test_a_replica_is_to_use_half_of_what_it_may),
 		TEST(test_the_lowest_bound_of_a_replicas_cpu_counts),
 		TEST(test_without_a_limit_nothing_is_known),
+		TEST(test_a_node_that_its_replicas_have_left_does_not_count),
 		TEST(test_a_moment_is_no_load_and_a_peak_is_remembered_for_a_minute),
 		TEST(test_a_tick_of_no_length_says_nothing),
 	};
