@@ -306,6 +306,29 @@ uint64_t envelope_horizontal_mask(
 	return mask;
 }
 
+/* From so many on one replica more is little: what takes long to begin would take for ever to scale. */
+#define REPLICAS_MANY 10
+
+uint32_t envelope_horizontal_replicas(const struct envelope_service *service, uint32_t action)
+{
+	const struct objective *objective = service->objective;
+	const uint32_t replicas = service->replicas, needed = service->replicas_needed;
+	const bool many = replicas >= REPLICAS_MANY;
+	uint32_t step = many ? replicas / REPLICAS_MANY : 1, least, room;
+
+	if (action > ACTION_HORIZONTAL_HOLD) {
+		if (many && needed > replicas + step)
+			step = needed - replicas < replicas / 2 ? needed - replicas : replicas / 2;
+		room = objective->replicas_max > replicas ? objective->replicas_max - replicas : 0;
+		return replicas + (step < room ? step : room);
+	}
+	if (action == ACTION_HORIZONTAL_HOLD)
+		return replicas;
+	least = objective->replicas_min > needed ? objective->replicas_min : needed;
+	room = replicas > least ? replicas - least : 0;
+	return replicas - (step < room ? step : room);
+}
+
 enum envelope_rule envelope_clamp_replicas(
 	const struct envelope_service *service, uint32_t *replicas)
 {

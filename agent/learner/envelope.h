@@ -84,6 +84,11 @@ struct envelope_service {
 /* As envelope_vertical_mask(); while replicas lack room and more are allowed, holding is not. */
 uint64_t envelope_horizontal_mask(
 	const struct envelope_service *service, enum envelope_rule rules[ACTION_HORIZONTAL]);
+/*
+ * How many replicas @action leads to, inside the bounds: one more or less, of many a tenth, and where
+ * they lack room half as many more, at most what is needed.
+ */
+uint32_t envelope_horizontal_replicas(const struct envelope_service *service, uint32_t action);
 /* Bring a wanted number of replicas inside the envelope. */
 enum envelope_rule envelope_clamp_replicas(
 	const struct envelope_service *service, uint32_t *replicas);

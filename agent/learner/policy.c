@@ -626,7 +626,7 @@ static bool horizontal_dqn(const struct policy_context *context, struct service 
 	/* Whatever was wanted, or explored: only more are allowed. */
 	if (!(decision->mask >> ACTION_HORIZONTAL_HOLD & 1) && (uint32_t)wanted != decision->action)
 		decision->rule = decision->forbidden[ACTION_HORIZONTAL_HOLD];
-	decision->replicas = bounds->replicas + decision->action - ACTION_HORIZONTAL_HOLD;
+	decision->replicas = envelope_horizontal_replicas(bounds, decision->action);
 	snprintf(decision->why, sizeof(decision->why),
 		"%s%s: replicas %u -> %u, p%g %.1f ms of %.0f ms, Q %.3f, hold %.3f",
 		action_horizontal_name(decision->action), decision->explored ? " (explored)" : "",
@@ -635,6 +635,14 @@ static bool horizontal_dqn(const struct policy_context *context, struct service 
 		service->objective.latency_target_us / 1000, (double)decision->q[decision->action],
 		(double)decision->q[ACTION_HORIZONTAL_HOLD]);
 	return true;
+}
+
+/* The action of the table, which moves by one. */
+static uint32_t horizontal_action(uint32_t from, uint32_t to)
+{
+	if (to > from + 1 || to + 1 < from)
+		return POLICY_NO_ACTION;
+	return ACTION_HORIZONTAL_HOLD + to - from;
 }
 
 /* They know bounds and their own stabilisation, not the objective. */
@@ -665,11 +673,7 @@ static void horizontal_rules(const struct policy_context *context, const struct 
 		decision->replicas = objective.replicas_min;
 	if (decision->replicas != wanted)
 		decision->rule = RULE_BOUNDS;
-	/* The table moves by one. */
-	if (decision->replicas > bounds->replicas + 1 || decision->replicas + 1 < bounds->replicas)
-		decision->action = POLICY_NO_ACTION;
-	else
-		decision->action = ACTION_HORIZONTAL_HOLD + decision->replicas - bounds->replicas;
+	decision->action = horizontal_action(bounds->replicas, decision->replicas);
 	rule_team_explain(&service->rules, configs, DECIDES_REPLICAS, text, sizeof(text));
 	snprintf(decision->why, sizeof(decision->why), "replicas %u -> %u; %s", bounds->replicas,
 		decision->replicas, text);
@@ -696,6 +700,38 @@ static void horizontal_fallback(const struct policy_context *context, struct ser
 	decision->rule = RULE_DIVERGED;
 }
 
+/*
+ * What is outside its bounds goes to the nearest at once, whatever is thought of it: they were moved, or
+ * somebody else scaled.
+ */
+static bool horizontal_bounds(
+	const struct envelope_service *bounds, struct horizontal_decision *decision)
+{
+	uint32_t replicas = bounds->replicas;
+
+	decision->rule = envelope_clamp_replicas(bounds, &replicas);
+	if (!decision->rule)
+		return false;
+	decision->replicas = replicas;
+	decision->action = horizontal_action(bounds->replicas, replicas);
+	snprintf(decision->why, sizeof(decision->why),
+		"replicas %u -> %u: there are to be %u to %u", bounds->replicas, replicas,
+		bounds->objective->replicas_min, bounds->objective->replicas_max);
+	return true;
+}
+
+static void horizontal_learnt(const struct policy_context *context, struct service *service,
+	const struct envelope_service *bounds, double declared_millicores,
+	struct horizontal_decision *decision)
+{
+	if (horizontal_bounds(bounds, decision))
+		return;
+	if (horizontal_dqn(context, service, bounds, declared_millicores, decision))
+		service->fallen_since_s = 0;
+	else
+		horizontal_fallback(context, service, bounds, declared_millicores, decision);
+}
+
 void policy_decide_horizontal(const struct policy_context *context, struct service *service,
 	const struct envelope_service *bounds, double declared_millicores,
 	struct horizontal_decision *decision)
@@ -707,11 +743,7 @@ void policy_decide_horizontal(const struct policy_context *context, struct servi
 	decision->replicas = bounds->replicas;
 	decision->mask = 1ULL << ACTION_HORIZONTAL_HOLD;
 	if (decided_by(set, true) & DECIDES_REPLICAS) {
-		if (horizontal_dqn(context, service, bounds, declared_millicores, decision))
-			service->fallen_since_s = 0;
-		else
-			horizontal_fallback(
-				context, service, bounds, declared_millicores, decision);
+		horizontal_learnt(context, service, bounds, declared_millicores, decision);
 	} else if (decided_by(set, false) & DECIDES_REPLICAS) {
 		horizontal_rules(context, set, service, bounds, declared_millicores, decision);
 	} else {

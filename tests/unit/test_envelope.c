@@ -739,6 +739,45 @@ static void test_a_wanted_number_of_replicas_is_brought_inside(void **state)
 	assert_int_equal(wanted, 3);
 }
 
+static uint32_t replicas_after(uint32_t replicas, uint32_t needed, uint32_t action)
+{
+	struct fixture f = make();
+	struct envelope_service service = {.objective = &f.objective,
+		.sample = &f.sample,
+		.replicas = replicas,
+		.replicas_needed = needed};
+
+	f.objective.replicas_min = 2;
+	f.objective.replicas_max = 1000;
+	return envelope_horizontal_replicas(&service, action);
+}
+
+static void test_of_many_replicas_a_tenth_comes_or_goes(void **state)
+{
+	const uint32_t down = 0, up = 2;
+
+	(void)state;
+	/* Of few it is one, however much is lacking. */
+	for (uint32_t replicas = 3; replicas < 20; replicas++) {
+		assert_int_equal(replicas_after(replicas, 0, up), replicas + 1);
+		assert_int_equal(replicas_after(replicas, 0, down), replicas - 1);
+	}
+	assert_int_equal(replicas_after(9, 100, up), 10);
+	assert_int_equal(replicas_after(100, 0, up), 110);
+	assert_int_equal(replicas_after(100, 0, ACTION_HORIZONTAL_HOLD), 100);
+	assert_int_equal(replicas_after(100, 0, down), 90);
+	/* Where they lack room, what is needed, at most half as many again. */
+	assert_int_equal(replicas_after(100, 130, up), 130);
+	assert_int_equal(replicas_after(100, 105, up), 110);
+	assert_int_equal(replicas_after(100, 900, up), 150);
+	/* Never past what is needed or a bound. */
+	assert_int_equal(replicas_after(100, 97, down), 97);
+	assert_int_equal(replicas_after(2, 0, down), 2);
+	assert_int_equal(replicas_after(990, 0, up), 1000);
+	assert_int_equal(replicas_after(990, 5000, up), 1000);
+	assert_int_equal(replicas_after(1000, 0, up), 1000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -776,6 +815,7 @@ int main(void)
 		cmocka_unit_test(
 			test_hold_is_allowed_and_no_limit_leaves_its_bounds_whatever_is_measured),
 		cmocka_unit_test(test_a_wanted_number_of_replicas_is_brought_inside),
+		cmocka_unit_test(test_of_many_replicas_a_tenth_comes_or_goes),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
