@@ -108,12 +108,16 @@ double price_adapt(double price, bool violated, double violations_asked, double 
 #define PRICE_BARS  5.0
 #define RUNG_BARRED 8
 
+double price_share(double price)
+{
+	return price > PRICE_BARS
+		       ? log(price_clamp(price) / PRICE_BARS) / log(PRICE_MOST / PRICE_BARS)
+		       : 0;
+}
+
 uint32_t price_rung(double price)
 {
-	if (price <= PRICE_BARS)
-		return 0;
-	return (uint32_t)(RUNG_BARRED * log(price_clamp(price) / PRICE_BARS) /
-			  log(PRICE_MOST / PRICE_BARS));
+	return (uint32_t)(RUNG_BARRED * price_share(price));
 }
 
 double price_feature(double price)

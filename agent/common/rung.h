@@ -65,6 +65,8 @@ double price_adapt(double price, bool violated, double violations_asked, double 
  * ladder, whatever a network thinks of it.
  */
 uint32_t price_rung(double price);
+/* 0 to 1, log scale: how far it is from where it bars the first rung to where it ends. */
+double price_share(double price);
 /* 0 to 1, log scale: the feature of the state. */
 double price_feature(double price);
 

@@ -11,9 +11,24 @@ bool envelope_reserves(const struct envelope_unit *unit)
 	return unit->cpu_declared_millicores <= 0 && sample_reserves(unit->sample);
 }
 
+/* Of a tick; less is the end of a period here and there. */
+#define UNWATCHED_SHARE 0.01
+
+bool envelope_unwatched(const struct envelope_unit *unit)
+{
+	const struct sample *sample = unit->sample;
+
+	return sample->requests + sample->requests_failed == 0 && sample->refills == 0 &&
+	       (double)sample->throttled_us >
+		       UNWATCHED_SHARE * sample->tick_s * 1e6 * fmax(1, sample->containers);
+}
+
 uint32_t envelope_lowest_rung(const struct envelope_unit *unit)
 {
-	return unit->reflex || envelope_reserves(unit) ? 0 : RUNG_ALONE;
+	if (envelope_reserves(unit))
+		return 0;
+	/* The reflex comes for requests: work that is for none has to live on the limit. */
+	return unit->reflex && !envelope_unwatched(unit) ? 0 : RUNG_ALONE;
 }
 
 uint32_t envelope_asked_rung(const struct envelope_unit *unit)
@@ -180,6 +195,21 @@ uint64_t envelope_vertical_mask(
 /* On one rung a limit follows the demand in steps, not with each tick's chance. */
 #define LIMIT_CHANGE_LEAST 0.05
 
+/*
+ * The ladder ends at a multiple of the demand, which is a mean: a service that is asked once in ten seconds
+ * has next to none, and takes all that it may for each request. The reflex gives it that. Without one
+ * the price of violations does, in the end up to the bound.
+ */
+static double limit_alone(const struct envelope_unit *unit, double limit)
+{
+	const double most = envelope_cpu_max(unit), share = price_share(unit->violation_price);
+	const double least = fmax(limit, unit->objective->cpu_min_millicores);
+
+	if (unit->reflex || envelope_reserves(unit) || most <= least)
+		return limit;
+	return share > 0 ? least * pow(most / least, share) : limit;
+}
+
 void envelope_vertical_plan(const struct envelope_unit *unit, uint32_t action, struct plan *plan)
 {
 	const struct sample *sample = unit->sample;
@@ -198,7 +228,8 @@ void envelope_vertical_plan(const struct envelope_unit *unit, uint32_t action, s
 	plan->reserves = envelope_reserves(unit);
 	if (cpu_moves(unit)) {
 		least = sample_violates(sample, unit->objective) ? 1 : FOLLOW_DOWN_LEAST;
-		wanted = fmax(rung_limit(rung, &unit->demand), least * limit);
+		wanted = limit_alone(unit, rung_limit(rung, &unit->demand));
+		wanted = fmax(wanted, least * limit);
 		/* A write costs more than so little is worth, and refills the period. */
 		if (rung == unit->cpu_rung && fabs(wanted - limit) < LIMIT_CHANGE_LEAST * limit)
 			wanted = limit;

@@ -34,6 +34,11 @@ struct envelope_unit {
  * is reserved. Of CPU beyond it nothing is taken away by a quota, so no reflex is needed either.
  */
 bool envelope_reserves(const struct envelope_unit *unit);
+/*
+ * Whether what runs is held back and nothing tells how much of that is too much: no request was answered,
+ * by whose latency it could be judged, and the reflex did not act.
+ */
+bool envelope_unwatched(const struct envelope_unit *unit);
 /* The lowest rung that needs no reflex where there is none. */
 uint32_t envelope_lowest_rung(const struct envelope_unit *unit);
 /* The lowest rung for what the operator accepts of violations and of throttling. */

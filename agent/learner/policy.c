@@ -502,6 +502,9 @@ struct envelope_unit policy_bounds(const struct service_unit *unit, const struct
 	 */
 	if (sample_reserves(sample) && sample_violates(sample, bounds.objective))
 		bounds.demand.usual = fmax(bounds.demand.usual, sample_wanted_millicores(sample));
+	/* The same of work that no request waits for, as far as it can be told: it takes all there is. */
+	if (envelope_unwatched(&bounds))
+		bounds.demand.usual = fmax(bounds.demand.usual, limit);
 	if (planned <= 0 || fabs(planned - limit) > SAME_LIMIT_SHARE * planned + SAME_LIMIT_LEAST)
 		bounds.cpu_rung = nearest_rung(&bounds, limit);
 	return bounds;

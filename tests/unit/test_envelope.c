@@ -272,6 +272,68 @@ static void test_without_a_reflex_the_low_rungs_are_forbidden(void **state)
 	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_DOWN & 1);
 }
 
+static double limit_at_price(struct fixture *f, double price)
+{
+	struct plan plan = {0};
+
+	f->unit.violation_price = price;
+	envelope_vertical_plan(unit_of(f), ACTION_VERTICAL_HOLD, &plan);
+	return plan.cpu_millicores;
+}
+
+static void test_without_a_reflex_a_price_leads_past_the_ladder(void **state)
+{
+	struct fixture f = make();
+	double before = 0;
+
+	(void)state;
+	/* Asked once in ten seconds: on average it needs next to nothing. */
+	f.unit.demand = (struct demand){2, 2};
+	f.unit.cpu_rung = RUNG_COUNT - 1;
+	f.sample.cpu_limit_millicores = 100;
+	assert_true(limit_at_price(&f, PRICE_MOST) <= 100);
+	f.unit.reflex = false;
+	assert_true(limit_at_price(&f, 1) <= 100);
+	for (double price = 5; price < PRICE_MOST; price *= 1.5) {
+		double limit = limit_at_price(&f, price);
+
+		assert_true(limit >= before && limit <= 1000);
+		before = limit;
+	}
+	assert_true(fabs(limit_at_price(&f, PRICE_MOST) - 1000) < 1e-6);
+	/* No more than the owner allows, and no reservation. */
+	f.unit.cpu_declared_millicores = 300;
+	assert_true(fabs(limit_at_price(&f, PRICE_MOST) - 300) < 1e-6);
+	f.unit.cpu_declared_millicores = 0;
+	f.sample.cpu_limit_millicores = 0;
+	f.sample.cpu_reserved_millicores = 100;
+	assert_true(limit_at_price(&f, PRICE_MOST) <= 100);
+}
+
+static void test_work_that_no_request_waits_for_is_not_held_back_for_nothing(void **state)
+{
+	struct fixture f = make();
+	struct plan plan = {0};
+
+	(void)state;
+	f.sample.requests = 0;
+	f.sample.latency_objective_us = 0;
+	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_DOWN & 1);
+	f.sample.throttled_us = 300000;
+	assert_forbidden(&f, CPU_DOWN, RULE_NO_REFLEX);
+	envelope_vertical_plan(unit_of(&f), ACTION_VERTICAL_HOLD, &plan);
+	assert_int_equal(plan.cpu_rung, RUNG_ALONE);
+	/* The reflex is there all the same, for the next request. */
+	assert_true(plan.allowance.trigger_age_share > 0);
+	/* It worked for a request that has no answer yet. */
+	f.sample.refills = 3;
+	assert_int_equal(envelope_lowest_rung(unit_of(&f)), 0);
+	/* Latencies tell whether it is too much. */
+	f.sample.refills = 0;
+	f.sample.requests = 10;
+	assert_int_equal(envelope_lowest_rung(unit_of(&f)), 0);
+}
+
 static void test_memory_is_never_cut_under_what_is_in_use(void **state)
 {
 	struct fixture f = make();
@@ -792,6 +854,8 @@ int main(void)
 		cmocka_unit_test(test_throttling_that_is_not_accepted_bars_the_low_rungs),
 		cmocka_unit_test(test_a_violation_says_more_to_who_accepts_fewer),
 		cmocka_unit_test(test_without_a_reflex_the_low_rungs_are_forbidden),
+		cmocka_unit_test(test_work_that_no_request_waits_for_is_not_held_back_for_nothing),
+		cmocka_unit_test(test_without_a_reflex_a_price_leads_past_the_ladder),
 		cmocka_unit_test(test_memory_is_never_cut_under_what_is_in_use),
 		cmocka_unit_test(test_memory_high_is_given_back_until_it_hurts),
 		cmocka_unit_test(test_a_limit_that_the_owner_did_not_set_is_never_added),

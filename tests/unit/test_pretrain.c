@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Pretraining repeats itself, and what the program carries fits it and is of use. */
+#include "learner/pretraining/episode.h"
 #include "learner/pretraining/pretrain.h"
 #include "learner/pretraining/pretrained.h"
 
 #include "common/state.h"
 
 #include <errno.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -106,6 +108,79 @@ static void test_what_the_program_carries_is_better_than_no_training(void **stat
 	network_destroy(&horizontal);
 }
 
+/* A tick of work that would use @wanted millicores, for no request. */
+static struct sample background(double tick_s, const struct plan *plan, double wanted)
+{
+	const double limit = plan->cpu_millicores, used = fmin(wanted, limit);
+
+	return (struct sample){.tick_s = tick_s,
+		.cpu_used_us = (uint64_t)(used * tick_s * 1000),
+		.cpu_allocated_us = (uint64_t)(limit * tick_s * 1000),
+		.throttled_us = (uint64_t)((1 - used / wanted) * tick_s * 1e6),
+		.memory_used_bytes = 60 << 20,
+		.memory_peak_bytes = 60 << 20,
+		.memory_working_set_bytes = 50 << 20,
+		.containers = 1,
+		.cpu_limit_millicores = limit,
+		.memory_limit_bytes = plan->memory_bytes};
+}
+
+static void assert_not_starved(const struct network *network, double tick_s, double wanted)
+{
+	struct episode_config config = {.cpu_declared_millicores = 2 * wanted,
+		.memory_declared_bytes = 256 << 20,
+		.start = {.cpu_millicores = 2 * wanted, .memory_bytes = 256 << 20},
+		.reflex = true,
+		.memory_high = true};
+	float *scratch = calloc(network_scratch_floats(network), sizeof(float));
+	struct policy_config policy;
+	struct random_state random;
+	struct policy_context context = {.config = &policy, .random = &random};
+	struct episode episode = {0};
+	struct train_config train;
+	double used = 0, limit = 0;
+	const int ticks = 400, counted = 200;
+
+	assert_non_null(scratch);
+	objective_init(&config.objective);
+	policy_config_init(&policy);
+	policy.explore_start = policy.explore_end = 0;
+	random_seed(&random, 1);
+	train_config_init(&train);
+	assert_int_equal(episode_begin(&episode, &config, &train), 0);
+	for (int i = 0; i < ticks; i++) {
+		struct sample sample = background(tick_s, &episode.plan, wanted);
+		float q[ACTION_VERTICAL];
+
+		if (i >= ticks - counted) {
+			used += (double)sample.cpu_used_us / (tick_s * 1000) / counted;
+			limit += sample.cpu_limit_millicores / counted;
+		}
+		episode_note(&episode, &sample, 1);
+		network_forward_one(network, episode.state, scratch, q);
+		episode_decide(&episode, &context, q);
+	}
+	if (used < 0.9 * wanted || limit > 1.8 * wanted)
+		fail_msg("of %gm at a tick of %g s used %gm, limit %gm", wanted, tick_s, used,
+			limit);
+	episode_end(&episode);
+	free(scratch);
+}
+
+/* Nothing is late there, so that every cut looks free: it ended at the lowest limit there is. */
+static void test_work_without_requests_is_not_starved(void **state)
+{
+	struct network vertical = own_network(PRETRAIN_VERTICAL, "vertical");
+
+	(void)state;
+	assert_not_starved(&vertical, 1, 50);
+	assert_not_starved(&vertical, 1, 500);
+	assert_not_starved(&vertical, 1, 8000);
+	assert_not_starved(&vertical, 0.1, 500);
+	assert_not_starved(&vertical, 60, 500);
+	network_destroy(&vertical);
+}
+
 static void test_a_network_of_another_shape_is_refused(void **state)
 {
 	struct network_shape shape = pretrain_shape(PRETRAIN_VERTICAL);
@@ -129,6 +204,7 @@ int main(void)
 		cmocka_unit_test(test_the_same_seed_gives_the_same_weights),
 		cmocka_unit_test(test_replicas_are_learnt_over_a_vertical_network),
 		cmocka_unit_test(test_what_the_program_carries_is_better_than_no_training),
+		cmocka_unit_test(test_work_without_requests_is_not_starved),
 		cmocka_unit_test(test_a_network_of_another_shape_is_refused),
 	};
 
