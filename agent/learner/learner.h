@@ -121,7 +121,9 @@ unsigned int decisions_answer(
 /* scale.c */
 void *scale_objectives_thread(void *learner);
 void *scale_deployments_thread(void *learner);
+/* Decides, and asks nobody: what waits for the API server is in the two below. */
 void *scale_thread(void *learner);
+void *scale_requests_thread(void *learner);
 /* The horizontal decision of every service that is due; the lock is held. */
 void scale_decide(struct learner *learner, double now_s);
 void scale_objective(struct learner *learner, enum kube_event event, const json_t *object);
@@ -139,8 +141,8 @@ json_t *status_describe(const struct learner *learner, struct service *service);
 void status_adopt(struct service *service, const json_t *object);
 /* The next status is another object's. */
 void status_forget(struct service *service);
-/* To every objective whose status is another than it was told last. */
-void status_publish(struct learner *learner, struct kube_client *client);
+/* To every objective whose status is another than it was told last, again and again. */
+void *status_thread(void *learner);
 
 void status_event(struct kube_client *client, const struct service *service, bool failed,
 	const char *message);

@@ -599,9 +599,11 @@ static void files_raise(void)
 static int learner_run(struct learner *learner, const sigset_t *signals)
 {
 	void *(*const bodies[])(void *) = {train_thread, scale_objectives_thread,
-		scale_deployments_thread, scale_thread, lease_thread};
-	const int count = learner->config.lease ? 5 : 4;
-	pthread_t threads[5];
+		scale_deployments_thread, scale_thread, scale_requests_thread, status_thread,
+		lease_thread};
+	const int all = sizeof(bodies) / sizeof(bodies[0]);
+	const int count = learner->config.lease ? all : all - 1;
+	pthread_t threads[sizeof(bodies) / sizeof(bodies[0])];
 	struct ingest *ingest = NULL;
 	int err;
 

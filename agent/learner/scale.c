@@ -291,18 +291,12 @@ static void scale_send(struct learner *learner, struct kube_client *client)
 	}
 }
 
+static const struct timespec pause = {.tv_nsec = 100 * 1000000L};
+
 void *scale_thread(void *context)
 {
 	struct learner *learner = context;
-	struct kube_client *client =
-		kube_client_new(&learner->kube, "ebbtide-learner/" EBBTIDE_VERSION);
-	const struct timespec pause = {.tv_nsec = 100 * 1000000L};
-	double published_s = -1e9;
 
-	if (!client) {
-		log_err("event=scale error=\"out of memory\"");
-		return NULL;
-	}
 	while (!atomic_load(&learner->stop)) {
 		double now_s = learner_now_s();
 
@@ -311,13 +305,25 @@ void *scale_thread(void *context)
 			scale_decide(learner, now_s);
 			pthread_mutex_unlock(&learner->lock);
 			experience_log_flush(learner);
-			scale_send(learner, client);
-			if (now_s - published_s >= 5) {
-				status_publish(learner, client);
-				published_s = now_s;
-			}
 		}
 		push_expire(&learner->push, now_s);
+		nanosleep(&pause, NULL);
+	}
+	return NULL;
+}
+
+void *scale_requests_thread(void *context)
+{
+	struct learner *learner = context;
+	struct kube_client *client =
+		kube_client_new(&learner->kube, "ebbtide-learner/" EBBTIDE_VERSION);
+
+	if (!client) {
+		log_err("event=scale error=\"out of memory\"");
+		return NULL;
+	}
+	while (!atomic_load(&learner->stop)) {
+		scale_send(learner, client);
 		nanosleep(&pause, NULL);
 	}
 	kube_client_free(client);

@@ -191,10 +191,15 @@ static json_t *status_news(struct learner *learner, struct service *service, uin
 }
 
 static void status_send(struct learner *learner, struct kube_client *client,
-	struct service *service, const char *path, json_t *status, uint64_t hash)
+	const struct objective *objective, json_t *status, uint64_t hash)
 {
 	json_t *body = json_pack("{s:o}", "status", status);
+	struct service *service;
+	char path[768];
 
+	snprintf(path, sizeof(path),
+		"/apis/ebbtide.io/v1alpha1/namespaces/%s/scaleobjectives/%s/status",
+		objective->namespace, objective->name);
 	if (body && !kube_request(client, "PATCH", path, KUBE_MERGE_PATCH, body, NULL, NULL)) {
 		json_decref(body);
 		return;
@@ -203,35 +208,70 @@ static void status_send(struct learner *learner, struct kube_client *client,
 	json_decref(body);
 	/* Again the next time, unless it was made anew meanwhile. */
 	pthread_mutex_lock(&learner->lock);
-	if (service->status_hash == hash)
+	service = services_find(&learner->services, objective->namespace, objective->service);
+	if (service && service->status_hash == hash)
 		service->status_hash = 0;
 	pthread_mutex_unlock(&learner->lock);
 }
 
-void status_publish(struct learner *learner, struct kube_client *client)
+/*
+ * Each status is a write into etcd and an event to every agent's watch. With a few objectives they come
+ * this often, with many as fast as one write after the other allows.
+ */
+#define PUBLISH_PERIOD_S 5
+#define PUBLISH_REST_S	 0.1
+
+static void rest_until(const struct learner *learner, double until_s)
+{
+	const struct timespec piece = {.tv_nsec = 50 * 1000000L};
+
+	while (learner_now_s() < until_s && !atomic_load(&learner->stop))
+		nanosleep(&piece, NULL);
+}
+
+static void status_publish(struct learner *learner, struct kube_client *client)
 {
 	/* A slow server may outlast the lease. */
-	for (size_t i = 0; atomic_load(&learner->leader); i++) {
-		struct service *service = NULL;
+	for (size_t i = 0; atomic_load(&learner->leader) && !atomic_load(&learner->stop); i++) {
+		struct objective objective;
 		json_t *status = NULL;
-		char path[768] = "";
-		uint64_t hash;
+		uint64_t hash = 0;
 
 		pthread_mutex_lock(&learner->lock);
-		if (i < learner->services.count)
-			service = learner->services.items[i];
-		if (service && service->has_objective) {
-			status = status_news(learner, service, &hash);
-			snprintf(path, sizeof(path),
-				"/apis/ebbtide.io/v1alpha1/namespaces/%s/scaleobjectives/%s/status",
-				service->objective.namespace, service->objective.name);
+		if (i >= learner->services.count) {
+			pthread_mutex_unlock(&learner->lock);
+			return;
+		}
+		if (learner->services.items[i]->has_objective) {
+			objective = learner->services.items[i]->objective;
+			status = status_news(learner, learner->services.items[i], &hash);
 		}
 		pthread_mutex_unlock(&learner->lock);
-		if (!service)
-			return;
-		if (status)
-			status_send(learner, client, service, path, status, hash);
+		if (!status)
+			continue;
+		status_send(learner, client, &objective, status, hash);
+		rest_until(learner, learner_now_s() + PUBLISH_REST_S);
 	}
+}
+
+void *status_thread(void *context)
+{
+	struct learner *learner = context;
+	struct kube_client *client =
+		kube_client_new(&learner->kube, "ebbtide-learner/" EBBTIDE_VERSION);
+
+	if (!client) {
+		log_err("event=status error=\"out of memory\"");
+		return NULL;
+	}
+	while (!atomic_load(&learner->stop)) {
+		double again_s = learner_now_s() + PUBLISH_PERIOD_S;
+
+		status_publish(learner, client);
+		rest_until(learner, again_s);
+	}
+	kube_client_free(client);
+	return NULL;
 }
 
 void status_event(
