@@ -3,13 +3,14 @@
  * The learner as a whole: what main.c sets up and the threads share.
  *
  * Threads: HTTP (ingest and decisions), training, objectives and deployments (watches), scale
- * (horizontal decisions, status), lease; the main one takes over, gives up and writes checkpoints.
- * `lock` guards services and counts.
+ * (horizontal decisions), scale requests, status, lease; the main one takes over, gives up and writes
+ * checkpoints. `lock` guards objectives, services and counts.
  */
 #ifndef EBBTIDE_LEARNER_H
 #define EBBTIDE_LEARNER_H
 
 #include "common/kube.h"
+#include "common/objectives.h"
 #include "learner/body.h"
 #include "learner/brain.h"
 #include "learner/journal.h"
@@ -64,6 +65,7 @@ struct learner {
 	struct brain *vertical;
 	struct brain *horizontal;
 	pthread_mutex_t lock;
+	struct objectives objectives;
 	struct services services;
 	struct sequences sequences; /* reports taken: one that comes again is not stored twice */
 	struct experience_log *log; /* NULL: nothing is kept on disk */

@@ -518,6 +518,7 @@ static int learner_open(struct learner *learner, const struct options *options)
 static void learner_close(struct learner *learner)
 {
 	services_free(&learner->services);
+	objectives_free(&learner->objectives);
 	push_free(&learner->push);
 	sequences_free(&learner->sequences);
 	experience_log_free(learner->log);

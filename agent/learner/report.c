@@ -335,7 +335,7 @@ static void chunk_decide(struct work *work)
 		memcpy(unit->state, wire->state, sizeof(unit->state));
 		unit->updated_s = work->now_s;
 		if (!work->repeated)
-			sample_extend(&unit->service->period, &unit->sample);
+			service_note_tick(unit);
 		if (wire->decide && unit->service->has_objective &&
 			unit->service->objective.mode != OBJECTIVE_OBSERVE)
 			unit_decide(work, unit, wire, q);

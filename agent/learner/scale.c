@@ -4,6 +4,7 @@
 #include "learner/learner.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -11,14 +12,46 @@
 /* Units looked at in one round, ten a second: all of 100,000 within their age. */
 #define UNITS_EXPIRE_MOST 512
 
-#define ROOM_REST_S	  1.0
-#define ROOM_LOOK_S	  0.25
+/* Of a service's agents, from one decision to the next. */
+#define TICKS_LEAST 1.2
+
+#define ROOM_REST_S 1.0
+#define ROOM_LOOK_S 0.25
+
+/* What holds for a service now; @changed, which @object is, names it or did. */
+static void objective_settle(struct learner *learner, const char *namespace, const char *name,
+	const json_t *object, const char *changed)
+{
+	const struct objective *now = objectives_of(&learner->objectives, namespace, name);
+	struct service *service = now ? services_get(&learner->services, namespace, name)
+				      : services_find(&learner->services, namespace, name);
+	struct objective before;
+	bool had;
+
+	if (!service)
+		return;
+	before = service->objective;
+	had = service->has_objective;
+	service->has_objective = now != NULL;
+	if (!now || strcmp(before.name, now->name) != 0)
+		status_forget(service);
+	if (!now) {
+		(void)services_forget(&learner->services, service);
+		return;
+	}
+	service->objective = *now;
+	if (strcmp(now->name, changed) == 0)
+		status_adopt(service, object);
+	if (had)
+		urgent_objective(learner, service, &before);
+}
 
 void scale_objective(struct learner *learner, enum kube_event event, const json_t *object)
 {
-	struct objective objective;
-	struct service *service;
+	struct objective objective, before;
+	const struct objective *holds;
 	char error[384];
+	bool changed;
 	/* One that is gone may have been edited into what does not parse before. */
 	int err = event == KUBE_EVENT_DELETED
 			  ? objective_identify(object, &objective, error, sizeof(error))
@@ -32,22 +65,22 @@ void scale_objective(struct learner *learner, enum kube_event event, const json_
 		return;
 	}
 	pthread_mutex_lock(&learner->lock);
-	service = services_get(&learner->services, objective.namespace, objective.service);
-	if (service && event == KUBE_EVENT_DELETED) {
-		service->has_objective = false;
-		status_forget(service);
-	} else if (service) {
-		struct objective before = service->objective;
-		bool had = service->has_objective;
-
-		if (strcmp(before.name, objective.name) != 0)
-			status_forget(service);
-		service->objective = objective;
-		service->has_objective = true;
-		status_adopt(service, object);
-		if (had)
-			urgent_objective(learner, service, &before);
-	}
+	if (event == KUBE_EVENT_DELETED)
+		changed = objectives_remove(
+			&learner->objectives, objective.namespace, objective.name, &before);
+	else
+		changed = objectives_put(&learner->objectives, &objective, &before) == 0;
+	/* It may have named another service until now. */
+	if (changed && before.service[0])
+		objective_settle(learner, before.namespace, before.service, object, objective.name);
+	if (changed && strcmp(before.service, objective.service) != 0)
+		objective_settle(
+			learner, objective.namespace, objective.service, object, objective.name);
+	holds = objectives_of(&learner->objectives, objective.namespace, objective.service);
+	if (event != KUBE_EVENT_DELETED && holds && strcmp(holds->name, objective.name) != 0)
+		log_warning("objective=%s/%s service=%s error=\"%s is for it as well\" "
+			    "effect=\"the first by name holds\"",
+			objective.namespace, objective.name, objective.service, holds->name);
 	pthread_mutex_unlock(&learner->lock);
 }
 
@@ -63,9 +96,13 @@ void scale_deployment(struct learner *learner, enum kube_event event, const json
 	if (!namespace || !name)
 		return;
 	pthread_mutex_lock(&learner->lock);
-	service = services_get(&learner->services, namespace, name);
-	if (service) {
-		service->has_deployment = event != KUBE_EVENT_DELETED;
+	service = event == KUBE_EVENT_DELETED ? services_find(&learner->services, namespace, name)
+					      : services_get(&learner->services, namespace, name);
+	if (service && event == KUBE_EVENT_DELETED) {
+		service->has_deployment = false;
+		(void)services_forget(&learner->services, service);
+	} else if (service) {
+		service->has_deployment = true;
 		snprintf(service->deployment_uid, sizeof(service->deployment_uid), "%s",
 			uid ? uid : "");
 		service->replicas =
@@ -175,11 +212,7 @@ static void service_decide(struct learner *learner, struct service *service, dou
 	bool apply = service->objective.mode == OBJECTIVE_AUTO;
 	float reward;
 
-	/* What adds up over units was summed a report at a time; gauges are of one unit then. */
-	service_merge_units(service, &service->tick);
-	service->period.containers = service->tick.containers;
-	service->period.in_flight = service->tick.in_flight;
-	service->period.tick_s = now_s - service->decided_s;
+	service_end_period(service);
 	reward = period_learn(learner, service, &bounds);
 	policy_decide_horizontal(
 		&context, service, &bounds, declared_millicores(service), &decision);
@@ -217,21 +250,34 @@ static bool is_urgent(struct service *service, double now_s)
 	       policy_lacks_replicas(service);
 }
 
+static bool is_due(const struct learner *learner, struct service *service, double now_s)
+{
+	/* Units look at different times: in so long each has, at least once. */
+	double period_s =
+		fmax(learner->config.scale_period_s, TICKS_LEAST * service->period_tick_s);
+
+	return now_s - service->decided_s >= period_s || is_urgent(service, now_s);
+}
+
+/* What its owner scaled to none stays so until he gives it replicas again, as with Kubernetes' HPA. */
+static bool has_replicas(const struct service *service)
+{
+	return service->has_objective && service->has_deployment && service->replicas > 0;
+}
+
 void scale_decide(struct learner *learner, double now_s)
 {
 	services_expire_units(&learner->services, now_s, SERVICE_UNIT_AGE_S, UNITS_EXPIRE_MOST);
 	for (size_t i = 0; i < learner->services.count; i++) {
 		struct service *service = learner->services.items[i];
 
-		if (now_s - service->decided_s < learner->config.scale_period_s &&
-			!is_urgent(service, now_s))
+		if (!is_due(learner, service, now_s))
 			continue;
-		if (service->decided_s > 0 && service->has_objective && service->has_deployment &&
+		if (service->decided_s > 0 && has_replicas(service) &&
 			service->objective.mode != OBJECTIVE_OBSERVE && service->unit_count > 0 &&
 			service->period.tick_s > 0)
 			service_decide(learner, service, now_s);
-		service->decided_s = now_s;
-		memset(&service->period, 0, sizeof(service->period));
+		service_begin_period(service, now_s);
 	}
 }
 
@@ -251,6 +297,18 @@ static int scale_request(
 	return err;
 }
 
+/* The replicas to be asked for, when that is still to be done; with the lock held. */
+static uint32_t wanted_take(struct service *service)
+{
+	uint32_t wanted = service->wanted;
+	/* The objective may be another by now, and so the Deployment. */
+	bool stands = has_replicas(service) && service->objective.mode == OBJECTIVE_AUTO &&
+		      !service->objective.frozen;
+
+	service->wanted = 0;
+	return stands ? wanted : 0;
+}
+
 /* Requests are made without the lock; the deployments watch brings what came of them. */
 static void scale_send(struct learner *learner, struct kube_client *client)
 {
@@ -268,9 +326,9 @@ static void scale_send(struct learner *learner, struct kube_client *client)
 			pthread_mutex_unlock(&learner->lock);
 			return;
 		}
-		copy = *learner->services.items[i];
-		wanted = copy.wanted;
-		learner->services.items[i]->wanted = 0;
+		wanted = wanted_take(learner->services.items[i]);
+		if (wanted)
+			copy = *learner->services.items[i];
 		pthread_mutex_unlock(&learner->lock);
 		if (!wanted)
 			continue;

@@ -2,6 +2,7 @@
 #include "learner/service.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,7 @@ struct service *services_get(struct services *services, const char *namespace, c
 	objective_init(&service->objective);
 	service->action = ACTION_HORIZONTAL_HOLD;
 	service->scale_in_s = -1e9;
+	service->period_number = 1;
 	if (index_add(&services->by_name, hash, service)) {
 		free(service);
 		return NULL;
@@ -72,19 +74,35 @@ static void unit_free(struct service_unit *unit)
 	free(unit);
 }
 
+static void service_free(struct service *service)
+{
+	decision_ring_free(&service->decisions, &service->owner->decisions);
+	nstep_destroy(&service->stream);
+	rule_team_free(&service->rules);
+	free(service->units);
+	free(service);
+}
+
+bool services_forget(struct services *services, struct service *service)
+{
+	struct service *last;
+
+	if (service->has_objective || service->has_deployment || service->unit_count > 0)
+		return false;
+	last = services->items[--services->count];
+	services->items[service->index] = last;
+	last->index = service->index;
+	index_remove(&services->by_name, service->hash, service);
+	service_free(service);
+	return true;
+}
+
 void services_free(struct services *services)
 {
 	for (size_t i = 0; i < services->unit_count; i++)
 		unit_free(services->units[i]);
-	for (size_t i = 0; i < services->count; i++) {
-		struct service *service = services->items[i];
-
-		decision_ring_free(&service->decisions, &services->decisions);
-		nstep_destroy(&service->stream);
-		rule_team_free(&service->rules);
-		free(service->units);
-		free(service);
-	}
+	for (size_t i = 0; i < services->count; i++)
+		service_free(services->items[i]);
 	index_free(&services->by_name);
 	index_free(&services->by_agent);
 	free(services->units);
@@ -153,6 +171,7 @@ static void unit_forget(struct services *services, struct service_unit *unit)
 	last->index = unit->index;
 	index_remove(&services->by_agent, unit->hash, unit);
 	unit_free(unit);
+	(void)services_forget(services, service);
 }
 
 void services_expire_units(struct services *services, double now_s, double age_s, size_t most)
@@ -162,7 +181,11 @@ void services_expire_units(struct services *services, double now_s, double age_s
 	while (most-- > 0 && services->unit_count > 0) {
 		size_t at = services->expiring < services->unit_count ? services->expiring : 0;
 
-		if (now_s - services->units[at]->updated_s > age_s)
+		const struct service_unit *unit = services->units[at];
+		double ticks_s =
+			SERVICE_UNIT_AGE_TICKS * fmin(unit->sample.tick_s, SERVICE_TICK_MOST_S);
+
+		if (now_s - unit->updated_s > fmax(age_s, ticks_s))
 			unit_forget(services, services->units[at]);
 		else
 			services->expiring = at + 1;
@@ -174,6 +197,47 @@ void service_merge_units(const struct service *service, struct sample *merged)
 	memset(merged, 0, sizeof(*merged));
 	for (size_t i = 0; i < service->unit_count; i++)
 		sample_merge(merged, &service->units[i]->sample);
+}
+
+void service_note_tick(struct service_unit *unit)
+{
+	struct service *service = unit->service;
+
+	sample_extend(&service->period, &unit->sample);
+	service->period_tick_s =
+		fmax(service->period_tick_s, fmin(unit->sample.tick_s, SERVICE_TICK_MOST_S));
+	service->period_units += unit->period_number != service->period_number;
+	unit->period_number = service->period_number;
+}
+
+void service_end_period(struct service *service)
+{
+	struct sample *period = &service->period;
+	const struct sample *tick = &service->tick;
+
+	service_merge_units(service, &service->tick);
+	/*
+	 * What was measured is of the ticks, wherever these begin and end: the time that it took is
+	 * theirs, not the clock's.
+	 */
+	period->tick_s /= service->period_units ? service->period_units : 1;
+	period->containers = tick->containers;
+	period->in_flight = tick->in_flight;
+	period->cpu_limit_millicores = tick->cpu_limit_millicores;
+	period->cpu_reserved_millicores = tick->cpu_reserved_millicores;
+	period->memory_limit_bytes = tick->memory_limit_bytes;
+	period->memory_used_bytes = tick->memory_used_bytes;
+	period->memory_peak_bytes = tick->memory_peak_bytes;
+	period->memory_working_set_bytes = tick->memory_working_set_bytes;
+}
+
+void service_begin_period(struct service *service, double now_s)
+{
+	service->decided_s = now_s;
+	service->period_tick_s = 0;
+	service->period_units = 0;
+	service->period_number++;
+	memset(&service->period, 0, sizeof(service->period));
 }
 
 float service_build_state(struct service *service)

@@ -18,8 +18,11 @@
 /* Bounds on what names in reports can make the learner hold: about 0.2 GB and 1 GB. */
 #define SERVICES_MAX	   16384
 #define SERVICES_UNITS_MAX 262144
-/* A unit that has said nothing for so long is gone with its node. */
-#define SERVICE_UNIT_AGE_S 60
+/* A unit that has said nothing for so long, and so many of its ticks, is gone with its node. */
+#define SERVICE_UNIT_AGE_S     60
+#define SERVICE_UNIT_AGE_TICKS 3
+/* The longest that an agent has; one tick of one that stood still for an hour is no reason to wait. */
+#define SERVICE_TICK_MOST_S 60
 
 struct service_unit {
 	struct service *service;
@@ -39,6 +42,7 @@ struct service_unit {
 	double throttling_floor; /* throttling_adapt() */
 	double memory_needed_bytes; /* highest working set, which fades (half-life a quarter of an hour) */
 	struct busy busy;
+	uint64_t period_number; /* the service's newest that it has a tick in */
 	double cut_from;	/* the limit before that cut, millicores */
 	uint32_t cut_remaining; /* ticks in which a broken objective takes the cut back */
 	struct decision_ring decisions;
@@ -100,8 +104,11 @@ struct service {
 	char deployment_uid[64];
 	uint32_t replicas; /* spec.replicas */
 	uint32_t ready;
-	struct sample period; /* since the last decision */
-	struct sample tick;   /* of the newest reports, all units */
+	struct sample period;  /* since the last decision */
+	double period_tick_s;  /* the longest tick in it */
+	uint32_t period_units; /* that it has a tick of */
+	uint64_t period_number;
+	struct sample tick; /* of the newest reports, all units */
 	double decided_s;
 	double room_looked_s;
 	double scale_in_s; /* of the newest scale-in; far past at start */
@@ -153,11 +160,18 @@ void services_free(struct services *services);
 /* Finds or makes; NULL when out of memory. @vertical gives the shape of its experiences. */
 struct service_unit *service_get_unit(
 	struct service *service, const char *agent, const struct train_config *vertical);
+/* After something of it has gone: whether nothing is left that the API or an agent knows. Then it is freed. */
+bool services_forget(struct services *services, struct service *service);
 /*
- * Forget units that have not reported for @age_s, looking at @most of them and going on from there
- * with the next call.
+ * Forget units, and services with them, that have not reported for @age_s and SERVICE_UNIT_AGE_TICKS, looking at @most of them
+ * and going on from there with the next call.
  */
 void services_expire_units(struct services *services, double now_s, double age_s, size_t most);
+/* @unit's newest tick into its service's period, from one decision on replicas to the next. */
+void service_note_tick(struct service_unit *unit);
+/* From ticks of some units to the whole: rates are those of all units, gauges the newest. */
+void service_end_period(struct service *service);
+void service_begin_period(struct service *service, double now_s);
 /*
  * The service's state of the ticks since its last decision (service->period), and their reward. The
  * price of a violation moves with them.

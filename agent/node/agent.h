@@ -11,6 +11,7 @@
 #define EBBTIDE_AGENT_H
 
 #include "common/kube.h"
+#include "common/objectives.h"
 #include "node/limits/reflex.h"
 #include "node/unit.h"
 
@@ -95,8 +96,7 @@ struct agent {
 	pthread_mutex_t lock;
 	struct units units;
 	struct container **owners; /* by slot, max_slots of them; NULL: nobody's */
-	struct objective *objectives;
-	size_t objective_count;
+	struct objectives objectives;
 	struct agent_status status;
 	struct trace *trace;
 	struct budget *budget;

@@ -325,16 +325,6 @@ static void pod_sweep(struct agent *agent, struct unit *unit, const char *pod)
 	}
 }
 
-static const struct objective *objective_of(
-	const struct agent *agent, const char *namespace, const char *service)
-{
-	for (size_t i = 0; i < agent->objective_count; i++)
-		if (strcmp(agent->objectives[i].service, service) == 0 &&
-			strcmp(agent->objectives[i].namespace, namespace) == 0)
-			return &agent->objectives[i];
-	return NULL;
-}
-
 void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
 {
 	const char *namespace = kube_string(pod, "metadata", "namespace", NULL);
@@ -354,7 +344,8 @@ void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
 	unit = units_get(&agent->units, namespace, service);
 	if (!unit)
 		goto out;
-	objective = unit->has_objective ? NULL : objective_of(agent, namespace, service);
+	objective =
+		unit->has_objective ? NULL : objectives_of(&agent->objectives, namespace, service);
 	if (objective) {
 		unit->objective = *objective;
 		unit->has_objective = true;
@@ -432,68 +423,20 @@ static void objective_apply(
 	allowance_apply(agent, unit);
 }
 
-static struct objective *objective_find(
-	const struct agent *agent, const char *namespace, const char *name)
-{
-	for (size_t i = 0; i < agent->objective_count; i++)
-		if (strcmp(agent->objectives[i].name, name) == 0 &&
-			strcmp(agent->objectives[i].namespace, namespace) == 0)
-			return &agent->objectives[i];
-	return NULL;
-}
-
-/* An objective does not ask for @service any more; another may still. */
-static void objective_leave(struct agent *agent, const char *namespace, const char *service)
+/* What holds for a service now, after a change of one that names it or did. */
+static void objective_settle(struct agent *agent, const char *namespace, const char *service)
 {
 	struct unit *unit = units_find(&agent->units, namespace, service);
 
 	if (unit)
-		objective_apply(agent, unit, objective_of(agent, namespace, service));
-}
-
-/* False for one that is older than what is known: a watch may trail a write through the tree. */
-static bool objective_store(struct agent *agent, const struct objective *objective)
-{
-	struct objective *known = objective_find(agent, objective->namespace, objective->name);
-	struct objective *all;
-
-	if (known) {
-		char service[sizeof(known->service)];
-
-		if (objective->generation < known->generation)
-			return false;
-		memcpy(service, known->service, sizeof(service));
-		*known = *objective;
-		if (strcmp(service, objective->service) != 0)
-			objective_leave(agent, objective->namespace, service);
-		return true;
-	}
-	all = realloc(agent->objectives, (agent->objective_count + 1) * sizeof(*all));
-	if (!all)
-		return false;
-	agent->objectives = all;
-	all[agent->objective_count++] = *objective;
-	return true;
-}
-
-static void objective_remove(struct agent *agent, const struct objective *objective)
-{
-	struct objective *known = objective_find(agent, objective->namespace, objective->name);
-	struct objective gone;
-
-	if (!known)
-		return;
-	/* What was in force, not what it was edited into and could not be read. */
-	gone = *known;
-	*known = agent->objectives[--agent->objective_count];
-	objective_leave(agent, gone.namespace, gone.service);
+		objective_apply(agent, unit, objectives_of(&agent->objectives, namespace, service));
 }
 
 void discover_objective(struct agent *agent, enum kube_event event, const json_t *object)
 {
-	struct objective objective;
-	struct unit *unit;
+	struct objective objective, before;
 	char error[384];
+	bool changed;
 	int err;
 
 	/* One that is gone may have been edited into what does not parse before. */
@@ -508,13 +451,16 @@ void discover_objective(struct agent *agent, enum kube_event event, const json_t
 		return;
 	}
 	pthread_mutex_lock(&agent->lock);
-	if (event == KUBE_EVENT_DELETED) {
-		objective_remove(agent, &objective);
-	} else if (objective_store(agent, &objective)) {
-		unit = units_find(&agent->units, objective.namespace, objective.service);
-		if (unit)
-			objective_apply(agent, unit, &objective);
-	}
+	if (event == KUBE_EVENT_DELETED)
+		changed = objectives_remove(
+			&agent->objectives, objective.namespace, objective.name, &before);
+	else
+		changed = objectives_put(&agent->objectives, &objective, &before) == 0;
+	/* It may have named another service until now. */
+	if (changed && before.service[0])
+		objective_settle(agent, before.namespace, before.service);
+	if (changed && strcmp(before.service, objective.service) != 0)
+		objective_settle(agent, objective.namespace, objective.service);
 	pthread_mutex_unlock(&agent->lock);
 }
 

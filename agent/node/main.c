@@ -542,7 +542,7 @@ static void containers_free(struct agent *agent)
 		units_remove(&agent->units, unit);
 	}
 	free(agent->units.items);
-	free(agent->objectives);
+	objectives_free(&agent->objectives);
 	free(agent->owners);
 }
 

@@ -2,6 +2,7 @@
 /* From a pod as the API shows it to the cgroup of its container, in the kubelets' and runtimes' layouts,
  * and to the Deployment it belongs to. The cgroups are folders below a temporary one. */
 #include "node/agent.h"
+#include "node/trace/trace.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -203,6 +204,55 @@ static void test_the_deployment_of_a_pod_is_found(void **state)
 	assert_service(NULL, NULL, NULL, "a-pod");
 }
 
+static void objective(
+	struct agent *agent, enum kube_event event, const char *name, const char *service)
+{
+	json_t *object = json_pack("{s:{s:s, s:s}, s:{s:{s:s}, s:{s:s}}}", "metadata", "namespace",
+		"default", "name", name, "spec", "targetRef", "name", service, "latency", "target",
+		"50ms");
+
+	assert_non_null(object);
+	discover_objective(agent, event, object);
+	json_decref(object);
+}
+
+static const char *holds(struct agent *agent, const char *service)
+{
+	const struct unit *unit = units_get(&agent->units, "default", service);
+
+	assert_non_null(unit);
+	return unit->has_objective ? unit->objective.name : "none";
+}
+
+static void test_an_objective_holds_for_the_service_that_it_names_now(void **state)
+{
+	static struct agent agent;
+
+	(void)state;
+	pthread_mutex_init(&agent.lock, NULL);
+	assert_int_equal(trace_open(&agent), 0);
+	assert_string_equal(holds(&agent, "old"), "none");
+	assert_string_equal(holds(&agent, "new"), "none");
+	objective(&agent, KUBE_EVENT_ADDED, "b", "old");
+	assert_string_equal(holds(&agent, "old"), "b");
+	objective(&agent, KUBE_EVENT_MODIFIED, "b", "new");
+	assert_string_equal(holds(&agent, "old"), "none");
+	assert_string_equal(holds(&agent, "new"), "b");
+	/* Of several the first by name, and another when that goes. */
+	objective(&agent, KUBE_EVENT_ADDED, "a", "new");
+	objective(&agent, KUBE_EVENT_MODIFIED, "b", "new");
+	assert_string_equal(holds(&agent, "new"), "a");
+	objective(&agent, KUBE_EVENT_DELETED, "a", "new");
+	assert_string_equal(holds(&agent, "new"), "b");
+	objective(&agent, KUBE_EVENT_DELETED, "b", "new");
+	assert_string_equal(holds(&agent, "new"), "none");
+	while (agent.units.count)
+		units_remove(&agent.units, agent.units.items[0]);
+	free(agent.units.items);
+	objectives_free(&agent.objectives);
+	trace_close(&agent);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -212,6 +262,7 @@ int main(void)
 		cmocka_unit_test(test_a_static_pod_has_its_manifests_hash),
 		cmocka_unit_test(test_the_deployment_of_a_pod_is_found),
 		cmocka_unit_test(test_of_several_owners_the_controller_counts),
+		cmocka_unit_test(test_an_objective_holds_for_the_service_that_it_names_now),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -91,7 +91,31 @@ static void test_silent_units_are_forgotten_and_only_they(void **state)
 	assert_true(unit_of(&services, 5, 0)->updated_s == 0);
 	services_expire_units(&services, 1e6, 15, SIZE_MAX);
 	assert_int_equal(services.unit_count, 0);
-	assert_int_equal(services.items[5]->unit_count, 0);
+	/* Nothing else is known of its services. */
+	assert_int_equal(services.count, 0);
+	assert_int_equal(services.by_name.count, 0);
+	services_free(&services);
+}
+
+static void test_a_unit_of_long_ticks_is_waited_for(void **state)
+{
+	static const struct {
+		double tick_s, age_s;
+	} cases[] = {{0.1, 60}, {1, 60}, {20, 60}, {30, 90}, {60, 180}, {3600, 180}};
+	struct services services = {0};
+
+	(void)state;
+	train_config_init(&config);
+	for (int i = 0; i < 6; i++) {
+		struct service_unit *unit = unit_of(&services, 0, i);
+
+		unit->sample.tick_s = cases[i].tick_s;
+		unit->updated_s = 1000;
+		services_expire_units(&services, 1000 + cases[i].age_s - 1, 60, SIZE_MAX);
+		assert_int_equal(services.unit_count, 1);
+		services_expire_units(&services, 1000 + cases[i].age_s + 1, 60, SIZE_MAX);
+		assert_int_equal(services.unit_count, 0);
+	}
 	services_free(&services);
 }
 
@@ -101,6 +125,7 @@ int main(void)
 		cmocka_unit_test(test_a_service_is_found_by_namespace_and_name),
 		cmocka_unit_test(test_a_unit_is_one_service_on_one_node),
 		cmocka_unit_test(test_silent_units_are_forgotten_and_only_they),
+		cmocka_unit_test(test_a_unit_of_long_ticks_is_waited_for),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
