@@ -649,6 +649,7 @@ int main(int argc, char **argv)
 	sigset_t signals;
 	int err;
 
+	blas_answer_probe(argc, argv);
 	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++)
 		if (strcmp(commands[i].name, argv[1]) == 0)
 			return commands[i].run(argc - 1, argv + 1);

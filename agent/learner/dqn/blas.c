@@ -376,14 +376,21 @@ static void choose(char **argv, blas_logger *log)
 	start_again(argv, &best, log);
 }
 
+void blas_answer_probe(int argc, char **argv)
+{
+	if (argc != 2 || strcmp(argv[1], PROBE_ARGUMENT) != 0)
+		return;
+	openblas_set_num_threads(1);
+	run_as_probe();
+}
+
 void blas_select(int argc, char **argv, blas_logger *log)
 {
 	const char *preset = getenv(CORETYPE);
 	const char *chosen = getenv(CHOSEN);
 
+	blas_answer_probe(argc, argv);
 	openblas_set_num_threads(1);
-	if (argc == 2 && strcmp(argv[1], PROBE_ARGUMENT) == 0)
-		run_as_probe();
 	if (preset && preset[0] && chosen && strcmp(preset, chosen) == 0) {
 		/* Ours, and the library has read it: what this program starts shall not inherit it. */
 		unsetenv(CORETYPE);

@@ -39,9 +39,13 @@ struct blas_probe {
 };
 
 /*
- * The first thing in main(), before a thread, a file or a BLAS call, with main's own arguments.
- * May not return: a child that tests a candidate exits here, and a choice starts the program again
- * (execve of /proc/self/exe: the process id stays). Sets the library to one thread. When nothing
+ * The first thing in main(), before its arguments are looked at: a child of blas_run_probe() answers
+ * and exits here.
+ */
+void blas_answer_probe(int argc, char **argv);
+/*
+ * Before a thread, a file or a BLAS call, with main's own arguments. Answers probes as well. May not
+ * return: a choice starts the program again (execve of /proc/self/exe: the process id stays). Sets the library to one thread. When nothing
  * can be done (no /proc, no candidate right) it says so and the program goes on with what runs.
  */
 void blas_select(int argc, char **argv, blas_logger *log);
@@ -62,7 +66,7 @@ int blas_self_test(void);
  * Run the self-test and a short measurement in a child of this program whose OPENBLAS_CORETYPE is
  * @coretype (NULL: not set, and OPENBLAS_L2_SIZE not either; "": as it is now). 0; -EDOM: it
  * computed wrong values; -ENOENT: the library does not have these kernels; -EFAULT: it crashed;
- * -ETIMEDOUT; or -errno. The program's main() must call blas_select() first.
+ * -ETIMEDOUT; or -errno. The program's main() must call blas_answer_probe() first.
  */
 int blas_run_probe(const char *coretype, struct blas_probe *probe);
 
