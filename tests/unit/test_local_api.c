@@ -16,7 +16,9 @@
 
 #define LEASES	    "/apis/coordination.k8s.io/v1/namespaces/d/leases"
 #define DEPLOYMENTS "/apis/apps/v1/namespaces/d/deployments"
+#define OBJECTIVES  "/apis/ebbtide.io/v1alpha1/namespaces/d/scaleobjectives"
 #define MERGE	    "application/merge-patch+json"
+#define TABLE	    "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 #define BASE	    1000
 
 static const char deployment[] =
@@ -198,8 +200,7 @@ static void test_kubectl_gets_a_table(void **state)
 
 	(void)state;
 	expect("POST", DEPLOYMENTS, deployment, "application/json", 201);
-	answer = call_as("GET", DEPLOYMENTS, NULL, NULL,
-		"application/json;as=Table;v=v1;g=meta.k8s.io,application/json");
+	answer = call_as("GET", DEPLOYMENTS, NULL, NULL, TABLE);
 	assert_string_equal(object_string(answer.json, "kind", NULL), "Table");
 	assert_string_equal(
 		json_string_value(json_array_get(
@@ -207,6 +208,47 @@ static void test_kubectl_gets_a_table(void **state)
 				"cells", NULL),
 			1)),
 		"0/2");
+	api_answer_free(&answer);
+}
+
+/* What a cluster shows by the columns of k8s/crd.yaml. */
+static void test_kubectl_gets_what_the_learner_says_of_an_objective(void **state)
+{
+	static const char *const wanted[] = {
+		"o", "f", "auto", "50ms", "1234567", "250m", "2", "False", "64Mi", "cut", "bounds"};
+	struct api_answer answer;
+	json_t *cells, *columns;
+
+	(void)state;
+	expect("POST", OBJECTIVES,
+		"{\"metadata\":{\"name\":\"o\"},\"spec\":{\"targetRef\":{\"name\":\"f\"},"
+		"\"mode\":\"auto\",\"latency\":{\"target\":\"50ms\"}}}",
+		"application/json", 201);
+	answer = call_as("GET", OBJECTIVES, NULL, NULL, TABLE);
+	cells = object_get(json_array_get(object_get(answer.json, "rows", NULL), 0), "cells", NULL);
+	for (size_t i = 4; i < sizeof(wanted) / sizeof(wanted[0]); i++)
+		assert_string_equal(json_string_value(json_array_get(cells, i)), "");
+	api_answer_free(&answer);
+	expect("PATCH", OBJECTIVES "/o/status",
+		"{\"status\":{\"currentLatencyUs\":1234567,\"recommendation\":{\"cpu\":\"250m\","
+		"\"memory\":\"64Mi\",\"replicas\":2},\"lastAction\":{\"why\":\"cut\","
+		"\"rule\":\"bounds\"},\"conditions\":[{\"type\":\"Measured\",\"status\":\"True\"},"
+		"{\"type\":\"ObjectiveMet\",\"status\":\"False\"}]}}",
+		MERGE, 200);
+	answer = call_as("GET", OBJECTIVES, NULL, NULL, TABLE);
+	cells = object_get(json_array_get(object_get(answer.json, "rows", NULL), 0), "cells", NULL);
+	columns = object_get(answer.json, "columnDefinitions", NULL);
+	assert_int_equal(json_array_size(columns), json_array_size(cells));
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		json_t *cell = json_array_get(cells, i);
+		char text[32];
+
+		snprintf(text, sizeof(text), "%" JSON_INTEGER_FORMAT, json_integer_value(cell));
+		assert_string_equal(
+			json_is_string(cell) ? json_string_value(cell) : text, wanted[i]);
+		assert_string_equal(object_string(json_array_get(columns, i), "type", NULL),
+			json_is_integer(cell) ? "integer" : "string");
+	}
 	api_answer_free(&answer);
 }
 
@@ -304,6 +346,7 @@ int main(void)
 		API_TEST(test_conflicts_are_seen),
 		API_TEST(test_dry_run_changes_nothing),
 		API_TEST(test_kubectl_gets_a_table),
+		API_TEST(test_kubectl_gets_what_the_learner_says_of_an_objective),
 		API_TEST(test_a_watch_tells_what_its_selector_sees),
 		API_TEST(test_a_watch_from_the_past_ends_with_expired),
 		API_TEST(test_initial_events_end_with_a_bookmark),

@@ -248,47 +248,43 @@ static json_t *cell_event_object(const json_t *object, time_t now)
 	return json_string(text);
 }
 
-static json_t *cell_objective_percentile(const json_t *object, time_t now)
+/* As a server shows what is not there: blank. */
+static json_t *scalar_or_blank(json_t *value)
 {
-	const json_t *value = object_get(object, "spec", "latency", "percentile", NULL);
-	char text[32];
+	return json_is_string(value) || json_is_integer(value) ? json_incref(value)
+							       : json_string("");
+}
+
+#define SCALAR_CELL(function, ...)                                                                 \
+	static json_t *function(const json_t *object, time_t now)                                  \
+	{                                                                                          \
+		(void)now;                                                                         \
+		return scalar_or_blank(object_get(object, __VA_ARGS__, NULL));                     \
+	}
+
+SCALAR_CELL(cell_objective_latency, "status", "currentLatencyUs")
+SCALAR_CELL(cell_objective_cpu, "status", "recommendation", "cpu")
+SCALAR_CELL(cell_objective_replicas, "status", "recommendation", "replicas")
+SCALAR_CELL(cell_objective_memory, "status", "recommendation", "memory")
+SCALAR_CELL(cell_objective_action, "status", "lastAction", "why")
+SCALAR_CELL(cell_objective_rule, "status", "lastAction", "rule")
+
+static json_t *cell_objective_met(const json_t *object, time_t now)
+{
+	const char *type;
+	json_t *condition;
+	size_t index;
 
 	(void)now;
-	snprintf(text, sizeof(text), "p%g", json_number_value(value));
-	return json_string(text);
+	json_array_foreach (object_get(object, "status", "conditions", NULL), index, condition) {
+		type = object_string(condition, "type", NULL);
+		if (type && strcmp(type, "ObjectiveMet") == 0)
+			return scalar_or_blank(json_object_get(condition, "status"));
+	}
+	return json_string("");
 }
 
-/* Status columns show whatever scalar the learner wrote, "" before it has. */
-static json_t *scalar_text(const json_t *value)
-{
-	char text[64];
-
-	if (json_is_string(value))
-		return json_string(json_string_value(value));
-	if (!json_is_number(value))
-		return json_string("");
-	snprintf(text, sizeof(text), "%g", json_number_value(value));
-	return json_string(text);
-}
-
-static json_t *cell_objective_latency(const json_t *object, time_t now)
-{
-	const json_t *current = object_get(object, "status", "currentLatencyUs", NULL);
-
-	(void)now;
-	return scalar_text(
-		current ? current : object_get(object, "status", "current", "latency", NULL));
-}
-
-static json_t *cell_objective_action(const json_t *object, time_t now)
-{
-	const json_t *action = object_get(object, "status", "lastAction", NULL);
-
-	(void)now;
-	return scalar_text(json_is_object(action) ? json_object_get(action, "action") : action);
-}
-
-#define COLUMNS_MAX 12
+#define COLUMNS_MAX 13
 
 static const struct column columns[RESOURCE_COUNT][COLUMNS_MAX] = {
 	[RESOURCE_PODS] = {{"Name", "string", 0, cell_name}, {"Ready", "string", 0, cell_pod_ready},
@@ -320,14 +316,18 @@ static const struct column columns[RESOURCE_COUNT][COLUMNS_MAX] = {
 		{"Images", "string", 1, cell_images}, {"Selector", "string", 1, cell_selector}},
 	[RESOURCE_LEASES] = {{"Name", "string", 0, cell_name}, {"Holder", "string", 0, cell_holder},
 		{"Age", "string", 0, cell_age}},
+	/* Those of k8s/crd.yaml. */
 	[RESOURCE_OBJECTIVES] = {{"Name", "string", 0, cell_name},
 		{"Service", "string", 0, cell_objective_service},
 		{"Mode", "string", 0, cell_objective_mode},
-		{"Percentile", "string", 0, cell_objective_percentile},
 		{"Target", "string", 0, cell_objective_target},
-		{"Current", "string", 0, cell_objective_latency},
-		{"Last Action", "string", 0, cell_objective_action},
-		{"Age", "string", 0, cell_age}},
+		{"Latency (us)", "integer", 0, cell_objective_latency},
+		{"CPU", "string", 0, cell_objective_cpu},
+		{"Replicas", "integer", 0, cell_objective_replicas},
+		{"Met", "string", 0, cell_objective_met},
+		{"Memory", "string", 1, cell_objective_memory},
+		{"Last action", "string", 1, cell_objective_action},
+		{"Rule", "string", 1, cell_objective_rule}, {"Age", "string", 0, cell_age}},
 };
 
 static json_t *column_definitions(const struct resource *resource)
