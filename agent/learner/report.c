@@ -228,12 +228,13 @@ static void chunk_store(struct work *work)
 	}
 }
 
-static void action_note(
-	struct work *work, struct service *service, const struct vertical_decision *decision)
+/* For the objective's status: what would be, and what was done last. */
+static void action_note(struct work *work, struct service *service,
+	const struct vertical_decision *decision, bool apply)
 {
 	service->recommended_millicores = decision->plan.cpu_millicores;
 	service->recommended_bytes = decision->plan.memory_bytes;
-	if (decision->action == ACTION_VERTICAL_HOLD)
+	if (!apply || decision->action == ACTION_VERTICAL_HOLD)
 		return;
 	snprintf(service->last_action, sizeof(service->last_action), "%s", decision->why);
 	snprintf(service->last_rule, sizeof(service->last_rule), "%s",
@@ -288,7 +289,7 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 	decision_record_vertical(&record, work->unix_s, unit, &bounds, &decision,
 		wire->has_experience ? wire->experience.reward : NAN, apply);
 	decisions_keep(learner, service, unit, &record);
-	action_note(work, service, &decision);
+	action_note(work, service, &decision, apply);
 	action = (struct answer_action){.namespace = wire->namespace,
 		.service = wire->service,
 		.action = action_learnt(&decision, apply, wire->starting > 0),

@@ -133,6 +133,22 @@ static json_t *recommendation(const struct service *service)
 	return json_pack("{s:o, s:o, s:o}", "cpu", cpu, "memory", memory, "replicas", replicas);
 }
 
+/*
+ * By the agents, which look at every tick in every mode; what the service's own state has is of
+ * scale periods, and only of those that were decided on.
+ */
+static double violation_share(const struct service *service)
+{
+	double sum = 0;
+
+	for (size_t i = 0; i < service->unit_count; i++) {
+		double root = (double)service->units[i]->state[STATE_violations];
+
+		sum += root * root;
+	}
+	return sum / (double)service->unit_count;
+}
+
 json_t *status_describe(const struct learner *learner, struct service *service)
 {
 	const struct sample *sample = &service->tick;
@@ -142,10 +158,7 @@ json_t *status_describe(const struct learner *learner, struct service *service)
 
 	status = json_pack("{s:o, s:o, s:o, s:[o, o]}", "currentLatencyUs",
 		measured ? json_integer((json_int_t)sample->latency_objective_us) : json_null(),
-		"violationShare",
-		measured ? json_real((double)service->state[STATE_violations] *
-				     (double)service->state[STATE_violations])
-			 : json_null(),
+		"violationShare", measured ? json_real(violation_share(service)) : json_null(),
 		"recommendation", recommendation(service), "conditions",
 		condition(service, CONDITION_MEASURED, measured ? TRUTH_TRUE : TRUTH_FALSE,
 			measured ? "AgentsReport" : "NoAgentReports",

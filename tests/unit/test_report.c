@@ -425,6 +425,25 @@ static void test_modes_say_what_is_carried_out(void **state)
 	ebbtide__wire__answer__free_unpacked(answer, NULL);
 }
 
+/* The status tells of the last change, so of none where nothing is carried out. */
+static void test_only_what_is_carried_out_is_the_last_action(void **state)
+{
+	struct fixture *f = *state;
+	struct service *service = first_service(f);
+
+	f->message.report.n_units = 1;
+	/* The upper bound, at once: no hold. */
+	strcpy(service->objective.policy, "static");
+	service->objective.mode = OBJECTIVE_RECOMMEND;
+	assert_int_equal(send_counting(f), 1);
+	assert_true(service->recommended_millicores == 1000);
+	assert_string_equal(service->last_action, "");
+	service->objective.mode = OBJECTIVE_AUTO;
+	f->message.report.sequence++;
+	assert_int_equal(send_counting(f), 1);
+	assert_string_not_equal(service->last_action, "");
+}
+
 static void test_no_action_without_objective_or_without_asking(void **state)
 {
 	struct fixture *f = *state;
@@ -643,6 +662,7 @@ int main(void)
 		TEST(test_a_unit_without_a_limit_gets_a_request_and_no_limit),
 		TEST(test_an_allowance_goes_with_the_action_that_has_one),
 		TEST(test_modes_say_what_is_carried_out),
+		TEST(test_only_what_is_carried_out_is_the_last_action),
 		TEST(test_no_action_without_objective_or_without_asking),
 		TEST(test_a_malformed_head_is_refused_with_its_field),
 		TEST(test_a_malformed_unit_is_refused_with_its_index_and_field),

@@ -2,6 +2,7 @@
 /* What an objective's status says when a network has diverged. */
 #include "learner/learner.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -207,6 +208,29 @@ static void test_nothing_is_said_that_is_not_known(void **state)
 	json_decref(status);
 }
 
+static void unit_say(struct fixture *f, const char *agent, double share)
+{
+	struct service_unit *unit =
+		service_get_unit(f->service, agent, brain_train_config(f->learner.vertical));
+
+	assert_non_null(unit);
+	unit->state[STATE_violations] = (float)sqrt(share);
+}
+
+/* Also in mode observe, in which no state of the service is built. */
+static void test_violations_are_what_the_agents_see(void **state)
+{
+	struct fixture *f = *state;
+	json_t *status;
+
+	f->service->objective.mode = OBJECTIVE_OBSERVE;
+	unit_say(f, "node-1", 0.3);
+	unit_say(f, "node-2", 0.1);
+	status = status_describe(&f->learner, f->service);
+	assert_float_equal(json_real_value(json_object_get(status, "violationShare")), 0.2, 1e-6);
+	json_decref(status);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -217,6 +241,7 @@ int main(void)
 		TEST(test_a_conditions_time_is_that_of_its_change),
 		TEST(test_nothing_is_said_that_is_not_known),
 		TEST(test_the_status_says_which_generation_it_is_of),
+		TEST(test_violations_are_what_the_agents_see),
 	};
 #undef TEST
 
