@@ -714,6 +714,44 @@ int objective_show(
 	return (size_t)length < size ? 0 : -ENOSPC;
 }
 
+int objective_refusal(const char *field_name, const char *text, char *out, size_t size)
+{
+	const struct field *field = find_field(field_name);
+	char parameters[OBJECTIVE_PARAMETERS_MAX];
+	bool is_open, is_bound;
+
+	if (!field)
+		return -ENOENT;
+	out[0] = '\0';
+	switch (field->kind) {
+	case KIND_MODE:
+		snprintf(out, size, "it takes observe, recommend or auto");
+		break;
+	case KIND_NAME:
+		(void)policy_parse(text, NULL, out, size);
+		break;
+	case KIND_PARAMETERS:
+		(void)parse_parameters(text, parameters, out, size);
+		break;
+	case KIND_BOOL:
+		snprintf(out, size, "it takes 0, 1, true or false");
+		break;
+	default:
+		is_open = field->offset == offsetof(struct objective, latency_percentile);
+		is_bound = strncmp(field->path, "bounds.", 7) == 0;
+		snprintf(out, size,
+			is_open ? "it takes %s above %.16g and below %.16g%s%s"
+				: "it takes %s from %.16g to %.16g%s%s",
+			field->kind == KIND_COUNT ? "whole numbers" : "numbers", field->lowest,
+			field->highest, field->zero_is_unset ? ", or 0 for the owner's" : "",
+			is_bound ? ", the minimum not over the maximum" : "");
+	}
+	/* A policy or a parameter that is one here. */
+	if (!out[0])
+		snprintf(out, size, "the API refuses it");
+	return 0;
+}
+
 /* --- to JSON --- */
 
 static json_t *number_to_json(double value)

@@ -83,6 +83,8 @@ int objective_show(const struct objective *objective, const char *field, char *o
  * owner set no limit.
  */
 double objective_startup_millicores(const struct objective *objective, double declared_millicores);
+/* Why objective_set() or the API refused @text, for people: "it takes 1 to 60000000"; -ENOENT. */
+int objective_refusal(const char *field, const char *text, char *out, size_t size);
 /* The names objective_set knows, NULL-terminated. */
 extern const char *const objective_fields[];
 /* The whole object, or only {"spec": ...} for a merge patch. Caller decrefs. */

@@ -73,9 +73,15 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return CTL_EXIT_USAGE;
 	}
-	for (size_t i = 0; i < COMMANDS; i++)
-		if (strcmp(commands[i].name, argv[first]) == 0)
-			return run(&commands[i], &ctl, argc - first, argv + first);
+	for (size_t i = 0; i < COMMANDS; i++) {
+		static char name[] = "ebbctl";
+
+		if (strcmp(commands[i].name, argv[first]) != 0)
+			continue;
+		/* getopt begins its messages with it. */
+		argv[first] = name;
+		return run(&commands[i], &ctl, argc - first, argv + first);
+	}
 	fprintf(stderr, "ebbctl: \"%s\" is not a command. Try --help.\n", argv[first]);
 	return CTL_EXIT_USAGE;
 }

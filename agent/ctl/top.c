@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ebbctl top: every service of this node, refreshed. */
+#include "common/options.h"
 #include "ctl/ctl.h"
 
 #include <getopt.h>
@@ -57,11 +58,12 @@ int ctl_top(struct ctl *ctl, int argc, char **argv)
 	while ((id = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (id == 'o')
 			once = true;
-		else if (id == 'i' && strtod(optarg, NULL) >= 0.1)
-			interval_s = strtod(optarg, NULL);
-		else
+		else if (id != 'i' ||
+			 options_real("ebbctl", "interval", optarg, 0.1, 86400, &interval_s) != 0)
 			return CTL_EXIT_USAGE;
 	}
+	if (options_stray("ebbctl", argc, argv))
+		return CTL_EXIT_USAGE;
 	pause.tv_sec = (time_t)interval_s;
 	pause.tv_nsec = (long)((interval_s - (double)pause.tv_sec) * 1e9);
 	for (;;) {
@@ -71,7 +73,7 @@ int ctl_top(struct ctl *ctl, int argc, char **argv)
 			printf("\033[H\033[J");
 		printf("%-30s %8s %9s %9s %8s %5s %6s %7s %8s %8s %7s %7s %4s  %s\n", "SERVICE",
 			"REQ/S", "P50 MS", "P99 MS", "TARGET", "INFL", "CPU", "LIMIT", "THROT MS",
-			"REFILL/S", "MEM", "LIMIT", "REPL", "LAST ACTION");
+			"REFILL/S", "MEM", "LIMIT", "CONT", "LAST ACTION");
 		if (ctl_each_service(ctl, show_service, &terminal) < 0)
 			return ctl_complain_tree(ctl);
 		fflush(stdout);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ebbctl get and set: the tree's files by service and name. */
+#include "common/objective.h"
 #include "ctl/ctl.h"
 
 #include <dirent.h>
@@ -53,9 +54,47 @@ int ctl_get(struct ctl *ctl, int argc, char **argv)
 	return EXIT_SUCCESS;
 }
 
+static int complain_field(const char *path, const char *field)
+{
+	fprintf(stderr, "ebbctl: %s: no such field \"%s\"; there are", path, field);
+	for (size_t i = 0; objective_fields[i]; i++)
+		fprintf(stderr, " %s", objective_fields[i]);
+	fputc('\n', stderr);
+	return CTL_EXIT_FAILED;
+}
+
+/* What the tree's answer to a write means (docs/tree.md). */
+static void explain_refusal(const char *field, const char *value, int err, char *out, size_t size)
+{
+	switch (err) {
+	case -EINVAL:
+	case -ERANGE:
+		(void)objective_refusal(field, value, out, size);
+		return;
+	case -ENOENT:
+		snprintf(out, size, "the API knows no ScaleObjectives (is the CRD installed?)");
+		return;
+	case -EACCES:
+		snprintf(out, size, "the API denies the agent the right");
+		return;
+	case -EAGAIN:
+		snprintf(out, size, "it was changed meanwhile, try again");
+		return;
+	case -ECONNREFUSED:
+	case -ETIMEDOUT:
+	case -EIO:
+	case -EBUSY:
+		snprintf(out, size, "the Kubernetes API does not take it now (%s)", strerror(-err));
+		return;
+	default:
+		snprintf(out, size, "%s", strerror(-err));
+	}
+}
+
 int ctl_set(struct ctl *ctl, int argc, char **argv)
 {
 	char service[CTL_PATH_MAX], path[CTL_PATH_MAX], before[CTL_VALUE_MAX] = "?";
+	char why[2 * CTL_VALUE_MAX];
 	int err;
 
 	if (argc != 4) {
@@ -64,12 +103,15 @@ int ctl_set(struct ctl *ctl, int argc, char **argv)
 	}
 	if (ctl_find_service(ctl, argv[1], service, sizeof(service)))
 		return CTL_EXIT_FAILED;
+	if (objective_refusal(argv[2], argv[3], why, sizeof(why)))
+		return complain_field(service, argv[2]);
 	snprintf(path, sizeof(path), "%s/objective/%s", service, argv[2]);
 	(void)ctl_read(ctl, path, before, sizeof(before));
 	err = ctl_write(ctl, path, argv[3]);
 	if (err) {
-		fprintf(stderr, "ebbctl: %s: \"%s\": %s; it stays %s\n", path, argv[3],
-			err == -ENOENT ? "no such field" : strerror(-err), before);
+		explain_refusal(argv[2], argv[3], err, why, sizeof(why));
+		fprintf(stderr, "ebbctl: %s: \"%s\": %s; it stays %s\n", path, argv[3], why,
+			before[0] ? before : "empty");
 		return CTL_EXIT_FAILED;
 	}
 	printf("%s: %s -> %s\n", argv[2], before, argv[3]);

@@ -283,6 +283,20 @@ static int durability_apply(struct learner_config *config, const char *value)
 	return 0;
 }
 
+static int seed_apply(struct learner_config *config, const char *value)
+{
+	char *end;
+
+	errno = 0;
+	config->seed = strtoull(value, &end, 0);
+	/* strtoull() takes a sign and turns it round. */
+	if (value[0] >= '0' && value[0] <= '9' && !*end && !errno)
+		return 0;
+	fprintf(stderr, "ebbtide-learner: --seed: \"%s\" is not a whole number of 64 bits\n",
+		value);
+	return -EINVAL;
+}
+
 static int schedule_apply(struct policy_config *config, const char *value)
 {
 	if (strcmp(value, "decay") != 0 && strcmp(value, "apex") != 0) {
@@ -332,8 +346,7 @@ static int option_apply(struct options *options, int id, const char *value)
 		config->pretrained = value;
 		return 0;
 	case OPTION_SEED:
-		config->seed = strtoull(value, NULL, 0);
-		return 0;
+		return seed_apply(config, value);
 	case OPTION_RULE_PARAMETER:
 		return rule_parameter_apply(&config->policy.rules, value);
 	case OPTION_LIST_POLICIES:

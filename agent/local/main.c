@@ -20,6 +20,7 @@
 
 #include "common/cgroup.h"
 #include "common/log.h"
+#include "common/options.h"
 #include "local/api/api.h"
 #include "local/api/object.h"
 #include "local/api/server.h"
@@ -193,7 +194,8 @@ static int parse_options(int argc, char **argv, struct options *options)
 			puts("ebbtide-local " EBBTIDE_VERSION);
 			return -1;
 		default:
-			return EXIT_USAGE; /* getopt has said why */
+			(void)options_refer("ebbtide-local");
+			return EXIT_USAGE;
 		}
 	}
 	if (err)

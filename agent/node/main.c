@@ -78,7 +78,7 @@ static const char usage[] =
 	"                         that says why not (exit status 1)\n"
 	"  --log-level LEVEL      err, warning, notice, info, debug (default info)\n"
 	"  --help, --version\n\n"
-	"SIGTERM and SIGINT write the owners' limits back and leave.\n"
+	"SIGTERM, SIGINT and SIGHUP write the owners' limits back and leave.\n"
 	"Exit status: 0 left as asked, 1 could not start, 2 wrong usage. See docs/agent.md.\n";
 
 struct options {
@@ -590,12 +590,18 @@ static int agent_run(struct agent *agent, int signal_fd)
 			return err;
 		}
 	}
-	if (agent->config.actuator == ACTUATOR_RESIZE)
+	if (agent->config.actuator == ACTUATOR_RESIZE) {
 		err = resize_open(agent);
-	if (!err && agent->config.learner_url)
+		if (err)
+			log_err("actuator=resize error=\"%s\"", strerror(-err));
+	}
+	if (!err && agent->config.learner_url) {
 		err = reporter_open(agent);
+		if (err)
+			log_err("learner=%s state=%s error=\"%s\"", agent->config.learner_url,
+				agent->config.state_directory, strerror(-err));
+	}
 	if (err) {
-		log_err("learner=%s error=\"%s\"", agent->config.learner_url, strerror(-err));
 		resize_close(agent);
 		metrics_close(metrics);
 		return err;

@@ -359,6 +359,45 @@ static void test_a_bad_write_has_its_errno_and_changes_nothing(void **state)
 	}
 }
 
+static void test_a_refusal_says_what_would_be_taken(void **state)
+{
+	static const struct {
+		const char *field, *text, *wanted;
+	} cases[] = {
+		{"latency_target_us", "0", "it takes numbers from 1 to 60000000"},
+		{"latency_percentile", "100", "it takes numbers above 0 and below 100"},
+		{"acceptable_violations", "7", "it takes numbers from 0 to 1"},
+		{"mode", "on", "it takes observe, recommend or auto"},
+		{"frozen", "2", "it takes 0, 1, true or false"},
+		{"policy", "hpa+kpa",
+			"\"hpa+kpa\": hpa and kpa both decide replicas (leave one out)"},
+		{"policy", "hpa", "the API refuses it"},
+		{"startup_cpu_millicores", "9",
+			"it takes numbers from 10 to 1000000, or 0 for the owner's"},
+		{"memory_max_bytes", "1",
+			"it takes numbers from 1048576 to 1125899906842624, or 0 for the owner's, "
+			"the minimum not over the maximum"},
+		{"replicas_min", "1.5",
+			"it takes whole numbers from 1 to 10000, the minimum not over the maximum"},
+	};
+	char out[512];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		assert_int_equal(
+			objective_refusal(cases[i].field, cases[i].text, out, sizeof(out)), 0);
+		assert_string_equal(out, cases[i].wanted);
+	}
+	assert_int_equal(objective_refusal("rule_parameters", "hpa.target=7", out, sizeof(out)), 0);
+	assert_non_null(strstr(out, "hpa.target"));
+	/* Every field has something to say. */
+	for (size_t i = 0; objective_fields[i]; i++) {
+		assert_int_equal(objective_refusal(objective_fields[i], "", out, sizeof(out)), 0);
+		assert_true(strlen(out) > 0);
+	}
+	assert_int_equal(objective_refusal("nothing", "1", out, sizeof(out)), -ENOENT);
+}
+
 static void test_every_listed_field_can_be_shown_and_set_back(void **state)
 {
 	struct objective objective;
@@ -466,6 +505,7 @@ int main(void)
 		cmocka_unit_test(test_fields_are_set_and_shown_by_name),
 		cmocka_unit_test(test_a_start_has_what_is_asked_for_inside_the_bounds),
 		cmocka_unit_test(test_a_bad_write_has_its_errno_and_changes_nothing),
+		cmocka_unit_test(test_a_refusal_says_what_would_be_taken),
 		cmocka_unit_test(test_every_listed_field_can_be_shown_and_set_back),
 		cmocka_unit_test(test_what_is_written_as_json_reads_back_the_same),
 		cmocka_unit_test(test_a_patch_holds_only_the_spec_and_removes_unset_bounds),

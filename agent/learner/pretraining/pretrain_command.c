@@ -114,6 +114,7 @@ static int option_apply(struct arguments *arguments, int option)
 		fputs(usage, stdout);
 		return 1;
 	default:
+		fputs("Try '" NAME " --help'.\n", stderr);
 		return -EINVAL;
 	}
 }
