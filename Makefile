@@ -63,7 +63,7 @@ all: $(addprefix $(O)/,$(PROGRAMS)) ## build the four programs
 deps: ## install what building, testing and the demo need (Debian packages, list in vendor/)
 	@vendor/install
 
-demo: ## set up, then run the main job on real input: three policies on the same trace
+demo: ## set up, then run the main job on real input: four policies on the same trace
 	@vendor/install
 	@$(MAKE) --no-print-directory all tests
 	@scripts/demo $(DEMO_ARGS)
@@ -131,7 +131,7 @@ bench-policy: $(O)/tests/bench-policy ## every policy on every row of the simula
 bench-simulator-live: all tests ## the simulator's p99 against the real function's; ten minutes
 	@tests/bench/bench-simulator-live $(BENCH_ARGS) $(O)
 
-install: all ## install programs, completion, units and manuals below DESTDIR/PREFIX
+install: all ## install programs, completion and documentation below DESTDIR/PREFIX
 	$(call say,INSTALL,$(DESTDIR)$(PREFIX)/bin)
 	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/ebbtide
 	$(Q)install -m 755 $(addprefix $(O)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin/
