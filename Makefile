@@ -56,7 +56,7 @@ COMPARISON := $(patsubst %.c,$(O)/%.o,$(wildcard tests/bench/policy/*.c))
 .SECONDARY:
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 all: $(addprefix $(O)/,$(PROGRAMS)) ## build the four programs
 
