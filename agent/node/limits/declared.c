@@ -92,7 +92,8 @@ bool declared_see(struct agent *agent, struct container *container, const json_t
 		known->cpu_millicores = now.cpu_millicores;
 	if (now.memory_bytes > 0)
 		known->memory_bytes = now.memory_bytes;
-	if (memcmp(known, &before, sizeof(before)) == 0)
+	if (known->cpu_millicores == before.cpu_millicores &&
+		known->memory_bytes == before.memory_bytes)
 		return false;
 	/* Of a first look there is nothing to tell a change by. */
 	if (before.cpu_millicores > 0 && known->cpu_millicores != before.cpu_millicores)
