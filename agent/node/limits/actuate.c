@@ -267,8 +267,10 @@ static void plan_limits(struct agent *agent, const struct container *container,
 	if (plan->cpu_millicores > 0 && !plan->reserves && original->cpu_quota_us > 0)
 		*quota_us = quota_of(container, cpu_millicores);
 	/* What a start takes is not known; where a limit kills, it is not guessed either. */
-	if (plan->memory_bytes > 0 && original->memory_max_bytes > 0 &&
-		(!container->is_starting || actuate_moves_high(agent))) {
+	if (plan->memory_bytes > 0 && original->memory_max_bytes > 0 && container->is_starting &&
+		!actuate_moves_high(agent)) {
+		*memory_bytes = original->memory_max_bytes;
+	} else if (plan->memory_bytes > 0 && original->memory_max_bytes > 0) {
 		/* Cold pages of files are given back, what is worked with is not. */
 		uint64_t needed = container->memory_working_set_bytes
 					  ? container->memory_working_set_bytes
@@ -315,6 +317,10 @@ int actuate_container(struct agent *agent, struct container *container, const st
 	plan_limits(agent, container, plan, &quota_us, &memory_bytes);
 	if (agent->resizer) {
 		resize_ask(agent, container, quota_us, request, memory_bytes);
+		/* One that starts again does so on what the spec says, which is ours: not until then. */
+		if (container->is_starting && container->current.memory_max_bytes > 0 &&
+			memory_bytes > container->current.memory_max_bytes)
+			(void)actuate_memory(agent, container, memory_bytes);
 		return quota_us ? write_burst(agent, container, plan, quota_us) : 0;
 	}
 	if (request > 0)
