@@ -112,7 +112,7 @@ static void remember(json_t *known, const char *key, const json_t *object)
 
 static json_t *recall(const json_t *remembered)
 {
-	return json_loads(json_string_value(remembered), 0, NULL);
+	return json_loads(json_string_value(remembered), JSON_ALLOW_NUL, NULL);
 }
 
 static void tell(struct reflector *reflector, enum kube_event event, const json_t *object)
@@ -147,15 +147,57 @@ static void name_kinds(const json_t *list, json_t *page)
 	}
 }
 
-/* One page into @items; *next is the token of the following page or NULL. Caller frees it. */
-static int list_page(struct reflector *reflector, json_t *items, char **next)
+/*
+ * What a list brings: its objects, as text until they are told of, for the trees of all pages would take
+ * ten times that; and what is known by it.
+ */
+struct listed {
+	json_t *texts;
+	json_t *known;
+};
+
+static int take_page(struct reflector *reflector, const json_t *list, struct listed *listed)
+{
+	json_t *page = json_object_get(list, "items"), *object;
+	char buffer[512];
+	size_t i;
+
+	if (!json_is_array(page) && !json_is_null(page)) {
+		kube_set_error(reflector->client, "GET %s: the answer is not a list (no \"items\")",
+			reflector->path);
+		return -EIO;
+	}
+	name_kinds(list, page);
+	json_array_foreach (page, i, object) {
+		const char *key = object_key(object, buffer);
+		char *text;
+
+		if (!key) {
+			kube_set_error(reflector->client, "GET %s: item %zu has no metadata.name",
+				reflector->path, i);
+			return -EIO;
+		}
+		slim(object);
+		text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
+		if (!text || json_array_append_new(listed->texts, json_string(text))) {
+			free(text);
+			return -ENOMEM;
+		}
+		free(text);
+		remember(listed->known, key, object);
+	}
+	take_version(reflector, list);
+	return 0;
+}
+
+/* One page; *next is the token of the following page or NULL. Caller frees it. */
+static int list_page(struct reflector *reflector, struct listed *listed, char **next)
 {
 	char *escaped = *next ? curl_easy_escape(NULL, *next, 0) : NULL;
 	char *query = NULL, *path = NULL;
 	const char *token;
-	json_t *list = NULL, *page, *object;
+	json_t *list = NULL;
 	int err = -ENOMEM;
-	size_t i;
 
 	if (asprintf(&query, "limit=%d%s%s", PAGE_OBJECTS, escaped ? "&continue=" : "",
 		    escaped ? escaped : "") < 0)
@@ -169,25 +211,10 @@ static int list_page(struct reflector *reflector, json_t *items, char **next)
 		goto out;
 	err = kube_request_until(
 		reflector->client, "GET", path, NULL, NULL, NULL, &list, reflector->stop);
-	if (err)
-		goto out;
-	page = json_object_get(list, "items");
-	if (!json_is_array(page) && !json_is_null(page)) {
-		kube_set_error(
-			reflector->client, "GET %s: the answer is not a list (no \"items\")", path);
-		err = -EIO;
-		goto out;
-	}
-	if (json_is_array(page)) {
-		name_kinds(list, page);
-		/* At once: of a large cluster all pages are held together. */
-		json_array_foreach (page, i, object)
-			slim(object);
-		json_array_extend(items, page);
-	}
-	take_version(reflector, list);
+	if (!err)
+		err = take_page(reflector, list, listed);
 	token = kube_string(list, "metadata", "continue", NULL);
-	if (token && *token && !(*next = strdup(token)))
+	if (!err && token && *token && !(*next = strdup(token)))
 		err = -ENOMEM;
 out:
 	json_decref(list);
@@ -196,54 +223,45 @@ out:
 	return err;
 }
 
-/* Replace what is known by @items: first what vanished, then everything that is there. */
-static int take_list(struct reflector *reflector, json_t *items)
+/* Replace what is known: first what vanished, then everything that is there. */
+static void take_list(struct reflector *reflector, struct listed *listed)
 {
-	json_t *now = json_object(), *object;
-	char buffer[512];
+	json_t *before = reflector->known, *text, *object;
 	const char *key;
 	size_t i;
 
-	json_array_foreach (items, i, object) {
-		key = object_key(object, buffer);
-		if (!key) {
-			kube_set_error(reflector->client, "GET %s: item %zu has no metadata.name",
-				reflector->path, i);
-			json_decref(now);
-			return -EIO;
-		}
-		remember(now, key, object);
-	}
-	json_t *before = reflector->known;
-	reflector->known = now;
-	json_object_foreach (before, key, object) {
-		json_t *gone = json_object_get(now, key) ? NULL : recall(object);
-
-		if (gone)
-			tell(reflector, KUBE_EVENT_DELETED, gone);
-		json_decref(gone);
+	reflector->known = json_incref(listed->known);
+	json_object_foreach (before, key, text) {
+		object = json_object_get(reflector->known, key) ? NULL : recall(text);
+		if (object)
+			tell(reflector, KUBE_EVENT_DELETED, object);
+		json_decref(object);
 	}
 	json_decref(before);
-	json_array_foreach (items, i, object)
-		tell(reflector, KUBE_EVENT_ADDED, object);
+	json_array_foreach (listed->texts, i, text) {
+		object = recall(text);
+		if (object)
+			tell(reflector, KUBE_EVENT_ADDED, object);
+		json_decref(object);
+	}
 	reflector->lost = false;
 	tell(reflector, KUBE_EVENT_SYNCED, NULL);
-	return 0;
 }
 
 static int list_all(struct reflector *reflector)
 {
-	json_t *items = json_array();
+	struct listed listed = {.texts = json_array(), .known = json_object()};
 	char *next = NULL;
 	int err;
 
 	do {
-		err = list_page(reflector, items, &next);
+		err = list_page(reflector, &listed, &next);
 	} while (!err && next && !stopped(reflector));
 	if (!err && !stopped(reflector))
-		err = take_list(reflector, items);
+		take_list(reflector, &listed);
 	free(next);
-	json_decref(items);
+	json_decref(listed.texts);
+	json_decref(listed.known);
 	return err;
 }
 
