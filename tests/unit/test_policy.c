@@ -344,6 +344,13 @@ static void test_a_violation_that_no_limit_avoids_leaves_the_price(void **state)
 	assert_true(price_after(f, 1) < 1);
 	sample->throttled_us = 50000;
 	assert_true(price_after(f, 1) > 1.3);
+	/* Or one of them, to the end of a period: its requests were late, whatever the others did. */
+	sample->throttled_us = 12500;
+	sample->throttled_periods = 1;
+	assert_true(price_after(f, 1) > 1.3);
+	sample->throttled_us = 12499;
+	assert_true(price_after(f, 1) < 1);
+	sample->throttled_periods = 0;
 	/* Memory may be what was wanting; where there is no limit it is the wait for a CPU. */
 	sample->throttled_us = 0;
 	sample->memory_pressure_us = 50000;
