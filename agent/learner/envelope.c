@@ -31,7 +31,8 @@ uint32_t envelope_lowest_rung(const struct envelope_unit *unit)
 	return unit->reflex && !envelope_unwatched(unit) ? 0 : RUNG_ALONE;
 }
 
-uint32_t envelope_asked_rung(const struct envelope_unit *unit)
+/* The lowest rung for what the operator accepts of violations and of throttling. */
+static uint32_t asked_rung(const struct envelope_unit *unit)
 {
 	uint32_t violations = price_rung(unit->violation_price);
 
@@ -218,8 +219,8 @@ void envelope_vertical_plan(const struct envelope_unit *unit, uint32_t action, s
 	/* Below the lowest there is none. */
 	uint32_t rung = cpu < 0 && unit->cpu_rung == 0 ? 0 : unit->cpu_rung + (uint32_t)cpu;
 
-	if (rung < envelope_asked_rung(unit))
-		rung = envelope_asked_rung(unit);
+	if (rung < asked_rung(unit))
+		rung = asked_rung(unit);
 	if (rung < envelope_lowest_rung(unit))
 		rung = envelope_lowest_rung(unit);
 	if (rung >= RUNG_COUNT)

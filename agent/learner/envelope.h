@@ -41,8 +41,6 @@ bool envelope_reserves(const struct envelope_unit *unit);
 bool envelope_unwatched(const struct envelope_unit *unit);
 /* The lowest rung that needs no reflex where there is none. */
 uint32_t envelope_lowest_rung(const struct envelope_unit *unit);
-/* The lowest rung for what the operator accepts of violations and of throttling. */
-uint32_t envelope_asked_rung(const struct envelope_unit *unit);
 /* Bounds of one container after the owner's own limits; 0: a reservation without an upper bound. */
 double envelope_cpu_max(const struct envelope_unit *unit);
 uint64_t envelope_memory_max(const struct envelope_unit *unit);
