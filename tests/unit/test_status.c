@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What an objective's status says when a network has diverged. */
 #include "learner/learner.h"
+#include "unit/brain_fixture.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -16,21 +17,6 @@ struct fixture {
 	struct learner learner;
 	struct service *service;
 };
-
-static struct brain *brain(const char *name, uint32_t actions)
-{
-	struct brain_options options = {.name = name,
-		.inputs = STATE_SIZE,
-		.actions = actions,
-		.capacity = 64,
-		.replay_ratio = 1,
-		.updates_per_s_max = 100};
-	struct brain *made = NULL;
-
-	train_config_init(&options.train);
-	assert_int_equal(brain_open(&made, &options), 0);
-	return made;
-}
 
 static int setup(void **state)
 {

@@ -2,6 +2,7 @@
 /* Decisions between two reports: what an operator's change and another node's trouble send. */
 #include "learner/learner.h"
 
+#include "unit/brain_fixture.h"
 #include "wire.pb-c.h"
 
 #include <setjmp.h>
@@ -23,21 +24,6 @@ struct fixture {
 };
 
 static const char *const nodes[NODES] = {"node-0", "node-1", "node-2"};
-
-static struct brain *brain(const char *name, uint32_t actions)
-{
-	struct brain_options options = {.name = name,
-		.inputs = STATE_SIZE,
-		.actions = actions,
-		.capacity = 64,
-		.replay_ratio = 1,
-		.updates_per_s_max = 100};
-	struct brain *made = NULL;
-
-	train_config_init(&options.train);
-	assert_int_equal(brain_open(&made, &options), 0);
-	return made;
-}
 
 /* Each node has a unit on 500m of 1000m; all nodes but the last poll. */
 static int setup(void **state)
