@@ -168,10 +168,15 @@ static const struct policy_set *service_policy(struct service *service)
 	return &service->policy;
 }
 
+bool policy_learns_replicas(struct service *service)
+{
+	return decided_by(service_policy(service), true) & DECIDES_REPLICAS;
+}
+
 bool policy_lacks_replicas(struct service *service)
 {
-	return decided_by(service_policy(service), true) & DECIDES_REPLICAS &&
-	       !service->objective.frozen && service->replicas < service->objective.replicas_max &&
+	return policy_learns_replicas(service) && !service->objective.frozen &&
+	       service->replicas < service->objective.replicas_max &&
 	       service->replicas < room_replicas(service);
 }
 
@@ -538,9 +543,11 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 		decision->plan.burst_us = 0;
 	decision->mask = 1ULL << ACTION_VERTICAL_HOLD;
 	decision->plan.cpu_rung = bounds->cpu_rung;
-	decision->plan.violation_price =
-		price_adapt(unit->plan.violation_price, broke_for_want(bounds),
-			bounds->objective->acceptable_violations, bounds->sample->tick_s);
+	/* What a rule breaks says nothing of what the network's plans are worth. */
+	if (decided_by(set, true) & DECIDES_PLAN)
+		decision->plan.violation_price =
+			price_adapt(unit->plan.violation_price, broke_for_want(bounds),
+				bounds->objective->acceptable_violations, bounds->sample->tick_s);
 	unit->throttling_floor = throttling_adapt(
 		unit->throttling_floor, bounds->sample, bounds->objective->acceptable_throttling);
 	if (decided_by(set, true) & DECIDES_PLAN && !revert_cut(unit, bounds, decision)) {
@@ -747,7 +754,7 @@ void policy_decide_horizontal(const struct policy_context *context, struct servi
 	decision->action = ACTION_HORIZONTAL_HOLD;
 	decision->replicas = bounds->replicas;
 	decision->mask = 1ULL << ACTION_HORIZONTAL_HOLD;
-	if (decided_by(set, true) & DECIDES_REPLICAS) {
+	if (policy_learns_replicas(service)) {
 		horizontal_learnt(context, service, bounds, declared_millicores, decision);
 	} else if (decided_by(set, false) & DECIDES_REPLICAS) {
 		horizontal_rules(context, set, service, bounds, declared_millicores, decision);

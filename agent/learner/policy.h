@@ -34,6 +34,8 @@ void policy_config_init(struct policy_config *config);
 
 /* Whether the networks are among the parts of the policy of this name. */
 bool policy_learns(const char *name);
+/* Whether the network decides the service's replicas. */
+bool policy_learns_replicas(struct service *service);
 /* Whether a service whose replicas the network decides has fewer than have room, and may have more. */
 bool policy_lacks_replicas(struct service *service);
 

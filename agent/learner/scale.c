@@ -163,7 +163,7 @@ static float period_learn(
 	float reward;
 
 	memcpy(previous, service->state, sizeof(previous));
-	reward = service_build_state(service);
+	reward = service_build_state(service, policy_learns_replicas(service));
 	service->has_state = true;
 	if (!service->stream.steps &&
 		nstep_create(&service->stream, brain_train_config(learner->horizontal)->n_step,

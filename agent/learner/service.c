@@ -240,14 +240,15 @@ void service_begin_period(struct service *service, double now_s)
 	memset(&service->period, 0, sizeof(service->period));
 }
 
-float service_build_state(struct service *service)
+float service_build_state(struct service *service, bool learnt)
 {
 	const struct objective *objective = &service->objective;
+	double price = service->history.violation_price;
 
-	state_note_plan(&service->history, 0,
-		price_adapt(service->history.violation_price,
-			sample_violates(&service->period, objective),
-			objective->acceptable_violations, service->period.tick_s));
+	if (learnt)
+		price = price_adapt(price, sample_violates(&service->period, objective),
+			objective->acceptable_violations, service->period.tick_s);
+	state_note_plan(&service->history, 0, price);
 	state_build(&service->history, &service->period, objective, service->state);
 	return reward_compute(&service->period, objective, &service->history, service->replicas,
 		&reward_defaults);

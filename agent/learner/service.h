@@ -174,9 +174,9 @@ void service_end_period(struct service *service);
 void service_begin_period(struct service *service, double now_s);
 /*
  * The service's state of the ticks since its last decision (service->period), and their reward. The
- * price of a violation moves with them.
+ * price of a violation moves with them when it was the network that decided (@learnt).
  */
-float service_build_state(struct service *service);
+float service_build_state(struct service *service, bool learnt);
 /* All units' newest samples together. */
 void service_merge_units(const struct service *service, struct sample *merged);
 

@@ -362,6 +362,22 @@ static void test_a_violation_that_no_limit_avoids_leaves_the_price(void **state)
 	assert_true(price_after(f, 1) > 1.3);
 }
 
+static void test_the_price_rests_while_a_rule_decides(void **state)
+{
+	struct fixture *f = *state;
+	struct sample *sample = &f->unit->sample;
+
+	f->bounds.objective = &f->service->objective;
+	sample->requests_over = 20;
+	sample->latency_objective_us = 70000; /* of 50 ms */
+	sample->throttled_us = 50000;
+	assert_true(price_after(f, 2) > 2);
+	policy_set(f, "vpa");
+	assert_true(price_after(f, 2) == 2);
+	policy_set(f, "dqn");
+	assert_true(price_after(f, 2) > 2);
+}
+
 static void test_a_peak_of_memory_is_forgotten_sooner_where_forgetting_kills_nothing(void **state)
 {
 	struct fixture *f = *state;
@@ -1093,6 +1109,7 @@ int main(void)
 		TEST(test_between_two_periods_a_rule_holds),
 		TEST(test_a_rule_stays_inside_the_bounds),
 		TEST(test_a_violation_that_no_limit_avoids_leaves_the_price),
+		TEST(test_the_price_rests_while_a_rule_decides),
 		TEST(test_a_peak_of_memory_is_forgotten_sooner_where_forgetting_kills_nothing),
 		TEST(test_a_rules_move_is_the_nearest_action_of_the_table),
 		TEST(test_a_jump_teaches_nothing_but_counts),

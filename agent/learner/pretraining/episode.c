@@ -84,7 +84,7 @@ void episode_note_period(struct episode *episode, uint32_t replicas)
 	struct service *service = episode->service;
 
 	service->replicas = replicas;
-	episode->period_reward = service_build_state(service);
+	episode->period_reward = service_build_state(service, policy_learns_replicas(service));
 }
 
 static struct envelope_service scale_bounds(const struct episode *episode)
