@@ -601,3 +601,17 @@ int brain_adopt_weights(struct brain *brain, const float *weights, size_t count)
 	pthread_mutex_unlock(&brain->trainer_lock);
 	return err;
 }
+
+int brain_anchor(struct brain *brain, const float *weights, size_t count)
+{
+	int err = -EINVAL;
+
+	pthread_mutex_lock(&brain->trainer_lock);
+	if (count == brain->trainer.online.layout.count)
+		err = trainer_anchor(&brain->trainer, weights);
+	pthread_mutex_unlock(&brain->trainer_lock);
+	pthread_mutex_lock(&brain->status_lock);
+	brain->status.anchored = brain->options.train.anchor > 0 && !err;
+	pthread_mutex_unlock(&brain->status_lock);
+	return err;
+}

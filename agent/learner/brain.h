@@ -43,6 +43,7 @@ struct brain_status {
 	double steps_per_s; /* over the last few seconds of the training thread */
 	double train_cpu_s; /* of the training thread, on this brain */
 	uint64_t divergences;
+	bool anchored; /* training is, to what was learnt in the simulator */
 	enum brain_health health;
 	size_t replay_bytes;
 	struct train_stats last;
@@ -94,5 +95,10 @@ void brain_read_status(struct brain *brain, struct brain_status *status);
  */
 int brain_copy_weights(struct brain *brain, float **weights, size_t *count, uint64_t *steps);
 int brain_adopt_weights(struct brain *brain, const float *weights, size_t count);
+/*
+ * Weights to which training is anchored (train.anchor; learner/dqn/train.h). -EINVAL: another
+ * count; -ENOMEM.
+ */
+int brain_anchor(struct brain *brain, const float *weights, size_t count);
 
 #endif

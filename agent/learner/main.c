@@ -70,6 +70,8 @@ static const char usage[] =
 	"  --replay-ratio N         gradient steps per experience (default 8)\n"
 	"  --updates-per-s N        bound on gradient steps (default 400)\n"
 	"  --train-cpu N            share of a core that training may take (default 0.5)\n"
+	"  --anchor N               live experiences that the pretrained networks count as\n"
+	"                           (default 50000; 0: live training may lead anywhere)\n"
 	"  --explore-schedule KIND  decay (a service's exploration fades) or apex (each unit has its\n"
 	"                           own, as the actors of Ape-X) (default decay)\n"
 	"  --explore-apex-base N    apex: the first unit's share (default 0.4)\n"
@@ -117,6 +119,7 @@ enum option_id {
 	OPTION_RATIO,
 	OPTION_UPDATES,
 	OPTION_TRAIN_CPU,
+	OPTION_ANCHOR,
 	OPTION_EXPLORE_SCHEDULE,
 	OPTION_EXPLORE_BASE,
 	OPTION_EXPLORE_ALPHA,
@@ -152,6 +155,7 @@ static const struct option long_options[] = {
 	{"replay-ratio", required_argument, NULL, OPTION_RATIO},
 	{"updates-per-s", required_argument, NULL, OPTION_UPDATES},
 	{"train-cpu", required_argument, NULL, OPTION_TRAIN_CPU},
+	{"anchor", required_argument, NULL, OPTION_ANCHOR},
 	{"explore-schedule", required_argument, NULL, OPTION_EXPLORE_SCHEDULE},
 	{"explore-apex-base", required_argument, NULL, OPTION_EXPLORE_BASE},
 	{"explore-apex-alpha", required_argument, NULL, OPTION_EXPLORE_ALPHA},
@@ -187,6 +191,7 @@ enum number_index {
 	NUMBER_RATIO,
 	NUMBER_UPDATES,
 	NUMBER_TRAIN_CPU,
+	NUMBER_ANCHOR,
 	NUMBER_EXPLORE_BASE,
 	NUMBER_EXPLORE_ALPHA,
 	NUMBER_EXPLORE,
@@ -210,6 +215,7 @@ static const struct number_option number_options[] = {
 	{OPTION_RATIO, 0, 1000, NUMBER_RATIO},
 	{OPTION_UPDATES, 0, 1e6, NUMBER_UPDATES},
 	{OPTION_TRAIN_CPU, 0.01, 1, NUMBER_TRAIN_CPU},
+	{OPTION_ANCHOR, 0, 1e9, NUMBER_ANCHOR},
 	{OPTION_EXPLORE_BASE, 0, 1, NUMBER_EXPLORE_BASE},
 	{OPTION_EXPLORE_ALPHA, 0, 100, NUMBER_EXPLORE_ALPHA},
 	{OPTION_EXPLORE, 0, 1, NUMBER_EXPLORE},
@@ -404,6 +410,7 @@ static void options_default(struct options *options, struct numbers *numbers)
 	numbers->values[NUMBER_RATIO] = 8;
 	numbers->values[NUMBER_UPDATES] = 400;
 	numbers->values[NUMBER_TRAIN_CPU] = 0.5;
+	numbers->values[NUMBER_ANCHOR] = 50000;
 	numbers->values[NUMBER_EXPLORE_BASE] = options->config.policy.explore_apex_base;
 	numbers->values[NUMBER_EXPLORE_ALPHA] = options->config.policy.explore_apex_alpha;
 	numbers->values[NUMBER_EXPLORE] = -1; /* depends on where the networks start */
@@ -460,6 +467,7 @@ static int options_parse(struct options *options, int argc, char **argv)
 	config->train.batch = 32;
 	config->train.warmup = starts_from_nothing(config) ? 32 : 256;
 	config->train.learning_rate = starts_from_nothing(config) ? 1e-3F : 5e-5F;
+	config->train.anchor = (float)numbers.values[NUMBER_ANCHOR];
 	config->train.beta_steps = 4000;
 	/* Rewards are between -5 and 0 (docs/learning.md), values so between -50 and 0. */
 	config->train.q_bound = 500;

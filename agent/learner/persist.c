@@ -63,11 +63,9 @@ int persist_save(struct learner *learner)
 }
 
 /* What is wrong with a checkpoint of this program's version, as the folder it belongs into. */
-static int part_adopt(const struct part *part, const struct checkpoint *checkpoint, char *folder,
+static int part_check(const struct part *part, const struct checkpoint *checkpoint, char *folder,
 	size_t folder_size, char *error, size_t error_size)
 {
-	int err;
-
 	if (checkpoint->schema != STATE_SCHEMA || checkpoint->inputs != STATE_SIZE ||
 		checkpoint->actions != part->actions) {
 		snprintf(error, error_size,
@@ -77,6 +75,16 @@ static int part_adopt(const struct part *part, const struct checkpoint *checkpoi
 		snprintf(folder, folder_size, "schema-%u", checkpoint->schema);
 		return -EINVAL;
 	}
+	return 0;
+}
+
+static int part_adopt(const struct part *part, const struct checkpoint *checkpoint, char *folder,
+	size_t folder_size, char *error, size_t error_size)
+{
+	int err = part_check(part, checkpoint, folder, folder_size, error, error_size);
+
+	if (err)
+		return err;
 	err = brain_adopt_weights(part->brain, checkpoint->weights, checkpoint->count);
 	if (err) {
 		snprintf(error, error_size, "%zu weights do not fit this network",
@@ -121,8 +129,11 @@ static int file_load(const struct learner *learner, const struct part *part, uin
 	return err;
 }
 
-/* Where there is no checkpoint: what was learnt in the simulator, if that is wanted. */
-static void part_begin(const struct learner *learner, const struct part *part)
+/*
+ * What was learnt in the simulator, if that is wanted: where there is no checkpoint (@begins) the network
+ * starts from it, and training stays anchored to it whatever it starts from.
+ */
+static void part_pretrained(const struct learner *learner, const struct part *part, bool begins)
 {
 	const char *folder = learner->config.pretrained;
 	const char *where = folder ? folder : "built-in";
@@ -134,11 +145,16 @@ static void part_begin(const struct learner *learner, const struct part *part)
 		return;
 	err = pretrained_read(folder, part->name, &checkpoint, error, sizeof(error));
 	if (!err)
+		err = part_check(part, &checkpoint, aside, sizeof(aside), error, sizeof(error));
+	if (!err)
+		err = brain_anchor(part->brain, checkpoint.weights, checkpoint.count);
+	if (!err && begins)
 		err = part_adopt(part, &checkpoint, aside, sizeof(aside), error, sizeof(error));
 	if (err)
-		log_warning("network=%s pretrained=%s error=\"%s\" effect=\"learns from nothing\"",
-			part->name, where, error[0] ? error : strerror(-err));
-	else
+		log_warning("network=%s pretrained=%s error=\"%s\" effect=\"%s\"", part->name,
+			where, error[0] ? error : strerror(-err),
+			begins ? "learns from nothing" : "training is not anchored");
+	else if (begins)
 		log_info("network=%s pretrained=%s event=loaded steps=%llu", part->name, where,
 			(unsigned long long)checkpoint.steps);
 	free(checkpoint.weights);
@@ -157,6 +173,7 @@ static void part_load(const struct learner *learner, const struct part *part)
 				log_warning("network=%s event=\"went back to an older "
 					    "checkpoint\" refused=%u",
 					part->name, refused);
+			part_pretrained(learner, part, false);
 			return;
 		}
 		refused += err != -ENOENT;
@@ -166,7 +183,7 @@ static void part_load(const struct learner *learner, const struct part *part)
 			part->name, refused);
 	else
 		log_info("network=%s event=\"no checkpoint yet: a new network\"", part->name);
-	part_begin(learner, part);
+	part_pretrained(learner, part, true);
 }
 
 void persist_load(struct learner *learner)

@@ -317,6 +317,46 @@ static void test_backward_uses_only_the_first_rows_of_a_larger_pass(void **unuse
 	tear_down(&f);
 }
 
+/* Of one action each it is the same, and the gradients of two losses add up. */
+static void test_backward_of_all_values_agrees_with_that_of_one_each(void **unused)
+{
+	(void)unused;
+	for (size_t n = 0; n < SHAPE_COUNT; n++) {
+		const uint32_t actions = shapes[n].actions;
+		struct fixture f;
+		float *dq, *sum, *all;
+		size_t bytes;
+
+		set_up(&f, &shapes[n]);
+		bytes = f.network.layout.count * sizeof(float);
+		dq = calloc((size_t)ROWS * actions, sizeof(float));
+		sum = calloc(1, bytes);
+		all = aligned_alloc(64, bytes);
+		assert_true(dq && sum && all);
+		for (uint32_t turn = 0; turn < 2; turn++) {
+			for (uint32_t row = 0; row < ROWS; row++) {
+				uint32_t *action = &f.action[row];
+
+				*action = (*action + turn) % actions;
+				dq[row * actions + *action] += f.dq[row];
+			}
+			network_forward(&f.network, &f.workspace, f.states, ROWS, f.q);
+			network_backward(&f.network, &f.workspace, f.states, ROWS, f.action, f.dq,
+				f.gradients);
+			for (size_t i = 0; i < f.network.layout.count; i++)
+				sum[i] += f.gradients[i];
+		}
+		network_forward(&f.network, &f.workspace, f.states, ROWS, f.q);
+		network_backward_all(&f.network, &f.workspace, f.states, ROWS, dq, all);
+		for (size_t i = 0; i < f.network.layout.count; i++)
+			assert_close((double)all[i], (double)sum[i], 5e-5, "gradient", i);
+		free(all);
+		free(sum);
+		free(dq);
+		tear_down(&f);
+	}
+}
+
 static void test_padding_stays_zero_over_many_steps(void **unused)
 {
 	struct fixture f;
@@ -522,6 +562,7 @@ int main(void)
 		cmocka_unit_test(test_gradient_agrees_with_finite_differences),
 		cmocka_unit_test(test_dueling_gradient_agrees_with_finite_differences),
 		cmocka_unit_test(test_backward_uses_only_the_first_rows_of_a_larger_pass),
+		cmocka_unit_test(test_backward_of_all_values_agrees_with_that_of_one_each),
 		cmocka_unit_test(test_padding_stays_zero_over_many_steps),
 		cmocka_unit_test(
 			test_initial_weights_repeat_for_a_seed_and_have_the_stated_variance),

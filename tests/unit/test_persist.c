@@ -38,6 +38,7 @@ static int setup(void **state)
 		return -1;
 	log_init("test", (enum log_level)0);
 	train_config_init(&options.train);
+	options.train.anchor = 1000;
 	f->learner.config.state_directory = f->directory;
 	f->learner.config.pretrained = "none";
 	f->learner.config.checkpoints = 3;
@@ -224,6 +225,40 @@ static void test_a_standby_writes_none(void **state)
 	assert_false(exists(f, "vertical.checkpoint"));
 }
 
+static bool anchored(const struct fixture *f)
+{
+	struct brain_status status;
+
+	brain_read_status(f->learner.vertical, &status);
+	return status.anchored;
+}
+
+static void test_training_is_anchored_to_the_pretrained_network_behind_a_checkpoint_too(
+	void **state)
+{
+	struct fixture *f = *state;
+
+	save_three(f);
+	persist_load(&f->learner);
+	assert_true(weight_get(f) == 3);
+	assert_false(anchored(f)); /* to none */
+	f->learner.config.pretrained = NULL;
+	persist_load(&f->learner);
+	assert_true(weight_get(f) == 3);
+	assert_true(anchored(f));
+}
+
+static void test_a_pretrained_network_begins_anchored_to_itself(void **state)
+{
+	struct fixture *f = *state;
+	float before = weight_get(f);
+
+	f->learner.config.pretrained = NULL;
+	persist_load(&f->learner);
+	assert_true(weight_get(f) != before);
+	assert_true(anchored(f));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -234,6 +269,8 @@ int main(void)
 		TEST(test_with_none_that_is_sound_the_network_stays_new),
 		TEST(test_another_schema_is_set_aside_for_a_new_network),
 		TEST(test_a_standby_writes_none),
+		TEST(test_training_is_anchored_to_the_pretrained_network_behind_a_checkpoint_too),
+		TEST(test_a_pretrained_network_begins_anchored_to_itself),
 	};
 #undef TEST
 

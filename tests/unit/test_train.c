@@ -243,6 +243,82 @@ static void test_trainer_learns_a_bandit(void **unused)
 	}
 }
 
+/* Share of random states whose best action is the one that the largest input tells. */
+static double share_right(const struct network *network)
+{
+	struct random_state random;
+	float scratch[128], state[3], q[3];
+	int right = 0, count = 400;
+
+	assert_true(network_scratch_floats(network) <= 128);
+	random_seed(&random, 5);
+	for (int i = 0; i < count; i++) {
+		int best = 0;
+
+		for (int k = 0; k < 3; k++) {
+			state[k] = random_normal(&random);
+			best = state[k] > state[best] ? k : best;
+		}
+		network_forward_one(network, state, scratch, q);
+		right += network_best_action(q, 3, 7) == best;
+	}
+	return (double)right / count;
+}
+
+/*
+ * The anchor knows the bandit; the replay says that the wrong actions pay, and that every state is worth
+ * less than the anchor thinks.
+ */
+static double anchored_after(float anchor, const float *weights, double *q_mean)
+{
+	struct train_config config = configure();
+	struct replay replay = make_replay(true);
+	struct trainer trainer;
+	struct train_stats stats;
+
+	config.anchor = anchor;
+	fill(&replay, 400, -1);
+	assert_int_equal(trainer_create(&trainer, &shape, &config), 0);
+	memcpy(trainer.online.parameters, weights, trainer.online.layout.count * sizeof(float));
+	trainer_adopt_online(&trainer);
+	assert_int_equal(trainer_anchor(&trainer, weights), 0);
+	for (int step = 0; step < 600; step++)
+		assert_int_equal(trainer_step(&trainer, &replay, &stats), 0);
+	double share = share_right(&trainer.online);
+
+	*q_mean = stats.q_mean;
+	trainer_destroy(&trainer);
+	replay_destroy(&replay);
+	return share;
+}
+
+static void test_an_anchor_gives_way_to_more_experience_than_it_stands_for(void **unused)
+{
+	struct train_config config = configure();
+	struct replay replay = make_replay(true);
+	struct trainer trainer;
+	struct train_stats stats;
+	double q_before, q_free, q_held;
+
+	(void)unused;
+	fill(&replay, 400, 1);
+	assert_int_equal(trainer_create(&trainer, &shape, &config), 0);
+	for (int step = 0; step < 1500; step++)
+		assert_int_equal(trainer_step(&trainer, &replay, &stats), 0);
+	q_before = stats.q_mean;
+	assert_true(share_right(&trainer.online) > 0.9);
+	/* 400 experiences to the contrary: against none, a few, and many more. */
+	assert_true(anchored_after(0, trainer.online.parameters, &q_free) < 0.2);
+	assert_true(anchored_after(4, trainer.online.parameters, &q_free) < 0.2);
+	assert_true(anchored_after(40000, trainer.online.parameters, &q_held) > 0.9);
+	/* What a state is worth is learnt all the same: a third before, a third less than nothing now. */
+	assert_near(q_before, 0.33, 0.1, "worth before");
+	assert_near(q_free, -0.33, 0.1, "worth without anchor");
+	assert_near(q_held, -0.33, 0.1, "worth with an anchor");
+	trainer_destroy(&trainer);
+	replay_destroy(&replay);
+}
+
 static void test_target_is_copied_every_period(void **unused)
 {
 	struct train_config config = configure();
@@ -419,6 +495,7 @@ int main(void)
 		cmocka_unit_test(test_loss_is_the_written_rule_with_each_switch_off),
 		cmocka_unit_test(test_two_trainers_of_one_seed_are_identical_bytes),
 		cmocka_unit_test(test_trainer_learns_a_bandit),
+		cmocka_unit_test(test_an_anchor_gives_way_to_more_experience_than_it_stands_for),
 		cmocka_unit_test(test_target_is_copied_every_period),
 		cmocka_unit_test(test_divergence_falls_back_to_the_last_good_weights),
 		cmocka_unit_test(test_step_waits_for_enough_experience),

@@ -305,16 +305,50 @@ static void backward_heads(const struct network *network, struct network_workspa
 	}
 }
 
-void network_backward(const struct network *network, struct network_workspace *workspace,
-	const float *states, uint32_t rows, const uint32_t *action, const float *dq,
-	float *gradients)
+/* As backward_heads(), of all values; the forward pass's heads give way to their derivatives. */
+static void backward_all_heads(const struct network *network, struct network_workspace *workspace,
+	uint32_t rows, const float *dq, float *gradients)
+{
+	const struct network_shape *shape = &network->shape;
+	const struct network_layout *layout = &network->layout;
+	uint32_t actions = shape->actions, outputs = layout->outputs;
+	int stride = (int)layout->stride2;
+	float *dbias3 = gradients + layout->bias3;
+	const float *dheads = dq;
+
+	if (shape->dueling) {
+		for (uint32_t row = 0; row < rows; row++) {
+			const float *from = dq + (size_t)row * actions;
+			float *to = workspace->heads + (size_t)row * outputs, sum = 0;
+
+			for (uint32_t a = 0; a < actions; a++)
+				sum += from[a];
+			for (uint32_t a = 0; a < actions; a++)
+				to[a] = from[a] - sum / (float)actions;
+			to[actions] = sum;
+		}
+		dheads = workspace->heads;
+	}
+	memset(gradients + layout->weight3, 0, (layout->count - layout->weight3) * sizeof(float));
+	cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)outputs, stride, (int)rows, 1,
+		dheads, (int)outputs, workspace->hidden2, stride, 0, gradients + layout->weight3,
+		stride);
+	for (uint32_t row = 0; row < rows; row++)
+		elementwise_add_scaled(dbias3, dheads + (size_t)row * outputs, 1, outputs);
+	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, stride, (int)outputs, 1,
+		dheads, (int)outputs, network->parameters + layout->weight3, stride, 0,
+		workspace->delta2, stride);
+}
+
+/* From delta2, before its ReLU, down to the inputs. */
+static void backward_hidden(const struct network *network, struct network_workspace *workspace,
+	const float *states, uint32_t rows, float *gradients)
 {
 	const struct network_shape *shape = &network->shape;
 	const struct network_layout *layout = &network->layout;
 	int stride1 = (int)layout->stride1;
 	int stride2 = (int)layout->stride2;
 
-	backward_heads(network, workspace, rows, action, dq, gradients);
 	elementwise_relu_backward(workspace->delta2, workspace->hidden2, gradients + layout->bias2,
 		rows, layout->stride2);
 
@@ -333,6 +367,21 @@ void network_backward(const struct network *network, struct network_workspace *w
 	cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)shape->inputs, stride1, (int)rows,
 		1, states, (int)shape->inputs, workspace->delta1, stride1, 0,
 		gradients + layout->weight1, stride1);
+}
+
+void network_backward(const struct network *network, struct network_workspace *workspace,
+	const float *states, uint32_t rows, const uint32_t *action, const float *dq,
+	float *gradients)
+{
+	backward_heads(network, workspace, rows, action, dq, gradients);
+	backward_hidden(network, workspace, states, rows, gradients);
+}
+
+void network_backward_all(const struct network *network, struct network_workspace *workspace,
+	const float *states, uint32_t rows, const float *dq, float *gradients)
+{
+	backward_all_heads(network, workspace, rows, dq, gradients);
+	backward_hidden(network, workspace, states, rows, gradients);
 }
 
 int network_best_action(const float *q, uint32_t actions, uint64_t mask)

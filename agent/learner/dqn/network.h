@@ -109,6 +109,9 @@ void network_forward_one(
 void network_backward(const struct network *network, struct network_workspace *workspace,
 	const float *states, uint32_t rows, const uint32_t *action, const float *dq,
 	float *gradients);
+/* The same of a loss that depends on all values: dq[rows][actions]. */
+void network_backward_all(const struct network *network, struct network_workspace *workspace,
+	const float *states, uint32_t rows, const float *dq, float *gradients);
 
 /*
  * The best of the actions whose bit in @mask is set, the lowest index of equals; -1 when the mask

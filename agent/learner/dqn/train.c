@@ -62,6 +62,7 @@ int train_config_check(const struct train_config *config, char *error, size_t er
 		{"target_period", config->target_period, 1, 1e9, false},
 		{"tau", (double)config->tau, 0, 1, true},
 		{"q_bound", (double)config->q_bound, 0, 1e30, true},
+		{"anchor", (double)config->anchor, 0, 1e12, false},
 		{"good_period", config->good_period, 1, 1e9, false},
 	};
 
@@ -104,7 +105,7 @@ int trainer_create(struct trainer *trainer, const struct network_shape *shape,
 	err = err ? err : replay_batch_create(&trainer->batch, config->batch, own.inputs);
 	if (err)
 		goto out;
-	floats = trainer->online.layout.count + (size_t)config->batch * (3 * own.actions + 2);
+	floats = trainer->online.layout.count + (size_t)config->batch * (4 * own.actions + 2);
 	trainer->gradients = aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64);
 	if (!trainer->gradients) {
 		err = -ENOMEM;
@@ -113,7 +114,8 @@ int trainer_create(struct trainer *trainer, const struct network_shape *shape,
 	memset(trainer->gradients, 0, floats * sizeof(float));
 	trainer->q = trainer->gradients + trainer->online.layout.count;
 	trainer->q_target = trainer->q + 2 * (size_t)config->batch * own.actions;
-	trainer->dq = trainer->q_target + (size_t)config->batch * own.actions;
+	trainer->q_anchor = trainer->q_target + (size_t)config->batch * own.actions;
+	trainer->dq = trainer->q_anchor + (size_t)config->batch * own.actions;
 	trainer->td_errors = trainer->dq + config->batch;
 	trainer->adam.epsilon = config->adam_epsilon;
 	network_init(&trainer->online, &trainer->random);
@@ -130,6 +132,7 @@ void trainer_destroy(struct trainer *trainer)
 	network_destroy(&trainer->target);
 	network_destroy(&trainer->good);
 	network_destroy(&trainer->candidate);
+	network_destroy(&trainer->anchor);
 	adam_destroy(&trainer->adam);
 	network_workspace_destroy(&trainer->workspace);
 	replay_batch_destroy(&trainer->batch);
@@ -142,6 +145,18 @@ void trainer_adopt_online(struct trainer *trainer)
 	network_copy(&trainer->target, &trainer->online);
 	network_copy(&trainer->good, &trainer->online);
 	network_copy(&trainer->candidate, &trainer->online);
+}
+
+int trainer_anchor(struct trainer *trainer, const float *weights)
+{
+	int err = 0;
+
+	if (!trainer->anchor.parameters)
+		err = network_create(&trainer->anchor, &trainer->online.shape);
+	if (!err)
+		memcpy(trainer->anchor.parameters, weights,
+			trainer->anchor.layout.count * sizeof(float));
+	return err;
 }
 
 double train_beta(const struct train_config *config, uint64_t steps)
@@ -186,6 +201,7 @@ int trainer_sample(struct trainer *trainer, const struct replay *replay)
 		return -EINVAL;
 	if (replay->size < config->warmup || replay->size < config->batch)
 		return -EAGAIN;
+	trainer->held = replay->size;
 	if (!config->prioritised)
 		return replay_sample_uniform(
 			replay, &trainer->random, &trainer->batch, config->batch);
@@ -231,6 +247,37 @@ static void compute_loss(struct trainer *trainer, const float *targets, struct t
 	}
 }
 
+static float mean_of(const float *values, uint32_t count)
+{
+	float sum = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		sum += values[i];
+	return sum / (float)count;
+}
+
+/*
+ * The loss's derivatives by all values of the batch's states, in place of the anchor's values: what
+ * the chosen ones have, and the pull towards the anchor's differences between actions.
+ */
+static void pull_to_anchor(struct trainer *trainer)
+{
+	const struct replay_batch *batch = &trainer->batch;
+	uint32_t actions = trainer->online.shape.actions;
+	float pull =
+		trainer->config.anchor / (float)trainer->held / (float)actions / (float)batch->rows;
+
+	for (uint32_t row = 0; row < batch->rows; row++) {
+		const float *q = trainer->q + (size_t)row * actions;
+		float *dq = trainer->q_anchor + (size_t)row * actions;
+		float apart = mean_of(q, actions) - mean_of(dq, actions);
+
+		for (uint32_t a = 0; a < actions; a++)
+			dq[a] = pull * (q[a] - dq[a] - apart);
+		dq[batch->actions[row]] += trainer->dq[row];
+	}
+}
+
 static bool is_sound(const struct trainer *trainer, const struct train_stats *stats)
 {
 	double bound = (double)trainer->config.q_bound;
@@ -253,6 +300,7 @@ static int learn(struct trainer *trainer, struct train_stats *stats)
 {
 	const struct train_config *config = &trainer->config;
 	struct replay_batch *batch = &trainer->batch;
+	const bool anchored = trainer->anchor.parameters && config->anchor > 0;
 	uint32_t rows = batch->rows;
 	uint32_t inputs = batch->inputs;
 	uint32_t actions = trainer->online.shape.actions;
@@ -261,12 +309,15 @@ static int learn(struct trainer *trainer, struct train_stats *stats)
 	memset(stats, 0, sizeof(*stats));
 	stats->beta = config->prioritised ? train_beta(config, trainer->steps) : 0;
 	/*
-	 * The target network first, so that the workspace then keeps the online network's activations
+	 * The other networks first, so that the workspace then keeps the online network's activations
 	 * for the backward pass. With Double DQN the online network sees states and next states in one
 	 * pass: its weights are packed once, and the products are twice as tall.
 	 */
 	network_forward(&trainer->target, &trainer->workspace,
 		batch->states + (size_t)rows * inputs, rows, trainer->q_target);
+	if (anchored)
+		network_forward(&trainer->anchor, &trainer->workspace, batch->states, rows,
+			trainer->q_anchor);
 	network_forward(&trainer->online, &trainer->workspace, batch->states,
 		config->double_dqn ? 2 * rows : rows, trainer->q);
 	train_compute_targets(batch, actions, trainer->q + (size_t)rows * actions,
@@ -274,8 +325,14 @@ static int learn(struct trainer *trainer, struct train_stats *stats)
 	compute_loss(trainer, targets, stats);
 	if (!is_sound(trainer, stats))
 		return -ERANGE;
-	network_backward(&trainer->online, &trainer->workspace, batch->states, rows, batch->actions,
-		trainer->dq, trainer->gradients);
+	if (anchored) {
+		pull_to_anchor(trainer);
+		network_backward_all(&trainer->online, &trainer->workspace, batch->states, rows,
+			trainer->q_anchor, trainer->gradients);
+	} else {
+		network_backward(&trainer->online, &trainer->workspace, batch->states, rows,
+			batch->actions, trainer->dq, trainer->gradients);
+	}
 	return adam_apply(&trainer->adam, trainer->online.parameters, trainer->gradients,
 		config->learning_rate, config->grad_clip, &stats->grad_norm);
 }

@@ -5,6 +5,12 @@
  *	y = R + discount * Q_target(s', argmax over valid a of Q_online(s', a))
  *	loss = mean over the batch of weight * Huber(Q_online(s, a) - y)
  *
+ * Training may be anchored to weights that were learnt elsewhere, from more than the replay can
+ * hold: then the loss has in addition, for each row of the batch,
+ *	anchor / held * 1 / (2 actions) * sum over all a of (A_online(s, a) - A_anchor(s, a))^2
+ * where A(s, a) = Q(s, a) - mean over a of Q(s, a). What a state is worth moves freely; which action
+ * is better than which moves as the evidence outgrows what the anchor stands for.
+ *
  * Every part can be switched off (train_config), which leaves the DQN of Mnih et al. 2015. Pure: no
  * input or output, no clock, no globals; the same seed, experiences and processor give the same
  * bytes on one BLAS thread. One thread at a time may use a trainer. A reader of the weights takes a
@@ -42,6 +48,7 @@ struct train_config {
 	float tau;		/* how far such an update goes, above 0; 1 is a copy */
 	uint32_t warmup;	/* transitions stored before the first step */
 	float q_bound;		/* a |Q| over this is divergence */
+	float anchor;		/* transitions that the anchor counts as; 0 is off */
 	uint32_t good_period; /* steps that weights must train on soundly to be good, at least 1 */
 	uint64_t seed;	      /* of the initial weights and the sampling */
 };
@@ -62,6 +69,7 @@ struct trainer {
 	struct network target;
 	struct network good; /* to fall back to: trained on soundly for a period or more since */
 	struct network candidate; /* the next good one, if this period ends well */
+	struct network anchor;	  /* no parameters: there is none */
 	uint64_t good_steps;	  /* at which good was taken; 0: weights that never were trained */
 	struct adam adam;
 	struct random_state random;
@@ -72,6 +80,8 @@ struct trainer {
 	float *gradients; /* [layout.count], owned */
 	float *q;	  /* [2 * batch][actions]: of the states, then the next states */
 	float *q_target;  /* [batch][actions] of the next states */
+	float *q_anchor;  /* [batch][actions] of the states; then the loss's derivatives by all Q */
+	uint32_t held;	  /* transitions in the replay when the batch was taken */
 	float *dq;	  /* [batch] */
 	float *td_errors; /* [batch] */
 };
@@ -90,6 +100,8 @@ int trainer_create(struct trainer *trainer, const struct network_shape *shape,
 void trainer_destroy(struct trainer *trainer);
 /* After weights were put into trainer->online from outside: target and fallback become copies. */
 void trainer_adopt_online(struct trainer *trainer);
+/* Anchors it, where config.anchor says so, to @weights (layout.count floats, copied). 0, -ENOMEM. */
+int trainer_anchor(struct trainer *trainer, const float *weights);
 
 /*
  * One step: sample, learn, feed the priorities back.
