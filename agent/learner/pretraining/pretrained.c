@@ -8,16 +8,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The files as they are, from the project's root, where make runs. */
+/*
+ * The files as they are, from the project's root, where make runs. The assembler tells how long each
+ * is: for C, where it begins and where it ends would be two objects, which have no difference.
+ */
 #define EMBED(name)                                                                                \
 	__asm__(".section .rodata\n"                                                               \
 		".balign 16\n"                                                                     \
-		"pretrained_" #name "_begin:\n"                                                    \
+		"pretrained_" #name ":\n"                                                          \
 		".incbin \"agent/learner/pretraining/pretrained/" #name ".checkpoint\"\n"          \
-		"pretrained_" #name "_end:\n"                                                      \
-		".byte 0\n"                                                                        \
+		"1:\n"                                                                             \
+		".balign 8\n"                                                                      \
+		"pretrained_" #name "_bytes:\n"                                                    \
+		".quad 1b - pretrained_" #name "\n"                                                \
 		".previous\n");                                                                    \
-	extern const uint8_t pretrained_##name##_begin[], pretrained_##name##_end[]
+	extern const uint8_t pretrained_##name[];                                                  \
+	extern const uint64_t pretrained_##name##_bytes
 
 EMBED(vertical);
 EMBED(horizontal);
@@ -32,12 +38,10 @@ int pretrained_read(const char *folder, const char *name, struct checkpoint *che
 		return checkpoint_read(path, checkpoint, error, error_size);
 	}
 	if (strcmp(name, "vertical") == 0)
-		return checkpoint_parse(pretrained_vertical_begin,
-			(size_t)(pretrained_vertical_end - pretrained_vertical_begin), checkpoint,
+		return checkpoint_parse(pretrained_vertical, pretrained_vertical_bytes, checkpoint,
 			error, error_size);
 	if (strcmp(name, "horizontal") == 0)
-		return checkpoint_parse(pretrained_horizontal_begin,
-			(size_t)(pretrained_horizontal_end - pretrained_horizontal_begin),
+		return checkpoint_parse(pretrained_horizontal, pretrained_horizontal_bytes,
 			checkpoint, error, error_size);
 	return -ENOENT;
 }
