@@ -14,29 +14,24 @@ static const json_t *containers_of(const json_t *pod)
 	return kube_get(pod, "spec", "containers", NULL);
 }
 
-static const json_t *find(const json_t *pod, const char *name)
+static bool has_name(const json_t *container, const char *name)
 {
-	const json_t *one;
-	size_t i;
+	const char *own = kube_string(container, "name", NULL);
 
-	json_array_foreach (containers_of(pod), i, one) {
-		const char *found = kube_string(one, "name", NULL);
-
-		if (found && name && strcmp(found, name) == 0)
-			return one;
-	}
-	return NULL;
+	return own && name && strcmp(own, name) == 0;
 }
 
 bool pod_is_main(const json_t *pod, const char *container)
 {
 	const char *named = kube_string(pod, "metadata", "annotations", MAIN_ANNOTATION, NULL);
-	const json_t *main = find(pod, named);
+	const json_t *one, *main = json_array_get(containers_of(pod), 0);
+	size_t i;
 
-	if (!main)
-		main = json_array_get(containers_of(pod), 0);
+	json_array_foreach (containers_of(pod), i, one)
+		if (has_name(one, named))
+			main = one;
 	/* A spec without containers is no cluster's; then what runs is what there is. */
-	return !main || find(pod, container) == main;
+	return !main || has_name(main, container);
 }
 
 static double millicores(const json_t *resources, const char *list)
@@ -52,21 +47,22 @@ static double request_of(const json_t *container)
 	return millicores(kube_get(container, "resources", NULL), "requests");
 }
 
-double pod_container_request(const json_t *pod, const char *container)
-{
-	return request_of(find(pod, container));
-}
-
-double pod_request(const json_t *pod)
+struct pod_requests pod_requests(const json_t *pod, const char *container)
 {
 	const json_t *spec = kube_get(pod, "spec", NULL),
 		     *whole = kube_get(spec, "resources", NULL);
-	double sum = 0, beside = 0, start = 0, request;
+	struct pod_requests requests = {0};
+	double sum = 0, beside = 0, start = 0;
 	const json_t *one;
 	size_t i;
 
-	json_array_foreach (containers_of(pod), i, one)
-		sum += request_of(one);
+	json_array_foreach (containers_of(pod), i, one) {
+		double request = request_of(one);
+
+		sum += request;
+		if (has_name(one, container))
+			requests.container_millicores = request;
+	}
 	json_array_foreach (kube_get(spec, "initContainers", NULL), i, one) {
 		const char *policy = kube_string(one, "restartPolicy", NULL);
 
@@ -75,8 +71,9 @@ double pod_request(const json_t *pod)
 		if (policy && strcmp(policy, "Always") == 0)
 			beside += request_of(one);
 	}
-	request = fmax(sum + beside, start);
+	requests.pod_millicores = fmax(sum + beside, start);
 	if (kube_string(whole, "requests", "cpu", NULL))
-		request = millicores(whole, "requests");
-	return request + millicores(spec, "overhead");
+		requests.pod_millicores = millicores(whole, "requests");
+	requests.pod_millicores += millicores(spec, "overhead");
+	return requests;
 }

@@ -12,12 +12,16 @@
  * containers: proxies, log shippers.
  */
 bool pod_is_main(const json_t *pod, const char *container);
-/* Requests of CPU, millicores: of one container; 0: none. */
-double pod_container_request(const json_t *pod, const char *container);
-/*
- * What the kubelet makes the pod's own weight of: its containers and those beside them all along, or what
- * its start takes where that is more, or what is declared for the pod as a whole; and its overhead.
- */
-double pod_request(const json_t *pod);
+/* Requests of CPU. */
+struct pod_requests {
+	double container_millicores; /* of the one that was asked for; 0: none */
+	/*
+	 * What the kubelet makes the pod's own weight of: its containers and those beside them all along,
+	 * or what its start takes where that is more, or what is declared for the pod as a whole; and its
+	 * overhead.
+	 */
+	double pod_millicores;
+};
+struct pod_requests pod_requests(const json_t *pod, const char *container);
 
 #endif

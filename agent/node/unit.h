@@ -58,7 +58,7 @@ struct container_reserve {
 	enum cpu_weight_scale scale;	 /* of its own weight */
 	enum cpu_weight_scale pod_scale; /* of its pod's */
 	double declared_millicores;	 /* in the pod's spec; 0: no request */
-	double pod_declared_millicores;	 /* of the pod as a whole (pod_request()) */
+	double pod_declared_millicores;	 /* of the pod as a whole (pod_requests()) */
 	double requested_millicores;	 /* that its owner's weight stands for */
 	double millicores;		 /* in force */
 	int64_t pod_weight_original;	 /* CGROUP_UNLIMITED: not known, and left alone */

@@ -68,7 +68,7 @@ static void assert_request(const char *text, double millicores)
 {
 	char json[1024];
 	json_t *object = pod(quoted(text, json));
-	double found = pod_request(object);
+	double found = pod_requests(object, NULL).pod_millicores;
 
 	if (fabs(found - millicores) > 1e-6)
 		fail_msg("%s: expected %g, got %g", text, millicores, found);
@@ -110,9 +110,9 @@ static void test_a_containers_request_is_its_own(void **state)
 	json_t *object = pod(quoted("{'spec':{" APPS "}}", text));
 
 	(void)state;
-	assert_true(fabs(pod_container_request(object, "b") - 50) < 1e-6);
-	assert_true(fabs(pod_container_request(object, "c")) < 1e-6);
-	assert_true(fabs(pod_container_request(object, "d")) < 1e-6);
+	assert_true(fabs(pod_requests(object, "b").container_millicores - 50) < 1e-6);
+	assert_true(fabs(pod_requests(object, "c").container_millicores) < 1e-6);
+	assert_true(fabs(pod_requests(object, "d").container_millicores) < 1e-6);
 	json_decref(object);
 }
 

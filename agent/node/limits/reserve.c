@@ -20,8 +20,10 @@ double reserve_most_millicores(void)
 
 void reserve_see_pod(struct container *container, const json_t *pod)
 {
-	container->reserve.declared_millicores = pod_container_request(pod, container->name);
-	container->reserve.pod_declared_millicores = pod_request(pod);
+	struct pod_requests requests = pod_requests(pod, container->name);
+
+	container->reserve.declared_millicores = requests.container_millicores;
+	container->reserve.pod_declared_millicores = requests.pod_millicores;
 }
 
 /* Whether a cgroup's name is its pod's: with the uid in one of the drivers' spellings, or the name. */
