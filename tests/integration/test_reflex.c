@@ -528,17 +528,25 @@ static void test_a_unit_without_requests_is_never_refilled(void **state)
 	assert_int_equal(status.looks, looks);
 }
 
+/* A unit whose requests take far less than its quota, with an allowance that it does not need. */
+static struct workload *leisurely(struct fixture *f)
+{
+	static struct server server = {.cpu_us = 200};
+	struct workload *unit = unit_start(f, 80000, 20000);
+
+	server_start(f, unit, &server);
+	allow(f, unit, 0.2, 8, 1000, 0);
+	return unit;
+}
+
 static void test_nothing_is_polled_while_nothing_is_throttled(void **state)
 {
 	struct fixture *f = *state;
-	struct server server = {.cpu_us = 200};
 	struct reflex_status before, after;
 	struct workload *unit;
 
 	reflex_start(f, 2000, 100);
-	unit = unit_start(f, 80000, 20000);
-	server_start(f, unit, &server);
-	allow(f, unit, 0.2, 8, 1000, 0);
+	unit = leisurely(f);
 	sleep_ms(150);
 	reflex_status(f->reflex, &before);
 	for (int i = 0; i < 20; i++) {
@@ -577,14 +585,11 @@ static void test_new_limits_of_a_unit_that_is_not_throttled_do_not_wake_the_thre
 {
 	struct fixture *f = *state;
 	struct cgroup_limit_files files = {0};
-	struct server server = {.cpu_us = 200};
 	struct reflex_status before, after;
 	struct workload *unit;
 
 	reflex_start(f, 2000, 100);
-	unit = unit_start(f, 80000, 20000);
-	server_start(f, unit, &server);
-	allow(f, unit, 0.2, 8, 1000, 0);
+	unit = leisurely(f);
 	request_send(f, unit);
 	answers_await(f);
 	sleep_ms(300);
