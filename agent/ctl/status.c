@@ -14,7 +14,7 @@ static void show(const struct ctl *ctl, const char *label, const char *file)
 	snprintf(path, sizeof(path), "agent/%s", file);
 	if (ctl_read(ctl, path, value, sizeof(value)))
 		snprintf(value, sizeof(value), "?");
-	printf("%-16s %s\n", label, value);
+	printf("%-18s %s\n", label, value);
 }
 
 static int show_programs(const struct ctl *ctl)
