@@ -231,6 +231,30 @@ static __always_inline __u32 connection_protocol(const struct connection *connec
 	return SHAPE_PROTOCOL(READ_ONCE(connection->shape));
 }
 
+/* Of the requests or of the responses: where its newest payload ends, and its flags. */
+struct way {
+	__u32 *end;
+	__u32 *flags;
+	bool is_request;
+};
+
+/* Of either way's flags the one for an end that is valid. */
+#define WAY_SEEN 1
+_Static_assert(REQUEST_SEEN == WAY_SEEN && RESPONSE_SEEN == WAY_SEEN, "one flag for both ways");
+
+static __always_inline struct way request_way(struct connection *connection)
+{
+	return (struct way){&connection->request_end, &connection->request_flags, true};
+}
+
+/* That a segment goes: requests arrive at a server, and leave who asks. */
+static __always_inline struct way segment_way(struct connection *connection, bool is_ingress)
+{
+	if (is_ingress == (connection->side == SIDE_SERVER))
+		return request_way(connection);
+	return (struct way){&connection->response_end, &connection->response_flags, false};
+}
+
 /* How many are in flight, those of HTTP/2 aside. */
 static __always_inline __u32 connection_in_flight(const struct connection *connection)
 {
@@ -271,22 +295,6 @@ static __always_inline bool gate_enter(struct connection *connection)
 	return seen == 0;
 }
 
-/* Where the newest payload of an arrived segment's way ends; as far as any came, in @is_known. */
-static __always_inline __u32 arrived_end(const struct connection *connection, bool *is_known)
-{
-	__u32 request_end = READ_ONCE(connection->request_end),
-	      response_end = READ_ONCE(connection->response_end),
-	      request_flags = READ_ONCE(connection->request_flags),
-	      response_flags = READ_ONCE(connection->response_flags);
-
-	if (connection->side == SIDE_SERVER) {
-		*is_known = request_flags & REQUEST_SEEN;
-		return request_end;
-	}
-	*is_known = response_flags & RESPONSE_SEEN;
-	return response_end;
-}
-
 /* 200 us at most. */
 #define ORDER_TURNS (1 << 16)
 
@@ -295,12 +303,11 @@ struct order {
 	__u64 sequence;
 };
 
-static __always_inline bool is_ahead(const struct connection *connection, __u32 sequence)
+static __always_inline bool is_ahead(struct connection *connection, __u32 sequence)
 {
-	bool is_known;
-	__u32 end = arrived_end(connection, &is_known);
+	struct way way = segment_way(connection, true);
 
-	return is_known && (__s32)(sequence - end) > 0;
+	return READ_ONCE(*way.flags) & WAY_SEEN && (__s32)(sequence - READ_ONCE(*way.end)) > 0;
 }
 
 static long order_try(__u32 index, struct order *order)

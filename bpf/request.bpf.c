@@ -371,12 +371,9 @@ static __noinline __u64 connection_open(
 	return slot ? OWNER(*index, slot->epoch) : OWNER_NONE;
 }
 
-/*
- * @segment as far as it is new, in @feed. False: all of it has been seen before. @newest_end and
- * @flags are those of the segment's way; 1 is the flag of either for an end that is valid.
- */
+/* @segment as far as it is new on its way, in @feed. False: all of it has been seen before. */
 static __always_inline bool feed_begin(
-	struct feed *feed, struct segment *segment, __u32 *newest_end, __u32 *flags)
+	struct feed *feed, struct segment *segment, const struct way *way)
 {
 	struct room *room = feed->room;
 	__u32 end = segment->sequence + segment->payload_bytes;
@@ -386,12 +383,12 @@ static __always_inline bool feed_begin(
 	room->end = segment->payload_offset + segment->payload_bytes;
 	room->payload_bytes = segment->payload_bytes;
 	room->begun = room->head_mask = room->has_gap = room->left = room->is_lost = 0;
-	if (!(*flags & 1)) {
-		*flags |= 1;
+	if (!(*way->flags & WAY_SEEN)) {
+		*way->flags |= WAY_SEEN;
 	} else {
-		if ((__s32)(end - *newest_end) <= 0)
+		if ((__s32)(end - *way->end) <= 0)
 			return false;
-		old = (__s32)(*newest_end - segment->sequence);
+		old = (__s32)(*way->end - segment->sequence);
 		if (old > 0) {
 			room->offset += (__u32)old;
 			room->payload_bytes -= (__u32)old;
@@ -399,7 +396,7 @@ static __always_inline bool feed_begin(
 			room->has_gap = true;
 		}
 	}
-	*newest_end = end;
+	*way->end = end;
 	return true;
 }
 
@@ -469,6 +466,7 @@ static __noinline int early_store(struct __sk_buff *skb, struct segment *segment
 	struct feed feed = {.skb = skb, .connection = connection, .room = room};
 	struct early_request request = {}, *earlier;
 	struct early_key key = {};
+	struct way way;
 
 	/* Source address: the last word before the destination's. */
 	if (!segment || !room || !connection ||
@@ -489,8 +487,8 @@ static __noinline int early_store(struct __sk_buff *skb, struct segment *segment
 		connection->shape = SHAPE(0, earlier->protocol);
 		connection->last_stream = earlier->last_stream;
 	}
-	if (!feed_begin(&feed, segment, &connection->request_end, &connection->request_flags) ||
-		room->has_gap)
+	way = request_way(connection);
+	if (!feed_begin(&feed, segment, &way) || room->has_gap)
 		return 0;
 	if (earlier) {
 		room->begun = earlier->begun;
@@ -575,18 +573,16 @@ static __always_inline bool is_of_interest(struct connection *connection)
 static __always_inline void segment_feed(
 	struct feed *feed, struct segment *segment, bool is_ingress)
 {
-	struct connection *connection = feed->connection;
+	struct way way = segment_way(feed->connection, is_ingress);
 
-	if (is_ingress == (connection->side == SIDE_SERVER)) {
-		if (!feed_begin(
-			    feed, segment, &connection->request_end, &connection->request_flags))
+	if (way.is_request) {
+		if (!feed_begin(feed, segment, &way))
 			return;
 		feed->room->now_ns = is_ingress ? bpf_ktime_get_ns() : time_of(feed->skb);
 		feed_request(feed);
 		return;
 	}
-	if (!feed_begin(feed, segment, &connection->response_end, &connection->response_flags) ||
-		!is_of_interest(connection))
+	if (!feed_begin(feed, segment, &way) || !is_of_interest(feed->connection))
 		return;
 	feed->room->now_ns = is_ingress ? bpf_ktime_get_ns() : time_of(feed->skb);
 	feed_response(feed);
