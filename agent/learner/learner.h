@@ -153,6 +153,15 @@ void status_event(struct kube_client *client, const struct service *service, boo
 int persist_save(struct learner *learner);
 void persist_load(struct learner *learner);
 
+/* client.c: NULL: out of memory, which is logged with the name of @thread. */
+struct kube_client *learner_client(const struct learner *learner, const char *thread);
+/* Until @until_s, or until the learner is to stop. */
+void learner_rest_until(const struct learner *learner, double until_s);
+typedef void learner_turn(struct learner *learner, struct kube_client *client);
+/* @turn once a period, with a client of its own, until the learner is to stop. */
+void learner_repeat(
+	struct learner *learner, const char *thread, double period_s, learner_turn *turn);
+
 double learner_now_s(void);
 double learner_unix_s(void);
 

@@ -169,21 +169,16 @@ static void lease_release(struct learner *learner, struct kube_client *client)
 void *lease_thread(void *context)
 {
 	struct learner *learner = context;
-	struct kube_client *client =
-		kube_client_new(&learner->kube, "ebbtide-learner/" EBBTIDE_VERSION);
-	const struct timespec pause = {.tv_nsec = 100 * 1000000L};
+	struct kube_client *client = learner_client(learner, "lease");
 
-	if (!client) {
-		log_err("lease=%s error=\"out of memory\"", learner->config.lease);
+	if (!client)
 		return NULL;
-	}
 	kube_client_set_timeout(client, LEASE_REQUEST_TIMEOUT_MS);
 	while (!atomic_load(&learner->stop)) {
 		double again_s = learner_now_s() + LEASE_RENEW_PERIOD_S;
 
 		lease_renew(learner, client);
-		while (learner_now_s() < again_s && !atomic_load(&learner->stop))
-			nanosleep(&pause, NULL);
+		learner_rest_until(learner, again_s);
 	}
 	lease_release(learner, client);
 	kube_client_free(client);

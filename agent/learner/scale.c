@@ -7,7 +7,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 /* Units looked at in one round, ten a second: all of 100,000 within their age. */
 #define UNITS_EXPIRE_MOST 512
@@ -17,6 +16,9 @@
 
 #define ROOM_REST_S 1.0
 #define ROOM_LOOK_S 0.25
+
+/* From one look at what is due, or to be asked for, to the next. */
+#define TURN_S 0.1
 
 /* What holds for a service now; @changed, which @object is, names it or did. */
 static void objective_settle(struct learner *learner, const char *namespace, const char *name,
@@ -126,13 +128,10 @@ static void on_deployment(enum kube_event event, const json_t *object, void *con
 
 static void watch(struct learner *learner, const char *path, kube_event_handler handler)
 {
-	struct kube_client *client =
-		kube_client_new(&learner->kube, "ebbtide-learner/" EBBTIDE_VERSION);
+	struct kube_client *client = learner_client(learner, path);
 
-	if (!client) {
-		log_err("watch=%s error=\"out of memory\"", path);
+	if (!client)
 		return;
-	}
 	(void)kube_reflect(client, path, handler, learner, &learner->stop);
 	kube_client_free(client);
 }
@@ -349,8 +348,6 @@ static void scale_send(struct learner *learner, struct kube_client *client)
 	}
 }
 
-static const struct timespec pause = {.tv_nsec = 100 * 1000000L};
-
 void *scale_thread(void *context)
 {
 	struct learner *learner = context;
@@ -365,25 +362,13 @@ void *scale_thread(void *context)
 			experience_log_flush(learner);
 		}
 		push_expire(&learner->push, now_s);
-		nanosleep(&pause, NULL);
+		learner_rest_until(learner, learner_now_s() + TURN_S);
 	}
 	return NULL;
 }
 
-void *scale_requests_thread(void *context)
+void *scale_requests_thread(void *learner)
 {
-	struct learner *learner = context;
-	struct kube_client *client =
-		kube_client_new(&learner->kube, "ebbtide-learner/" EBBTIDE_VERSION);
-
-	if (!client) {
-		log_err("event=scale error=\"out of memory\"");
-		return NULL;
-	}
-	while (!atomic_load(&learner->stop)) {
-		scale_send(learner, client);
-		nanosleep(&pause, NULL);
-	}
-	kube_client_free(client);
+	learner_repeat(learner, "scale", TURN_S, scale_send);
 	return NULL;
 }

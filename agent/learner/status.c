@@ -234,14 +234,6 @@ static void status_send(struct learner *learner, struct kube_client *client,
 #define PUBLISH_PERIOD_S 5
 #define PUBLISH_REST_S	 0.1
 
-static void rest_until(const struct learner *learner, double until_s)
-{
-	const struct timespec piece = {.tv_nsec = 50 * 1000000L};
-
-	while (learner_now_s() < until_s && !atomic_load(&learner->stop))
-		nanosleep(&piece, NULL);
-}
-
 static void status_publish(struct learner *learner, struct kube_client *client)
 {
 	/* A slow server may outlast the lease. */
@@ -263,27 +255,13 @@ static void status_publish(struct learner *learner, struct kube_client *client)
 		if (!status)
 			continue;
 		status_send(learner, client, &objective, status, hash);
-		rest_until(learner, learner_now_s() + PUBLISH_REST_S);
+		learner_rest_until(learner, learner_now_s() + PUBLISH_REST_S);
 	}
 }
 
-void *status_thread(void *context)
+void *status_thread(void *learner)
 {
-	struct learner *learner = context;
-	struct kube_client *client =
-		kube_client_new(&learner->kube, "ebbtide-learner/" EBBTIDE_VERSION);
-
-	if (!client) {
-		log_err("event=status error=\"out of memory\"");
-		return NULL;
-	}
-	while (!atomic_load(&learner->stop)) {
-		double again_s = learner_now_s() + PUBLISH_PERIOD_S;
-
-		status_publish(learner, client);
-		rest_until(learner, again_s);
-	}
-	kube_client_free(client);
+	learner_repeat(learner, "status", PUBLISH_PERIOD_S, status_publish);
 	return NULL;
 }
 
