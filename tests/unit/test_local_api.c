@@ -152,6 +152,37 @@ static void test_scale_reads_and_writes_replicas(void **state)
 	api_answer_free(&answer);
 }
 
+static void test_autoscalers_of_others_are_kept(void **state)
+{
+	static const char horizontals[] =
+		"/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
+	static const char verticals[] =
+		"/apis/autoscaling.k8s.io/v1/namespaces/default/verticalpodautoscalers";
+	static const char *const refused[][2] = {
+		{horizontals, "{\"metadata\":{\"name\":\"h\"},\"spec\":{\"maxReplicas\":3}}"},
+		{horizontals, "{\"metadata\":{\"name\":\"h\"},\"spec\":{\"scaleTargetRef\":"
+			      "{\"kind\":\"Deployment\",\"name\":\"f\"}}}"},
+		{verticals, "{\"metadata\":{\"name\":\"v\"},\"spec\":{}}"},
+		{verticals, "{\"metadata\":{\"name\":\"v\"},\"spec\":{\"targetRef\":"
+			    "{\"kind\":\"Deployment\",\"name\":\"f\"},\"updatePolicy\":"
+			    "{\"updateMode\":\"Sometimes\"}}}"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+		expect("POST", refused[i][0], refused[i][1], "application/json", 422);
+	expect("POST", horizontals,
+		"{\"metadata\":{\"name\":\"h\"},\"spec\":{\"maxReplicas\":3,\"scaleTargetRef\":"
+		"{\"kind\":\"Deployment\",\"name\":\"f\"}}}",
+		"application/json", 201);
+	expect("POST", verticals,
+		"{\"metadata\":{\"name\":\"v\"},\"spec\":{\"targetRef\":{\"kind\":"
+		"\"Deployment\",\"name\":\"f\"}}}",
+		"application/json", 201);
+	expect("GET", "/apis/autoscaling/v2/horizontalpodautoscalers", NULL, NULL, 200);
+	expect("GET", "/apis/autoscaling.k8s.io/v1/verticalpodautoscalers", NULL, NULL, 200);
+}
+
 static void test_bad_requests_get_the_right_code(void **state)
 {
 	(void)state;
@@ -342,6 +373,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		API_TEST(test_discovery_lists_what_is_served),
 		API_TEST(test_scale_reads_and_writes_replicas),
+		API_TEST(test_autoscalers_of_others_are_kept),
 		API_TEST(test_bad_requests_get_the_right_code),
 		API_TEST(test_conflicts_are_seen),
 		API_TEST(test_dry_run_changes_nothing),

@@ -111,6 +111,36 @@ const struct resource resources[RESOURCE_COUNT] = {
 			.namespaced = true,
 			.verbs = READ | WRITE,
 		},
+	/* Autoscalers of others are kept and carried out by nobody here. */
+	[RESOURCE_HORIZONTALS] =
+		{
+			.id = RESOURCE_HORIZONTALS,
+			.group = "autoscaling",
+			.version = "v2",
+			.plural = "horizontalpodautoscalers",
+			.singular = "horizontalpodautoscaler",
+			.kind = "HorizontalPodAutoscaler",
+			.short_names = {"hpa"},
+			.categories = {"all"},
+			.namespaced = true,
+			.verbs = READ | WRITE,
+			.subresources = {{"status", NULL, NULL, NULL, EDIT}},
+		},
+	[RESOURCE_VERTICALS] =
+		{
+			.id = RESOURCE_VERTICALS,
+			.group = "autoscaling.k8s.io",
+			.version = "v1",
+			.plural = "verticalpodautoscalers",
+			.singular = "verticalpodautoscaler",
+			.kind = "VerticalPodAutoscaler",
+			.short_names = {"vpa"},
+			.namespaced = true,
+			.custom = true,
+			.generation = true,
+			.verbs = READ | WRITE,
+			.subresources = {{"status", NULL, NULL, NULL, EDIT}},
+		},
 	[RESOURCE_OBJECTIVES] =
 		{
 			.id = RESOURCE_OBJECTIVES,

@@ -142,6 +142,7 @@ STRING_CELL(cell_phase, "status", "phase")
 STRING_CELL(cell_kubelet, "status", "nodeInfo", "kubeletVersion")
 STRING_CELL(cell_kernel, "status", "nodeInfo", "kernelVersion")
 STRING_CELL(cell_holder, "spec", "holderIdentity")
+STRING_CELL(cell_vertical_mode, "spec", "updatePolicy", "updateMode")
 STRING_CELL(cell_event_type, "type")
 STRING_CELL(cell_event_reason, "reason")
 STRING_CELL(cell_event_message, "message")
@@ -153,12 +154,26 @@ INTEGER_CELL(cell_available, "status", "availableReplicas")
 INTEGER_CELL(cell_desired, "spec", "replicas")
 INTEGER_CELL(cell_current, "status", "replicas")
 INTEGER_CELL(cell_ready, "status", "readyReplicas")
+INTEGER_CELL(cell_horizontal_least, "spec", "minReplicas")
+INTEGER_CELL(cell_horizontal_most, "spec", "maxReplicas")
+INTEGER_CELL(cell_horizontal_current, "status", "currentReplicas")
 
 static json_t *cell_gates(const json_t *object, time_t now)
 {
 	(void)object;
 	(void)now;
 	return json_string("<none>");
+}
+
+static json_t *cell_horizontal_target(const json_t *object, time_t now)
+{
+	const char *kind = object_string(object, "spec", "scaleTargetRef", "kind", NULL);
+	const char *name = object_string(object, "spec", "scaleTargetRef", "name", NULL);
+	char text[400];
+
+	(void)now;
+	snprintf(text, sizeof(text), "%.60s/%.300s", kind ? kind : "", name ? name : "");
+	return json_string(text);
 }
 
 static json_t *cell_deployment_ready(const json_t *object, time_t now)
@@ -316,6 +331,15 @@ static const struct column columns[RESOURCE_COUNT][COLUMNS_MAX] = {
 		{"Images", "string", 1, cell_images}, {"Selector", "string", 1, cell_selector}},
 	[RESOURCE_LEASES] = {{"Name", "string", 0, cell_name}, {"Holder", "string", 0, cell_holder},
 		{"Age", "string", 0, cell_age}},
+	/* Without metrics: nobody measures any for them here. */
+	[RESOURCE_HORIZONTALS] = {{"Name", "string", 0, cell_name},
+		{"Reference", "string", 0, cell_horizontal_target},
+		{"MinPods", "integer", 0, cell_horizontal_least},
+		{"MaxPods", "integer", 0, cell_horizontal_most},
+		{"Replicas", "integer", 0, cell_horizontal_current},
+		{"Age", "string", 0, cell_age}},
+	[RESOURCE_VERTICALS] = {{"Name", "string", 0, cell_name},
+		{"Mode", "string", 0, cell_vertical_mode}, {"Age", "string", 0, cell_age}},
 	/* Those of k8s/crd.yaml. */
 	[RESOURCE_OBJECTIVES] = {{"Name", "string", 0, cell_name},
 		{"Service", "string", 0, cell_objective_service},

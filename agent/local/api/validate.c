@@ -490,6 +490,49 @@ static void check_objective(const json_t *object, json_t *causes)
 		error + length + strspn(error + length, ": ="));
 }
 
+/* What an autoscaler sets is all that anybody here reads of it. */
+static void check_reference(const json_t *object, const char *key, json_t *causes)
+{
+	const json_t *reference = object_get(object, "spec", key, NULL);
+	char path[FIELD_MAX];
+
+	for (int i = 0; i < 2; i++) {
+		const char *part = i ? "name" : "kind";
+		const char *text = json_string_value(json_object_get(reference, part));
+
+		snprintf(path, sizeof(path), "spec.%s.%s", key, part);
+		if (!text || !*text)
+			required(causes, path, "");
+	}
+}
+
+static void check_horizontal(const json_t *object, json_t *causes)
+{
+	const json_t *spec = json_object_get(object, "spec");
+
+	check_reference(object, "scaleTargetRef", causes);
+	if (!json_object_get(spec, "maxReplicas"))
+		required(causes, "spec.maxReplicas", "");
+	check_integer(spec, "maxReplicas", "spec", 1, REPLICAS_MOST, causes);
+	check_integer(spec, "minReplicas", "spec", 1, REPLICAS_MOST, causes);
+}
+
+static void check_vertical(const json_t *object, json_t *causes)
+{
+	static const char *const modes[] = {
+		"Off", "Initial", "Recreate", "InPlaceOrRecreate", "InPlace", "Auto"};
+	const json_t *mode = object_get(object, "spec", "updatePolicy", "updateMode", NULL);
+	const char *text = json_string_value(mode);
+	bool known = false;
+
+	check_reference(object, "targetRef", causes);
+	for (size_t i = 0; text && i < sizeof(modes) / sizeof(modes[0]); i++)
+		known = known || strcmp(text, modes[i]) == 0;
+	if (mode && !known)
+		invalid(causes, "spec.updatePolicy.updateMode", mode,
+			"must be one of Off, Initial, Recreate, InPlaceOrRecreate, InPlace, Auto");
+}
+
 static void check_lease(const json_t *object, json_t *causes)
 {
 	const json_t *spec = json_object_get(object, "spec");
@@ -526,6 +569,12 @@ void validate_object(const struct resource *resource, const json_t *object, json
 		/* Its own text for a missing name would say the same again. */
 		if (json_array_size(causes) == 0)
 			check_objective(object, causes);
+		break;
+	case RESOURCE_HORIZONTALS:
+		check_horizontal(object, causes);
+		break;
+	case RESOURCE_VERTICALS:
+		check_vertical(object, causes);
 		break;
 	case RESOURCE_LEASES:
 		check_lease(object, causes);
