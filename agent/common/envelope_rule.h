@@ -27,7 +27,8 @@
 	X(STARTING, "starting", "what starts keeps its CPU limit until it is ready")                \
 	X(REPLICA_ROOM, "replica-room",                                                             \
 		"each replica keeps room under the most CPU that it may use")                       \
-	X(DIVERGED, "diverged", "the network is not to be trusted now: a rule decides for it")
+	X(DIVERGED, "diverged", "the network is not to be trusted now: a rule decides for it")      \
+	X(OTHER_AUTOSCALER, "other-autoscaler", "another autoscaler sets this, and two would fight")
 
 enum envelope_rule {
 #define X(id, name, text) RULE_##id,

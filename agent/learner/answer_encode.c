@@ -39,7 +39,8 @@ enum {
 	ACTION_NUMBER,
 	ACTION_CPU_RUNG,
 	ACTION_PRICE,
-	ACTION_CPU_REQUEST
+	ACTION_CPU_REQUEST,
+	ACTION_RELEASE
 };
 enum {
 	ALLOWANCE_TRIGGER = 1,
@@ -126,6 +127,16 @@ static uint8_t *put_bytes(uint8_t *at, uint8_t field, const void *bytes, size_t 
 	return at + size;
 }
 
+/* From field 16 on a tag takes two bytes. */
+static uint8_t *put_flag(uint8_t *at, uint32_t field, bool value)
+{
+	if (!value)
+		return at;
+	at = put_varint(at, field << 3 | WIRE_VARINT);
+	*at++ = 1;
+	return at;
+}
+
 /* Short enough that its length takes one byte; one that is all zero is there all the same. */
 static uint8_t *put_allowance(uint8_t *at, const struct answer_allowance *allowance)
 {
@@ -172,7 +183,7 @@ void answer_add(struct answer *answer, const struct answer_action *action)
 {
 	const char *const texts[] = {
 		action->namespace, action->service, action->policy, action->rule, action->why};
-	size_t lengths[5], most = (5 + 10 + 5) * NUMBER_BYTES + action->q_count * sizeof(float);
+	size_t lengths[5], most = (5 + 11 + 5) * NUMBER_BYTES + action->q_count * sizeof(float);
 	uint8_t *at, *length;
 
 	for (int i = 0; i < 5; i++) {
@@ -200,6 +211,7 @@ void answer_add(struct answer *answer, const struct answer_action *action)
 	at = put_number(at, ACTION_CPU_RUNG, action->cpu_rung);
 	at = put_double(at, ACTION_PRICE, action->violation_price);
 	at = put_double(at, ACTION_CPU_REQUEST, action->cpu_request_millicores);
+	at = put_flag(at, ACTION_RELEASE, action->release);
 	most = (size_t)(at - length - LENGTH_BYTES);
 	/* A varint may be longer than it must be; the last byte has no continuation bit. */
 	length[0] = (uint8_t)(most | 0x80);

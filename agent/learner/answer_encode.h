@@ -48,6 +48,7 @@ struct answer_action {
 	uint32_t cpu_rung;
 	double violation_price; /* 0: as before */
 	double cpu_request_millicores;
+	bool release;
 };
 
 /* Where a plan's CPU goes: limit or request, never both. */

@@ -2,9 +2,9 @@
 /*
  * The learner as a whole: what main.c sets up and the threads share.
  *
- * Threads: HTTP (ingest and decisions), training, objectives and deployments (watches), scale
- * (horizontal decisions), scale requests, status, lease; the main one takes over, gives up and writes
- * checkpoints. `lock` guards objectives, services and counts.
+ * Threads: HTTP (ingest and decisions), training, objectives, deployments and two kinds of other
+ * autoscalers (watches), scale (horizontal decisions), scale requests, status, lease; the main one
+ * takes over, gives up and writes checkpoints. `lock` guards objectives, services and counts.
  */
 #ifndef EBBTIDE_LEARNER_H
 #define EBBTIDE_LEARNER_H
@@ -67,6 +67,7 @@ struct learner {
 	pthread_mutex_t lock;
 	struct objectives objectives;
 	struct services services;
+	struct autoscalers autoscalers; /* of others */
 	struct sequences sequences; /* reports taken: one that comes again is not stored twice */
 	struct experience_log *log; /* NULL: nothing is kept on disk */
 	struct learner_counts counts;
@@ -130,6 +131,14 @@ void *scale_requests_thread(void *learner);
 void scale_decide(struct learner *learner, double now_s);
 void scale_objective(struct learner *learner, enum kube_event event, const json_t *object);
 void scale_deployment(struct learner *learner, enum kube_event event, const json_t *object);
+
+/* contest.c: the other autoscalers that the API has. */
+void *contest_horizontal_thread(void *learner);
+void *contest_vertical_thread(void *learner);
+void contest_see(struct learner *learner, enum autoscaler_kind kind, enum kube_event event,
+	const json_t *object);
+/* Who else sets a service, whose objective may have changed; the lock is held. */
+void contest_settle(struct learner *learner, struct service *service);
 
 /*
  * lease.c: acquires, renews and at the end releases; sets learner->elected. A thread of its own, so

@@ -95,6 +95,7 @@ static void learner_close(struct learner *learner)
 {
 	services_free(&learner->services);
 	objectives_free(&learner->objectives);
+	autoscalers_free(&learner->autoscalers);
 	push_free(&learner->push);
 	sequences_free(&learner->sequences);
 	experience_log_free(learner->log);
@@ -176,8 +177,8 @@ static void files_raise(void)
 static int learner_run(struct learner *learner, const sigset_t *signals)
 {
 	void *(*const bodies[])(void *) = {train_thread, scale_objectives_thread,
-		scale_deployments_thread, scale_thread, scale_requests_thread, status_thread,
-		lease_thread};
+		scale_deployments_thread, contest_horizontal_thread, contest_vertical_thread,
+		scale_thread, scale_requests_thread, status_thread, lease_thread};
 	const int all = sizeof(bodies) / sizeof(bodies[0]);
 	const int count = learner->config.lease ? all : all - 1;
 	pthread_t threads[sizeof(bodies) / sizeof(bodies[0])];

@@ -96,9 +96,34 @@ bool policy_learns_replicas(struct service *service)
 	return policy_decided_by(policy_of_service(service), true) & DECIDES_REPLICAS;
 }
 
+bool policy_contested(struct service *service, enum autoscaler_kind kind)
+{
+	static const uint32_t sets[AUTOSCALER_KINDS] = {
+		[AUTOSCALER_HORIZONTAL] = DECIDES_REPLICAS,
+		[AUTOSCALER_VERTICAL] = DECIDES_CPU | DECIDES_MEMORY,
+	};
+
+	return service->has_objective && service->others[kind][0] &&
+	       policy_of_service(service)->decides & sets[kind];
+}
+
+bool policy_leaves(struct service *service, enum autoscaler_kind kind)
+{
+	return service->objective.mode == OBJECTIVE_AUTO && !service->objective.frozen &&
+	       policy_contested(service, kind);
+}
+
+void policy_explain_left(
+	const struct service *service, enum autoscaler_kind kind, char *why, size_t size)
+{
+	snprintf(why, size, "%s %.80s sets the %s: they are left to it",
+		autoscaler_infos[kind].kind, service->others[kind], autoscaler_infos[kind].sets);
+}
+
 bool policy_lacks_replicas(struct service *service)
 {
 	return policy_learns_replicas(service) && !service->objective.frozen &&
+	       !policy_leaves(service, AUTOSCALER_HORIZONTAL) &&
 	       service->replicas < service->objective.replicas_max &&
 	       service->replicas < room_replicas(service);
 }

@@ -36,6 +36,10 @@ void policy_config_init(struct policy_config *config);
 bool policy_learns(const char *name);
 /* Whether the network decides the service's replicas. */
 bool policy_learns_replicas(struct service *service);
+/* Whether another autoscaler sets what the service's policy decides. */
+bool policy_contested(struct service *service, enum autoscaler_kind kind);
+/* Likewise, and it is left to that one: in mode auto, unless nothing is to be changed anyway. */
+bool policy_leaves(struct service *service, enum autoscaler_kind kind);
 /* Whether a service whose replicas the network decides has fewer than have room, and may have more. */
 bool policy_lacks_replicas(struct service *service);
 
@@ -54,6 +58,7 @@ struct vertical_decision {
 	uint32_t action; /* or POLICY_NO_ACTION */
 	struct plan plan;
 	enum envelope_rule rule; /* that changed what the policy wanted */
+	bool released;		 /* the owner's limits are to come back, and to stay */
 	bool explored;
 	bool guided;	/* of an explored one: not at random */
 	double epsilon; /* share of decisions that explore, as it was */

@@ -179,7 +179,12 @@ void policy_decide_horizontal(const struct policy_context *context, struct servi
 	decision->action = ACTION_HORIZONTAL_HOLD;
 	decision->replicas = bounds->replicas;
 	decision->mask = 1ULL << ACTION_HORIZONTAL_HOLD;
-	if (policy_learns_replicas(service)) {
+	if (policy_leaves(service, AUTOSCALER_HORIZONTAL)) {
+		decision->action = POLICY_NO_ACTION;
+		decision->rule = RULE_OTHER_AUTOSCALER;
+		policy_explain_left(
+			service, AUTOSCALER_HORIZONTAL, decision->why, sizeof(decision->why));
+	} else if (policy_learns_replicas(service)) {
 		horizontal_learnt(context, service, bounds, declared_millicores, decision);
 	} else if (policy_decided_by(set, false) & DECIDES_REPLICAS) {
 		horizontal_rules(context, set, service, bounds, declared_millicores, decision);

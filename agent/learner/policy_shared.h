@@ -12,6 +12,9 @@
 const struct policy_set *policy_of_service(struct service *service);
 /* What of it the policy's parts decide: those that are learnt, or the rules. */
 uint32_t policy_decided_by(const struct policy_set *set, bool learnt);
+/* Why what another autoscaler sets is left to it. */
+void policy_explain_left(
+	const struct service *service, enum autoscaler_kind kind, char *why, size_t size);
 /* The learner's parameters of the rules, or those with the objective's own. */
 const struct rule_configs *policy_rule_configs(
 	const struct policy_context *context, struct service *service);

@@ -377,7 +377,24 @@ struct envelope_unit policy_bounds(const struct service_unit *unit, const struct
 	return bounds;
 }
 
-void policy_decide_vertical(const struct policy_context *context, struct service *service,
+/* The owner's limits, which the other autoscaler sets; nothing is to be learnt from them. */
+static void vertical_left(const struct service *service, const struct envelope_unit *bounds,
+	struct vertical_decision *decision)
+{
+	decision->action = POLICY_NO_ACTION;
+	decision->rule = RULE_OTHER_AUTOSCALER;
+	decision->released = true;
+	decision->plan.allowance = (struct allowance){.trigger_age_share = 0};
+	decision->plan.burst_us = 0;
+	if (bounds->cpu_declared_millicores > 0)
+		decision->plan.cpu_millicores = bounds->cpu_declared_millicores;
+	if (bounds->memory_declared_bytes > 0)
+		decision->plan.memory_bytes = bounds->memory_declared_bytes;
+	policy_explain_left(service, AUTOSCALER_VERTICAL, decision->why, sizeof(decision->why));
+}
+
+/* What the policy's parts decide, inside the envelope. */
+static void vertical_decided(const struct policy_context *context, struct service *service,
 	struct service_unit *unit, const struct envelope_unit *bounds,
 	struct vertical_decision *decision)
 {
@@ -386,30 +403,6 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 	enum envelope_rule allowed;
 	bool fallen = false;
 
-	memset(decision, 0, sizeof(*decision));
-	/* What a start takes is no load: more replicas would only add starts. */
-	if (bounds->starting == 0)
-		room_note(&unit->busy, bounds->sample);
-	unit->memory_needed_bytes = memory_needed(unit, bounds);
-	decision->action = ACTION_VERTICAL_HOLD;
-	decision->plan = unit->plan;
-	decision->plan.cpu_millicores = limit;
-	decision->plan.reserves = envelope_reserves(bounds);
-	decision->plan.memory_bytes = bounds->sample->memory_limit_bytes;
-	/* An allowance that nobody decides any more is void. */
-	if (!(set->decides & DECIDES_ALLOWANCE))
-		decision->plan.allowance = (struct allowance){.trigger_age_share = 0};
-	if (!(set->decides & DECIDES_BURST))
-		decision->plan.burst_us = 0;
-	decision->mask = 1ULL << ACTION_VERTICAL_HOLD;
-	decision->plan.cpu_rung = bounds->cpu_rung;
-	/* What a rule breaks says nothing of what the network's plans are worth. */
-	if (policy_decided_by(set, true) & DECIDES_PLAN)
-		decision->plan.violation_price =
-			price_adapt(unit->plan.violation_price, broke_for_want(bounds),
-				bounds->objective->acceptable_violations, bounds->sample->tick_s);
-	unit->throttling_floor = throttling_adapt(
-		unit->throttling_floor, bounds->sample, bounds->objective->acceptable_throttling);
 	if (policy_decided_by(set, true) & DECIDES_PLAN && !revert_cut(unit, bounds, decision)) {
 		fallen = !decide_dqn(context, service, unit, bounds, decision);
 		if (fallen)
@@ -431,6 +424,46 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 	allowed = envelope_clamp_allowance(bounds, &decision->plan);
 	if (!decision->rule)
 		decision->rule = allowed;
+}
+
+void policy_decide_vertical(const struct policy_context *context, struct service *service,
+	struct service_unit *unit, const struct envelope_unit *bounds,
+	struct vertical_decision *decision)
+{
+	const struct policy_set *set = policy_of_service(service);
+	const bool left = policy_leaves(service, AUTOSCALER_VERTICAL);
+	double limit = sample_cpu_millicores(bounds->sample);
+
+	memset(decision, 0, sizeof(*decision));
+	/* What a start takes is no load: more replicas would only add starts. */
+	if (bounds->starting == 0)
+		room_note(&unit->busy, bounds->sample);
+	unit->memory_needed_bytes = memory_needed(unit, bounds);
+	decision->action = ACTION_VERTICAL_HOLD;
+	decision->plan = unit->plan;
+	decision->plan.cpu_millicores = limit;
+	decision->plan.reserves = envelope_reserves(bounds);
+	decision->plan.memory_bytes = bounds->sample->memory_limit_bytes;
+	/* An allowance that nobody decides any more is void. */
+	if (!(set->decides & DECIDES_ALLOWANCE))
+		decision->plan.allowance = (struct allowance){.trigger_age_share = 0};
+	if (!(set->decides & DECIDES_BURST))
+		decision->plan.burst_us = 0;
+	decision->mask = 1ULL << ACTION_VERTICAL_HOLD;
+	decision->plan.cpu_rung = bounds->cpu_rung;
+	/* What others' limits break says nothing of what the network's plans are worth. */
+	if (policy_decided_by(set, true) & DECIDES_PLAN && !left)
+		decision->plan.violation_price =
+			price_adapt(unit->plan.violation_price, broke_for_want(bounds),
+				bounds->objective->acceptable_violations, bounds->sample->tick_s);
+	unit->throttling_floor = throttling_adapt(
+		unit->throttling_floor, bounds->sample, bounds->objective->acceptable_throttling);
+	if (left) {
+		unit->cut_remaining = 0;
+		vertical_left(service, bounds, decision);
+	} else {
+		vertical_decided(context, service, unit, bounds, decision);
+	}
 	unit->plan = decision->plan;
 	service->counts.decisions++;
 	service->counts.explored += decision->explored;

@@ -278,7 +278,7 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 		.now_s = work->now_s,
 		.vertical_q = q};
 	struct envelope_unit bounds = bounds_of(unit, wire);
-	bool apply = service->objective.mode == OBJECTIVE_AUTO;
+	bool apply = service->objective.mode == OBJECTIVE_AUTO, does;
 	struct answer_allowance allowance;
 	struct vertical_decision decision;
 	struct decision_record record;
@@ -289,11 +289,14 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 	decision_record_vertical(&record, work->unix_s, unit, &bounds, &decision,
 		wire->has_experience ? wire->experience.reward : NAN, apply);
 	decisions_keep(learner, service, unit, &record);
-	action_note(work, service, &decision, apply);
+	/* An owner's limits that come back are nothing to be set. */
+	does = apply && !decision.released;
+	action_note(work, service, &decision, does);
 	action = (struct answer_action){.namespace = wire->namespace,
 		.service = wire->service,
 		.action = action_learnt(&decision, apply, wire->starting > 0),
-		.apply = apply,
+		.apply = does,
+		.release = decision.released,
 		.memory_limit_bytes = decision.plan.memory_bytes,
 		.policy = service->objective.policy,
 		.rule = envelope_rule_name(decision.rule),
@@ -302,7 +305,7 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 		.violation_price = decision.plan.violation_price,
 		.q = decision.has_q ? decision.q : NULL,
 		.q_count = decision.has_q ? ACTION_VERTICAL : 0,
-		.allowance = apply ? allowance_of(&decision.plan, &allowance) : NULL};
+		.allowance = does ? allowance_of(&decision.plan, &allowance) : NULL};
 	answer_set_cpu(&action, &decision.plan);
 	push_supersede(&learner->push, unit->agent, service->namespace, service->name);
 	answer_add(&work->answer, &action);

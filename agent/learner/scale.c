@@ -38,10 +38,12 @@ static void objective_settle(struct learner *learner, const char *namespace, con
 	if (!now || strcmp(before.name, now->name) != 0)
 		status_forget(service);
 	if (!now) {
+		contest_settle(learner, service);
 		(void)services_forget(&learner->services, service);
 		return;
 	}
 	service->objective = *now;
+	contest_settle(learner, service);
 	if (strcmp(now->name, changed) == 0)
 		status_adopt(service, object);
 	if (had)
@@ -162,7 +164,8 @@ static float period_learn(
 	float reward;
 
 	memcpy(previous, service->state, sizeof(previous));
-	reward = service_build_state(service, policy_learns_replicas(service));
+	reward = service_build_state(service,
+		policy_learns_replicas(service) && !policy_leaves(service, AUTOSCALER_HORIZONTAL));
 	service->has_state = true;
 	if (!service->stream.steps &&
 		nstep_create(&service->stream, brain_train_config(learner->horizontal)->n_step,

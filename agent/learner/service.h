@@ -7,6 +7,7 @@
 #define EBBTIDE_SERVICE_H
 
 #include "common/state.h"
+#include "learner/autoscalers.h"
 #include "learner/brain.h"
 #include "learner/decision_ring.h"
 #include "learner/envelope.h"
@@ -72,6 +73,7 @@ enum condition {
 	CONDITION_MEASURED,
 	CONDITION_OBJECTIVE_MET,
 	CONDITION_POLICY_SOUND,
+	CONDITION_UNCONTESTED,
 	CONDITION_COUNT
 };
 
@@ -129,6 +131,10 @@ struct service {
 	struct decision_ring decisions;			/* on its replicas */
 	uint32_t wanted;				/* replicas to be asked for; 0: none */
 	char wanted_why[192];
+
+	/* Who else sets it, by name; empty: nobody. */
+	char others[AUTOSCALER_KINDS][OBJECTIVE_NAME_MAX];
+	bool left[AUTOSCALER_KINDS]; /* policy_leaves(), as it was last said */
 
 	/* For the objective's status. */
 	char last_action[192];

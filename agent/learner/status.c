@@ -23,6 +23,7 @@ static const char *const condition_names[CONDITION_COUNT] = {
 	[CONDITION_MEASURED] = "Measured",
 	[CONDITION_OBJECTIVE_MET] = "ObjectiveMet",
 	[CONDITION_POLICY_SOUND] = "PolicySound",
+	[CONDITION_UNCONTESTED] = "Uncontested",
 };
 
 static const char *const truths[] = {
@@ -101,6 +102,27 @@ static json_t *policy_condition(const struct learner *learner, struct service *s
 		worst == BRAIN_SOUND ? TRUTH_TRUE : TRUTH_FALSE, reasons[worst], messages[worst]);
 }
 
+/* In every mode: who turns to auto is to know before. */
+static json_t *contest_condition(struct service *service)
+{
+	const struct autoscaler_info *info;
+	char message[2 * OBJECTIVE_NAME_MAX + 192];
+	size_t used = 0;
+
+	for (int kind = 0; kind < AUTOSCALER_KINDS; kind++) {
+		info = &autoscaler_infos[kind];
+		if (policy_contested(service, kind))
+			used += (size_t)snprintf(message + used, sizeof(message) - used,
+				"%s%s %s sets the %s, which mode auto leaves to it",
+				used ? "; " : "", info->kind, service->others[kind], info->sets);
+	}
+	if (used)
+		return condition(
+			service, CONDITION_UNCONTESTED, TRUTH_FALSE, "OtherAutoscaler", message);
+	return condition(service, CONDITION_UNCONTESTED, TRUTH_TRUE, "NoOtherAutoscaler",
+		"no other autoscaler sets what the policy decides");
+}
+
 static json_t *objective_condition(struct service *service, bool measured)
 {
 	if (!measured)
@@ -156,14 +178,14 @@ json_t *status_describe(const struct learner *learner, struct service *service)
 	json_t *status, *last, *policy = policy_condition(learner, service);
 	char when[64];
 
-	status = json_pack("{s:o, s:o, s:o, s:[o, o]}", "currentLatencyUs",
+	status = json_pack("{s:o, s:o, s:o, s:[o, o, o]}", "currentLatencyUs",
 		measured ? json_integer((json_int_t)sample->latency_objective_us) : json_null(),
 		"violationShare", measured ? json_real(violation_share(service)) : json_null(),
 		"recommendation", recommendation(service), "conditions",
 		condition(service, CONDITION_MEASURED, measured ? TRUTH_TRUE : TRUTH_FALSE,
 			measured ? "AgentsReport" : "NoAgentReports",
 			measured ? "agents report this service" : "no agent reports this service"),
-		objective_condition(service, measured));
+		objective_condition(service, measured), contest_condition(service));
 	if (policy)
 		json_array_append_new(json_object_get(status, "conditions"), policy);
 	if (status && service->objective.generation > 0)

@@ -114,7 +114,8 @@ void urgent_objective(
 	/* The agent shows these, so it is told even when no limit moves. */
 	bool told = before->mode != now->mode || before->frozen != now->frozen;
 
-	if (now->mode == OBJECTIVE_OBSERVE)
+	/* What is left to another autoscaler is told with the next report. */
+	if (now->mode == OBJECTIVE_OBSERVE || policy_leaves(service, AUTOSCALER_VERTICAL))
 		return;
 	for (size_t i = 0; i < service->unit_count; i++)
 		if (push_reaches(&learner->push, service->units[i]->agent))

@@ -207,9 +207,9 @@ static void container_join(
 	(void)actuate_container(agent, container, &plan);
 }
 
-static bool is_auto(const struct unit *unit)
+static bool is_ours(const struct unit *unit)
 {
-	return unit->has_objective && unit->objective.mode == OBJECTIVE_AUTO;
+	return unit->has_objective && unit->objective.mode == OBJECTIVE_AUTO && !unit->is_left;
 }
 
 /*
@@ -219,7 +219,7 @@ static bool is_auto(const struct unit *unit)
 static void container_settle(
 	struct agent *agent, const struct unit *unit, struct container *container)
 {
-	if (is_auto(unit))
+	if (is_ours(unit))
 		container_join(agent, unit, container);
 	else if (agent->status.objectives_synced)
 		(void)actuate_restore_container(agent, container);
@@ -495,7 +495,7 @@ static void objectives_synced(struct agent *agent)
 	for (size_t i = 0; i < agent->units.count; i++) {
 		struct unit *unit = agent->units.items[i];
 
-		for (size_t k = 0; k < unit->container_count && !is_auto(unit); k++)
+		for (size_t k = 0; k < unit->container_count && !is_ours(unit); k++)
 			container_settle(agent, unit, unit->containers[k]);
 	}
 	pthread_mutex_unlock(&agent->lock);

@@ -233,6 +233,16 @@ static void action_note(struct unit *unit, const Ebbtide__Wire__Action *action)
 	unit->actions_memory += action_memory_direction(action->action) != 0;
 }
 
+/* The owner's limits come back once: what moves after that is not ours. */
+static void unit_leave(struct agent *agent, struct unit *unit, bool leave)
+{
+	bool was = unit->is_left;
+
+	unit->is_left = leave && unit->objective.mode == OBJECTIVE_AUTO;
+	if (unit->is_left && !was)
+		(void)actuate_restore(agent, unit);
+}
+
 static void action_apply(
 	struct agent *agent, struct unit *unit, const Ebbtide__Wire__Action *action)
 {
@@ -241,7 +251,8 @@ static void action_apply(
 	if (!unit->has_objective)
 		return;
 	action_note(unit, action);
-	if (!action->apply || unit->objective.mode != OBJECTIVE_AUTO)
+	unit_leave(agent, unit, action->release);
+	if (unit->is_left || !action->apply || unit->objective.mode != OBJECTIVE_AUTO)
 		return;
 	plan_from_wire(action, &plan);
 	allowance_take(agent, unit, &plan);

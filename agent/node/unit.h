@@ -135,6 +135,7 @@ struct unit {
 	/* In force since the last answer. */
 	struct plan plan; /* of one container */
 	bool has_plan;
+	bool is_left; /* to something else that sets limits, by the learner's word: the owner's stay */
 	uint64_t planned_us; /* CLOCK_MONOTONIC */
 	uint32_t action;
 	bool acted;		 /* action was carried out: the tick makes an experience */

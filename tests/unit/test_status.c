@@ -163,7 +163,7 @@ static void test_the_status_says_which_generation_it_is_of(void **state)
 	f->service->objective.generation = 7;
 	status = status_describe(&f->learner, f->service);
 	assert_int_equal(json_integer_value(json_object_get(status, "observedGeneration")), 7);
-	assert_int_equal(json_array_size(json_object_get(status, "conditions")), 3);
+	assert_int_equal(json_array_size(json_object_get(status, "conditions")), 4);
 	json_array_foreach (json_object_get(status, "conditions"), i, one)
 		assert_int_equal(json_integer_value(json_object_get(one, "observedGeneration")), 7);
 	json_decref(status);

@@ -471,6 +471,7 @@ static void test_answers_are_written_as_protobuf_reads_them(void **state)
 		action.cpu_limit_millicores = random_amount(&random);
 		action.memory_limit_bytes = random_count(&random, 64);
 		action.cpu_request_millicores = random_amount(&random);
+		action.release = random_below(&random, 2);
 		action.policy = names[2];
 		action.rule = random_below(&random, 2) ? names[3] : NULL;
 		action.why = names[4];
@@ -498,6 +499,7 @@ static void test_answers_are_written_as_protobuf_reads_them(void **state)
 			assert_string_equal(a->service, action.service);
 			assert_true(a->number == action.number);
 			assert_true(a->action == action.action);
+			assert_int_equal(a->release, action.release);
 			assert_true((a->apply != 0) == action.apply);
 			assert_memory_equal(&a->cpu_limit_millicores, &action.cpu_limit_millicores,
 				sizeof(double));

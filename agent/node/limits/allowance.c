@@ -20,7 +20,7 @@ static bool has_allowance(const struct allowance *allowance)
 
 static bool may_act(const struct unit *unit)
 {
-	return unit->has_objective && unit->objective.mode == OBJECTIVE_AUTO &&
+	return unit->has_objective && unit->objective.mode == OBJECTIVE_AUTO && !unit->is_left &&
 	       !unit->objective.frozen && unit->objective.reflex;
 }
 
