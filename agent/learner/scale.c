@@ -20,6 +20,14 @@
 /* From one look at what is due, or to be asked for, to the next. */
 #define TURN_S 0.1
 
+/* In observe nothing is decided, and what was decided before says nothing of now. */
+static void recommendation_forget(struct service *service)
+{
+	service->recommended_millicores = 0;
+	service->recommended_bytes = 0;
+	service->recommended_replicas = 0;
+}
+
 /* What holds for a service now; @changed, which @object is, names it or did. */
 static void objective_settle(struct learner *learner, const char *namespace, const char *name,
 	const json_t *object, const char *changed)
@@ -37,6 +45,8 @@ static void objective_settle(struct learner *learner, const char *namespace, con
 	service->has_objective = now != NULL;
 	if (!now || strcmp(before.name, now->name) != 0)
 		status_forget(service);
+	if (!now || now->mode == OBJECTIVE_OBSERVE)
+		recommendation_forget(service);
 	if (!now) {
 		contest_settle(learner, service);
 		(void)services_forget(&learner->services, service);

@@ -151,6 +151,50 @@ static void test_replicas_outside_their_bounds_come_inside(void **state)
 	assert_int_equal(service(f, "web")->wanted, 0);
 }
 
+static void mode(struct fixture *f, const char *mode)
+{
+	json_t *object = json_pack("{s:{s:s, s:s}, s:{s:{s:s}, s:{s:s}, s:s, s:{s:{s:i}}}}",
+		"metadata", "namespace", "default", "name", "web", "spec", "targetRef", "name",
+		"web", "latency", "target", "50ms", "mode", mode, "bounds", "replicas", "min", 3);
+
+	scale_objective(&f->learner, KUBE_EVENT_MODIFIED, object);
+	json_decref(object);
+}
+
+/* Whether the status has a recommendation, of limits or replicas. */
+static bool recommends(struct fixture *f)
+{
+	json_t *status = status_describe(&f->learner, service(f, "web")), *value;
+	const char *key;
+	bool some = false;
+
+	json_object_foreach (json_object_get(status, "recommendation"), key, value)
+		some = some || !json_is_null(value);
+	json_decref(status);
+	return some;
+}
+
+static void test_who_only_observes_recommends_nothing_any_more(void **state)
+{
+	struct fixture *f = *state;
+
+	deployment(f, KUBE_EVENT_ADDED, "web", 1);
+	mode(f, "recommend");
+	service(f, "web")->decided_s = 100;
+	tick(f, "web", "one", 105, busy(1, 1, 300));
+	scale_decide(&f->learner, 115);
+	assert_int_equal(service(f, "web")->recommended_replicas, 3);
+	service(f, "web")->recommended_millicores = 300;
+	service(f, "web")->recommended_bytes = 100 << 20;
+	mode(f, "auto");
+	assert_true(recommends(f));
+	mode(f, "observe");
+	assert_false(recommends(f));
+	tick(f, "web", "one", 125, busy(1, 1, 300));
+	scale_decide(&f->learner, 135);
+	assert_false(recommends(f));
+}
+
 static double used_share(struct fixture *f)
 {
 	const struct sample *period = &service(f, "web")->period;
@@ -287,6 +331,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_what_its_owner_scaled_to_none_stays_so),
 		TEST(test_replicas_outside_their_bounds_come_inside),
+		TEST(test_who_only_observes_recommends_nothing_any_more),
 		TEST(test_a_period_is_as_long_as_the_ticks_in_it),
 		TEST(test_memory_of_a_period_is_that_of_all_nodes),
 		TEST(test_long_ticks_are_waited_for),
