@@ -108,6 +108,7 @@ struct agent {
 	/* How weights are made of requests here, as seen last; CPU_WEIGHT_SHARES: not seen. */
 	enum cpu_weight_scale weight_scale;
 	enum cpu_weight_scale pod_weight_scale;
+	json_t *waiting;	/* pods without a slot, by namespace and name; as told of last */
 	json_t *originals;	/* owners' limits by cgroup path, as kept on disk */
 	bool originals_changed; /* since they were */
 	atomic_bool stop;
@@ -120,6 +121,8 @@ void *discover_objectives_thread(void *agent);
 /* Apply one object as the watch would; for tests as well. Take the lock themselves. */
 void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod);
 void discover_objective(struct agent *agent, enum kube_event event, const json_t *object);
+/* Once a tick, the lock held: pods that wait for a slot, when one is free. */
+void discover_waiting(struct agent *agent);
 /* Once a tick, the lock held: services that have had neither container nor objective for long. */
 void discover_forget(struct agent *agent);
 /* The cgroup of a container id: 0 and the path, -ENOENT when no known layout has it. */

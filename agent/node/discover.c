@@ -234,6 +234,36 @@ static void container_enter(struct agent *agent, struct unit *unit, struct conta
 	allowance_apply(agent, unit);
 }
 
+static void waiting_key(const json_t *pod, char *key, size_t size)
+{
+	const char *namespace = kube_string(pod, "metadata", "namespace", NULL);
+	const char *name = kube_string(pod, "metadata", "name", NULL);
+
+	snprintf(key, size, "%s/%s", namespace ? namespace : "", name ? name : "");
+}
+
+/* Not measured. What was found out too early is told of again; a slot gets free without a word. */
+static void container_refuse(
+	struct agent *agent, struct container *container, const json_t *pod, int err)
+{
+	char key[2 * UNIT_NAME_MAX];
+
+	log_warning(
+		"pod=%s container=%s id=%s error=\"%s\" effect=\"not measured; tried again %s\"",
+		container->pod, container->name, container->id,
+		err == -ENOSPC ? "all of --max-containers are taken" : strerror(-err),
+		err == -ENOSPC ? "when one is free" : "at the pod's next change");
+	if (container->attachment.key_count)
+		probes_detach(agent->probes, &container->attachment);
+	free(container);
+	if (err != -ENOSPC)
+		return;
+	if (!agent->waiting)
+		agent->waiting = json_object();
+	waiting_key(pod, key, sizeof(key));
+	json_object_set(agent->waiting, key, (json_t *)pod);
+}
+
 static void container_start(struct agent *agent, struct unit *unit, const json_t *pod,
 	const json_t *status, const char *id)
 {
@@ -259,12 +289,7 @@ static void container_start(struct agent *agent, struct unit *unit, const json_t
 	if (!err)
 		err = unit_add_container(unit, container);
 	if (err) {
-		log_warning("pod=%s container=%s id=%s error=\"%s\" effect=\"not measured; tried "
-			    "again at the pod's next change\"",
-			container->pod, container->name, id, strerror(-err));
-		if (container->attachment.key_count)
-			probes_detach(agent->probes, &container->attachment);
-		free(container);
+		container_refuse(agent, container, pod, err);
 		return;
 	}
 	container->limit_since_us = monotonic_us();
@@ -325,13 +350,14 @@ static void pod_sweep(struct agent *agent, struct unit *unit, const char *pod)
 	}
 }
 
-void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
+/* The lock is held. */
+static void pod_see(struct agent *agent, enum kube_event event, const json_t *pod)
 {
 	const char *namespace = kube_string(pod, "metadata", "namespace", NULL);
 	const char *name = kube_string(pod, "metadata", "name", NULL);
 	const char *uid = kube_string(pod, "metadata", "uid", NULL);
 	const json_t *statuses = kube_get(pod, "status", "containerStatuses", NULL);
-	char service[UNIT_NAME_MAX];
+	char service[UNIT_NAME_MAX], key[2 * UNIT_NAME_MAX];
 	const struct objective *objective;
 	const json_t *status;
 	struct unit *unit;
@@ -339,11 +365,12 @@ void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
 
 	if (!namespace || !name)
 		return;
+	waiting_key(pod, key, sizeof(key));
+	(void)json_object_del(agent->waiting, key);
 	discover_service(pod, service, sizeof(service));
-	pthread_mutex_lock(&agent->lock);
 	unit = units_get(&agent->units, namespace, service);
 	if (!unit)
-		goto out;
+		return;
 	objective =
 		unit->has_objective ? NULL : objectives_of(&agent->objectives, namespace, service);
 	if (objective) {
@@ -381,8 +408,27 @@ void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
 		resize_forget_pod(agent, uid);
 	else if (uid)
 		resize_see_pod(agent, uid);
-out:
+}
+
+void discover_pod(struct agent *agent, enum kube_event event, const json_t *pod)
+{
+	pthread_mutex_lock(&agent->lock);
+	pod_see(agent, event, pod);
 	pthread_mutex_unlock(&agent->lock);
+}
+
+void discover_waiting(struct agent *agent)
+{
+	json_t *waiting, *pod;
+	const char *key;
+
+	if (json_object_size(agent->waiting) == 0 || !probes_have_room(agent->probes))
+		return;
+	waiting = json_copy(agent->waiting);
+	json_object_foreach (waiting, key, pod)
+		if (probes_have_room(agent->probes))
+			pod_see(agent, KUBE_EVENT_MODIFIED, pod);
+	json_decref(waiting);
 }
 
 void discover_forget(struct agent *agent)

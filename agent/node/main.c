@@ -371,6 +371,7 @@ static void tick(struct agent *agent, uint64_t expirations, uint64_t *last_us)
 	detail_tick(agent);
 	reporter_tick(agent);
 	silence_check(agent);
+	discover_waiting(agent);
 	discover_forget(agent);
 	pthread_mutex_unlock(&agent->lock);
 }
@@ -555,6 +556,7 @@ static void agent_close(struct agent *agent)
 	probes_close(agent->probes);
 	trace_close(agent);
 	kube_config_free(&agent->kube);
+	json_decref(agent->waiting);
 	json_decref(agent->originals);
 }
 

@@ -23,6 +23,9 @@ struct metrics {
 		"Sampling periods before which at least one was missed.", status->ticks_late)      \
 	X("ebbtide_agent_units", "gauge", "Services with containers on this node.",                \
 		agent->units.count)                                                                \
+	X("ebbtide_agent_pods_waiting", "gauge",                                                   \
+		"Pods that are not measured, for all of --max-containers are taken.",              \
+		json_object_size(agent->waiting))                                                  \
 	X("ebbtide_agent_learner_reachable", "gauge", "1 while the learner answers.",              \
 		status->learner_reachable)                                                         \
 	X("ebbtide_agent_api_reachable", "gauge", "1 while the Kubernetes API answers.",           \

@@ -485,6 +485,11 @@ static uint32_t slot_take(struct probes *probes)
 	return SLOT_NONE;
 }
 
+bool probes_have_room(const struct probes *probes)
+{
+	return memchr(probes->taken, 0, probes->max_slots) != NULL;
+}
+
 static void generation_raise(struct probes *probes)
 {
 	__atomic_add_fetch(&probes->control->generation, 1, __ATOMIC_SEQ_CST);

@@ -61,6 +61,8 @@ struct probes_attachment {
 
 /* Give @path a slot and attach the request programs to it. -ENOSPC when all slots are taken. */
 int probes_attach(struct probes *probes, const char *path, struct probes_attachment *attachment);
+/* Whether a slot is free. */
+bool probes_have_room(const struct probes *probes);
 void probes_detach(struct probes *probes, struct probes_attachment *attachment);
 
 /* Settle the running tasks' CPU time and copy the kernel's own counters into the slots. */
