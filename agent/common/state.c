@@ -311,6 +311,41 @@ void state_build(struct state_history *history, const struct sample *sample,
 	memcpy(history->previous, state, sizeof(history->previous));
 }
 
+static void state_set(float state[STATE_SIZE], int feature, double value)
+{
+	state[feature] = (float)fmin(
+		fmax(value, state_features[feature].lowest), state_features[feature].highest);
+}
+
+static double over(double from, double to)
+{
+	return to > 0 ? from / to : 1;
+}
+
+void state_move(float state[STATE_SIZE], const struct sample *from, const struct sample *to,
+	const struct objective *objective, const struct state_place *place)
+{
+	static const int of_cpu[] = {
+		STATE_cpu_use, STATE_d_cpu_use, STATE_demand, STATE_demand_mean, STATE_demand_max};
+	const double cpu = over(sample_cpu_millicores(from), sample_cpu_millicores(to));
+	const double memory =
+		over((double)from->memory_limit_bytes, (double)to->memory_limit_bytes);
+
+	for (size_t i = 0; i < sizeof(of_cpu) / sizeof(of_cpu[0]); i++)
+		state_set(state, of_cpu[i], (double)state[of_cpu[i]] * cpu);
+	state_set(state, STATE_memory_use, (double)state[STATE_memory_use] * memory);
+	state_set(state, STATE_cpu_limit,
+		log_between(sample_cpu_millicores(to), objective->cpu_min_millicores,
+			objective->cpu_max_millicores));
+	state_set(state, STATE_memory_limit,
+		log_between((double)to->memory_limit_bytes, (double)objective->memory_min_bytes,
+			(double)objective->memory_max_bytes));
+	state_set(state, STATE_cpu_rung, place->cpu_rung / (double)(RUNG_COUNT - 1));
+	state_set(state, STATE_last_cpu, place->last_cpu);
+	state_set(state, STATE_last_memory, place->last_memory);
+	state_set(state, STATE_since_action, log2(1 + (double)place->since_action) / 6);
+}
+
 struct demand state_demand(const float state[STATE_SIZE], const struct sample *sample)
 {
 	const double limit = sample_cpu_millicores(sample);

@@ -198,6 +198,21 @@ void state_note_plan(struct state_history *history, uint32_t cpu_rung, double vi
 void state_build(struct state_history *history, const struct sample *sample,
 	const struct objective *objective, float state[STATE_SIZE]);
 
+/* What of a state is a matter of the limits in force and of how they came about. */
+struct state_place {
+	uint32_t cpu_rung;
+	uint32_t since_action;
+	int last_cpu;
+	int last_memory;
+};
+/*
+ * The state that @from was made into, as it would be were @to's limits in force and all that was
+ * measured the same. Of @objective the upper bounds are the owner's limits where these are lower, as for
+ * state_build().
+ */
+void state_move(float state[STATE_SIZE], const struct sample *from, const struct sample *to,
+	const struct objective *objective, const struct state_place *place);
+
 /*
  * By a state and the sample it was made of: between the newest demand and its mean of ten ticks;
  * what was used, where that is out of range.

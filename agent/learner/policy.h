@@ -43,6 +43,13 @@ bool policy_leaves(struct service *service, enum autoscaler_kind kind);
 /* Whether a service whose replicas the network decides has fewer than have room, and may have more. */
 bool policy_lacks_replicas(struct service *service);
 
+/*
+ * A tick broke the objective, and for want of what its plan could have set aside: its containers were
+ * throttled (without a limit: waited for a CPU) for as long as they were late, or stalled for memory.
+ * A request whose own work is longer than the objective is late at any limit, and at any price.
+ */
+bool policy_broke_for_want(const struct envelope_unit *bounds);
+
 struct policy_context {
 	const struct policy_config *config;
 	struct brain *vertical;

@@ -326,12 +326,7 @@ static void keep_starting(const struct envelope_unit *bounds, struct vertical_de
 /* Of the latency target: who stood still for less was not late for it. */
 #define HELD_BACK_SHARE 0.25
 
-/*
- * A tick broke the objective, and for want of what its plan could have set aside: its containers were
- * throttled (without a limit: waited for a CPU) for as long as they were late, or stalled for memory.
- * A request whose own work is longer than the objective is late at any limit, and at any price.
- */
-static bool broke_for_want(const struct envelope_unit *bounds)
+bool policy_broke_for_want(const struct envelope_unit *bounds)
 {
 	const struct sample *sample = bounds->sample;
 	const double target_us = bounds->objective->latency_target_us;
@@ -454,7 +449,7 @@ void policy_decide_vertical(const struct policy_context *context, struct service
 	/* What others' limits break says nothing of what the network's plans are worth. */
 	if (policy_decided_by(set, true) & DECIDES_PLAN && !left)
 		decision->plan.violation_price =
-			price_adapt(unit->plan.violation_price, broke_for_want(bounds),
+			price_adapt(unit->plan.violation_price, policy_broke_for_want(bounds),
 				bounds->objective->acceptable_violations, bounds->sample->tick_s);
 	unit->throttling_floor = throttling_adapt(
 		unit->throttling_floor, bounds->sample, bounds->objective->acceptable_throttling);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A report of an agent: checked as a whole, stored, answered with an action for each unit. */
+#include "learner/advice.h"
 #include "learner/answer_encode.h"
 #include "learner/learner.h"
 #include "learner/report_decode.h"
@@ -230,10 +231,10 @@ static void chunk_store(struct work *work)
 
 /* For the objective's status: what would be, and what was done last. */
 static void action_note(struct work *work, struct service *service,
-	const struct vertical_decision *decision, bool apply)
+	const struct vertical_decision *decision, const struct plan *advised, bool apply)
 {
-	service->recommended_millicores = decision->plan.cpu_millicores;
-	service->recommended_bytes = decision->plan.memory_bytes;
+	service->recommended_millicores = advised->cpu_millicores;
+	service->recommended_bytes = advised->memory_bytes;
 	if (!apply || decision->action == ACTION_VERTICAL_HOLD)
 		return;
 	snprintf(service->last_action, sizeof(service->last_action), "%s", decision->why);
@@ -279,6 +280,7 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 		.vertical_q = q};
 	struct envelope_unit bounds = bounds_of(unit, wire);
 	bool apply = service->objective.mode == OBJECTIVE_AUTO, does;
+	const struct plan *advised = NULL;
 	struct answer_allowance allowance;
 	struct vertical_decision decision;
 	struct decision_record record;
@@ -291,7 +293,11 @@ static void unit_decide(struct work *work, struct service_unit *unit,
 	decisions_keep(learner, service, unit, &record);
 	/* An owner's limits that come back are nothing to be set. */
 	does = apply && !decision.released;
-	action_note(work, service, &decision, does);
+	if (service->objective.mode == OBJECTIVE_RECOMMEND)
+		advised = advice_move(&context, unit, &bounds);
+	else
+		advice_forget(unit);
+	action_note(work, service, &decision, advised ? advised : &decision.plan, does);
 	action = (struct answer_action){.namespace = wire->namespace,
 		.service = wire->service,
 		.action = action_learnt(&decision, apply, wire->starting > 0),

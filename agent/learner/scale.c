@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Replicas: what the API says of services, one horizontal decision a period, the scale request. */
 #include "common/log.h"
+#include "learner/advice.h"
 #include "learner/learner.h"
 
 #include <errno.h>
@@ -26,6 +27,8 @@ static void recommendation_forget(struct service *service)
 	service->recommended_millicores = 0;
 	service->recommended_bytes = 0;
 	service->recommended_replicas = 0;
+	for (size_t i = 0; i < service->unit_count; i++)
+		advice_forget(service->units[i]);
 }
 
 /* What holds for a service now; @changed, which @object is, names it or did. */

@@ -25,6 +25,13 @@
 /* The longest that an agent has; one tick of one that stood still for an hour is no reason to wait. */
 #define SERVICE_TICK_MOST_S 60
 
+/* advice.h */
+struct advice {
+	bool begun;
+	struct plan plan;
+	struct state_place place;
+};
+
 struct service_unit {
 	struct service *service;
 	char agent[256];
@@ -38,8 +45,9 @@ struct service_unit {
 	bool memory_high; /* what the agent moves is memory.high, and raises when it hurts */
 	float state[STATE_SIZE];
 	struct nstep stream;
-	struct rule_team rules;	 /* those of the service's policy, with this unit's states */
-	struct plan plan;	 /* of the newest decision */
+	struct rule_team rules; /* those of the service's policy, with this unit's states */
+	struct plan plan;	/* of the newest decision */
+	struct advice advice;
 	double throttling_floor; /* throttling_adapt() */
 	double memory_needed_bytes; /* highest working set, which fades (half-life a quarter of an hour) */
 	struct busy busy;

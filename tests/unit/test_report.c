@@ -444,6 +444,36 @@ static void test_only_what_is_carried_out_is_the_last_action(void **state)
 	assert_string_not_equal(service->last_action, "");
 }
 
+static void test_an_end_is_recommended_and_not_the_first_step(void **state)
+{
+	struct fixture *f = *state;
+	struct service *service = first_service(f);
+	const double step = 0.7 * 500;
+
+	/* No load at all: nothing holds the limit up but how far it may fall in a tick. */
+	f->message.report.n_units = 1;
+	service->objective.mode = OBJECTIVE_RECOMMEND;
+	service->objective.cpu_min_millicores = 50;
+	for (int i = 0; i < 20; i++) {
+		Ebbtide__Wire__Answer *answer = send(f);
+
+		f->message.report.sequence++;
+		/* What is decided goes from what is in force. */
+		assert_true(answer->actions[0]->cpu_limit_millicores >= step);
+		ebbtide__wire__answer__free_unpacked(answer, NULL);
+	}
+	assert_true(service->recommended_millicores == 50);
+	/* What is carried out is shown as it is decided. */
+	service->objective.mode = OBJECTIVE_AUTO;
+	assert_int_equal(send_counting(f), 1);
+	assert_true(service->recommended_millicores >= step);
+	/* And it begins anew from there. */
+	service->objective.mode = OBJECTIVE_RECOMMEND;
+	f->message.report.sequence++;
+	assert_int_equal(send_counting(f), 1);
+	assert_true(service->recommended_millicores >= step);
+}
+
 static void test_no_action_without_objective_or_without_asking(void **state)
 {
 	struct fixture *f = *state;
@@ -663,6 +693,7 @@ int main(void)
 		TEST(test_an_allowance_goes_with_the_action_that_has_one),
 		TEST(test_modes_say_what_is_carried_out),
 		TEST(test_only_what_is_carried_out_is_the_last_action),
+		TEST(test_an_end_is_recommended_and_not_the_first_step),
 		TEST(test_no_action_without_objective_or_without_asking),
 		TEST(test_a_malformed_head_is_refused_with_its_field),
 		TEST(test_a_malformed_unit_is_refused_with_its_index_and_field),
