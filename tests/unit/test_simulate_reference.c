@@ -20,6 +20,7 @@
 #define STEP_PERIOD 20000 /* steps of a CFS period */
 #define SECONDS	    20
 #define ROUNDS	    30
+#define RESERVING   5 /* and so many without a limit */
 #define REPLICAS    6
 #define WORKERS	    24
 #define WAITING	    4096
@@ -49,7 +50,7 @@ struct plain {
 	struct plain_replica replica[REPLICAS];
 	double *latency_us;
 	size_t answered, failed, refills;
-	double used_us, allocated_us, throttled_us;
+	double used_us, allocated_us, throttled_us, waited_us;
 };
 
 static void plain_arrive(struct plain *plain, double now_us, double work_us)
@@ -199,6 +200,21 @@ static void plain_wake(struct plain *plain, struct plain_replica *replica, doubl
 			plain_answer(plain, replica, w, replica->worker[w].woken_us);
 }
 
+/* A CPU has 1024 shares; who runs nothing has no part. Neighbours are there all the time. */
+static double plain_cores(const struct plain *plain)
+{
+	const struct simulate_service *service = &plain->service;
+	double shares = 0, theirs = floor(service->neighbour_reserved_millicores * 1.024);
+
+	if (service->reserves <= 0 || service->neighbour_cores <= 0)
+		return service->cores;
+	for (uint32_t i = 0; i < plain->replicas; i++)
+		if (plain_running(plain, &plain->replica[i]) > 0)
+			shares += floor(plain->plan.cpu_millicores * 1.024);
+	return fmax(service->cores * shares / (shares + theirs),
+		service->cores - service->neighbour_cores);
+}
+
 static void plain_step(struct plain *plain, uint32_t step, double now_us)
 {
 	double runnable = 0, share_us;
@@ -225,7 +241,8 @@ static void plain_step(struct plain *plain, uint32_t step, double now_us)
 		if (!replica->throttled)
 			runnable += plain_running(plain, replica);
 	}
-	share_us = STEP_US * fmin(1, plain->service.cores / fmax(runnable, 1));
+	share_us = STEP_US * fmin(1, plain_cores(plain) / fmax(runnable, 1));
+	plain->waited_us += runnable * (STEP_US - share_us);
 	for (uint32_t i = 0; i < plain->replicas; i++) {
 		struct plain_replica *replica = &plain->replica[i];
 		double running = plain_running(plain, replica);
@@ -254,7 +271,8 @@ static void plain_run_all(struct plain *plain, const struct simulate_config *con
 	load_init(&load, &config->trace, &gap, &work, seed);
 	load_prepare(&load, end_us);
 	for (uint32_t i = 0; i < plain->replicas; i++)
-		plain->replica[i].quota_us = plain->plan.cpu_millicores * 100;
+		plain->replica[i].quota_us =
+			plain->service.reserves > 0 ? INFINITY : plain->plan.cpu_millicores * 100;
 	for (uint32_t step = 0; step < SECONDS * 10 * STEP_PERIOD; step++) {
 		double now_us = step * STEP_US;
 
@@ -313,6 +331,24 @@ static void draw_config(struct random_state *random, double *rate, struct simula
 			.ceiling_millicores = input->plan.cpu_millicores * uniform(random, 1, 4)};
 }
 
+/* The same without a limit, beside neighbours that want some or all of the node. */
+static void draw_reservation(struct random_state *random, double *rate,
+	struct simulate_config *config, struct simulate_input *input)
+{
+	struct simulate_service *service = &config->service[0];
+
+	draw_config(random, rate, config, input);
+	service->reserves = 1;
+	service->weight_scale = 0;
+	service->cores = 1 + random_below(random, 4);
+	service->neighbour_cores = uniform(random, 0.3, 1.5) * service->cores;
+	service->neighbour_idle_us = 1;
+	service->neighbour_busy_us = 1e9;
+	service->neighbour_reserved_millicores = uniform(random, 200, 700) * service->cores;
+	input->plan.cpu_millicores = uniform(random, 300, 900) * service->cores / input->replicas;
+	*rate = fmin(uniform(random, 0.2, 0.6) * service->cores * 1e6 / service->work_us, 1200);
+}
+
 static int compare_doubles(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;
@@ -359,7 +395,10 @@ static int compare_round(int round, struct random_state *random)
 
 	memset(&plain, 0, sizeof(plain));
 	memset(latency, 0, sizeof(latency));
-	draw_config(random, &rate, &config, &input);
+	if (round < ROUNDS)
+		draw_config(random, &rate, &config, &input);
+	else
+		draw_reservation(random, &rate, &config, &input);
 	plain.plan = input.plan;
 	plain.replicas = input.replicas;
 	plain.latency_us = latency_us;
@@ -396,9 +435,14 @@ static int compare_round(int round, struct random_state *random)
 		10000 + 0.05 * plain.throttled_us);
 	wrong += check(
 		"refills", sum.refills, (double)plain.refills, 3 + 0.04 * (double)plain.refills);
-	/* The plain one has not closed the last period. */
-	wrong += check("allocated", (double)sum.cpu_allocated_us, plain.allocated_us,
-		0.015 * plain.allocated_us);
+	/* With a limit who is throttled waits as well, which the plain one does not count. */
+	if (config.service[0].reserves > 0)
+		wrong += check("waited", (double)sum.run_queue_us, plain.waited_us,
+			20000 + 0.05 * plain.waited_us);
+	else
+		/* The plain one has not closed the last period. */
+		wrong += check("allocated", (double)sum.cpu_allocated_us, plain.allocated_us,
+			0.015 * plain.allocated_us);
 	if (wrong)
 		print_round(round, &config, &input, &plain);
 	return wrong;
@@ -411,7 +455,7 @@ static void test_stepping_through_time_gives_the_same_on_random_configurations(v
 
 	(void)state;
 	random_seed(&random, 2026);
-	for (int round = 0; round < ROUNDS; round++)
+	for (int round = 0; round < ROUNDS + RESERVING; round++)
 		wrong += compare_round(round, &random);
 	assert_int_equal(wrong, 0);
 }

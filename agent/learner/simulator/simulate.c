@@ -115,8 +115,9 @@ static void tier_init(struct simulation *simulation, uint32_t index, uint64_t se
 	if (service->wait_us > 0)
 		sampler_lognormal_init(
 			&tier->wait, &simulation->normal, service->wait_us, service->wait_cv);
+	tier_init_weights(tier);
 	tier->neighbour_us = INFINITY;
-	if (service->neighbour_share > 0)
+	if (service->neighbour_share > 0 || (tier->reserves && service->neighbour_cores > 0))
 		tier->neighbour_us = random_exponential(&tier->random, service->neighbour_idle_us);
 	for (uint32_t i = 0; i < config->replicas_max; i++) {
 		*memory += replica_memory(service, &tier->replica[i], *memory);
@@ -239,7 +240,10 @@ static void sample_take(struct tier *tier, double tick_us, struct sample *sample
 	sample->oom_kills = counts->oom_kills;
 	sample->refills = counts->refills;
 	sample->throttled_periods = counts->throttled_periods;
-	sample->cpu_limit_millicores = tier->plan.cpu_millicores;
+	if (tier->reserves)
+		sample->cpu_reserved_millicores = 1000 * tier->reserved_cores;
+	else
+		sample->cpu_limit_millicores = tier->plan.cpu_millicores;
 }
 
 void simulate_tick(

@@ -8,6 +8,8 @@
  * on one seed get the same requests. No allocation after simulate_create() (simulate_reset() may
  * grow what there is). One thread at a time may use a simulation; any number may be used at once.
  *
+ * A plan's CPU is the limit of a replica, or where the service `reserves` its reservation.
+ *
  *	struct simulate_config config;
  *	struct simulate_input input = {.plan = {.cpu_millicores = 500}, .replicas = 2};
  *
@@ -55,6 +57,10 @@
 	X(neighbour_share, 0, 0.95, 0, 0, "share of the cores that neighbours take while busy")    \
 	X(neighbour_busy_us, 1, 1e9, 1e6, 0, "how long neighbours stay busy, mean (exponential)")  \
 	X(neighbour_idle_us, 1, 1e9, 4e6, 0, "how long they stay idle, mean (exponential)")        \
+	X(reserves, 0, 1, 0, 1, "1: no CPU limit; a plan's CPU is a reservation, by weight")       \
+	X(weight_scale, 0, 2, 2, 1, "its weight: 0 shares, 1 linear, 2 quadratic in them")         \
+	X(neighbour_cores, 0, 4096, 0, 0, "CPUs that neighbours want beside a reservation, busy")  \
+	X(neighbour_reserved_millicores, 0, 256000, 1000, 0, "what those neighbours reserve")      \
 	X(startup_us, 0, 6e8, 1e6, 0, "from a replica's creation to its start")                    \
 	X(startup_work_us, 0, 1e8, 0, 0, "CPU time it then needs before it is ready")              \
 	X(reaction_us, 0, 1e5, 1000, 0, "from the reflex's trigger to its write")                  \

@@ -80,6 +80,7 @@ struct replica {
 	double highest_us; /* quota in force in this period; 0: none */
 	double period_from_us;
 	double period_end_us;
+	double reserved_us;   /* time up to which its reservation is accounted */
 	double used_seen_us;  /* of used_us, in the sample */
 	double allocated_us;  /* of this period, in the sample */
 	double reflex_us;     /* when the reflex writes; infinite: it does not */
@@ -129,7 +130,7 @@ struct tier {
 	uint32_t slots;	    /* replicas are in the first so many */
 	double timer_next_us;
 	double runnable; /* requests that run or wait for a core, throttled ones not */
-	double cores;	 /* what neighbours leave */
+	double cores;	 /* what neighbours leave, or what the weights give */
 	double target_us;
 	uint32_t workers;
 	uint32_t queue_room; /* power of two above the backlog */
@@ -137,7 +138,8 @@ struct tier {
 	uint32_t ready_count;
 	uint32_t cursor;
 	bool round_robin;
-	bool plain; /* a request is one stretch of CPU work */
+	bool plain;	/* a request is one stretch of CPU work */
+	bool contended; /* neighbours want CPU by weight */
 	struct tier_counts counts;
 	double cpu_at_us[SIMULATE_REPLICAS_MAX]; /* virtual; infinite */
 	double timer_at_us[SIMULATE_REPLICAS_MAX];
@@ -152,6 +154,11 @@ struct tier {
 	double neighbour_us; /* when neighbours come or go */
 	bool neighbour_busy;
 	bool has_plan;
+	bool reserves;		 /* has weights, no quota */
+	double room;		 /* cores that weights share */
+	double reserved_cores;	 /* of a replica */
+	double weight;		 /* of a replica */
+	double neighbour_weight; /* of all of them */
 	uint32_t index;
 	struct random_state random;
 	struct sampler work;
@@ -172,8 +179,13 @@ struct simulation {
 	size_t inverse_room;
 };
 
+void tier_share_cores(struct tier *tier);
+
+/* After what runs, or what may run, changed: replicas' lines are right already. */
 static inline void tier_set_rate(const struct simulation *simulation, struct tier *tier)
 {
+	if (tier->contended)
+		tier_share_cores(tier);
 	if (tier->runnable <= tier->cores) {
 		tier->rate = tier->inverse_rate = 1;
 		return;
@@ -294,6 +306,13 @@ void replica_write_quota(
 void tier_set_plan(struct simulation *simulation, struct tier *tier, const struct plan *plan);
 void replica_reflex(struct simulation *simulation, struct tier *tier, uint32_t index);
 void replica_turn_period(struct simulation *simulation, struct tier *tier, uint32_t index);
+
+/* simulate_weight.c: a service without a CPU limit, and its neighbours */
+void tier_init_weights(struct tier *tier);
+/* Neighbours came or went: @room is what the weights share now. */
+void tier_contend(struct simulation *simulation, struct tier *tier, double room);
+/* What each replica reserves from now on. */
+void tier_reserve(struct simulation *simulation, struct tier *tier, double millicores);
 
 /* simulate_replica.c: life, timers and memory of replicas */
 void tier_scale(struct simulation *simulation, struct tier *tier, uint32_t wanted);

@@ -193,15 +193,32 @@ static void replica_refill_by_period(
 	replica_refill(simulation, tier, index, replica->quota_us, kept_us);
 }
 
+/* Of the period so far: the highest quota or, where that is more, the use. */
+static void replica_allocate_quota(struct tier *tier, struct replica *replica)
+{
+	double allocated_us =
+		replica->highest_us * (tier->now_us - replica->period_from_us) / PERIOD_US;
+
+	allocated_us = fmax(allocated_us, replica->used_us);
+	tier->counts.allocated_us += allocated_us - replica->allocated_us;
+	replica->allocated_us = allocated_us;
+}
+
+/* A reservation is set aside for as long as it is in force; what is used beyond it is nobody's. */
+static void replica_allocate_reserved(struct tier *tier, struct replica *replica)
+{
+	tier->counts.allocated_us += tier->reserved_cores * (tier->now_us - replica->reserved_us);
+	replica->reserved_us = tier->now_us;
+}
+
 /* What was used and set aside since the last time goes into the tick's sums. */
 void replica_settle(struct tier *tier, struct replica *replica)
 {
-	double allocated_us;
-
 	replica_charge(tier, replica);
-	allocated_us = replica->highest_us * (tier->now_us - replica->period_from_us) / PERIOD_US;
-	allocated_us = fmax(allocated_us, replica->used_us);
-	tier->counts.allocated_us += allocated_us - replica->allocated_us;
+	if (tier->reserves)
+		replica_allocate_reserved(tier, replica);
+	else
+		replica_allocate_quota(tier, replica);
 	tier->counts.used_us += replica->used_us - replica->used_seen_us;
 	/* What ran ran so much longer for the pages it lacked. */
 	if (replica->slowdown > 1) {
@@ -212,7 +229,6 @@ void replica_settle(struct tier *tier, struct replica *replica)
 		tier->counts.memory_pressure_us += stalled_us;
 		replica->memory_stalled_us += stalled_us;
 	}
-	replica->allocated_us = allocated_us;
 	replica->used_seen_us = replica->used_us;
 }
 
@@ -220,7 +236,7 @@ void replica_write_quota(
 	struct simulation *simulation, struct tier *tier, uint32_t index, const struct plan *plan)
 {
 	struct replica *replica = &tier->replica[index];
-	bool limited = plan->cpu_millicores > 0;
+	bool limited = plan->cpu_millicores > 0 && !tier->reserves;
 	double quota_us = fmax(plan->cpu_millicores / 1000 * PERIOD_US, QUOTA_LEAST_US);
 
 	replica_settle(tier, replica);
@@ -235,10 +251,12 @@ void replica_write_quota(
 void tier_set_plan(struct simulation *simulation, struct tier *tier, const struct plan *plan)
 {
 	const struct plan before = tier->plan;
-	bool quota =
-		plan->cpu_millicores != before.cpu_millicores || plan->burst_us != before.burst_us;
+	bool quota = !tier->reserves && (plan->cpu_millicores != before.cpu_millicores ||
+						plan->burst_us != before.burst_us);
 
 	tier->plan = *plan;
+	if (tier->reserves)
+		tier_reserve(simulation, tier, plan->cpu_millicores);
 	for (uint32_t i = 0; i < tier->slots; i++) {
 		if (tier->replica[i].phase == REPLICA_NONE)
 			continue;

@@ -75,7 +75,7 @@ static void replica_create(
 	replica->reflex_us = INFINITY;
 	replica->ready_us = tier->now_us + tier->service.startup_us;
 	replica->refills = 0;
-	replica->born_us = tier->now_us;
+	replica->born_us = replica->reserved_us = tier->now_us;
 	replica->memory_peak = 0;
 	(void)replica_limit_memory(tier, index);
 	replica->running.first = replica->running.count = 0;
@@ -184,12 +184,12 @@ static void neighbour_turn(struct simulation *simulation, struct tier *tier)
 	const struct simulate_service *service = &tier->service;
 
 	tier->neighbour_busy = !tier->neighbour_busy;
-	tier->cores = service->cores * (tier->neighbour_busy ? 1 - service->neighbour_share : 1);
+	tier_contend(simulation, tier,
+		service->cores * (tier->neighbour_busy ? 1 - service->neighbour_share : 1));
 	tier->neighbour_us =
 		tier->now_us + random_exponential(&tier->random,
 				       tier->neighbour_busy ? service->neighbour_busy_us
 							    : service->neighbour_idle_us);
-	tier_set_rate(simulation, tier);
 	tier_find_timer(tier);
 }
 
