@@ -95,17 +95,52 @@ static void test_what_the_program_carries_is_better_than_no_training(void **stat
 	(void)state;
 	config.updates = 0;
 	assert_int_equal(pretrain_run(&config, &nothing, NULL, NULL), 0);
-	assert_int_equal(pretrain_test(&vertical, NULL, 77, 16, 600, 0.01, &trained), 0);
-	assert_int_equal(pretrain_test(&nothing.network, NULL, 77, 16, 600, 0.01, &untrained), 0);
+	assert_int_equal(pretrain_test(&vertical, NULL, 77, 16, 600, 0.01, 0, &trained), 0);
+	assert_int_equal(
+		pretrain_test(&nothing.network, NULL, 77, 16, 600, 0.01, 0, &untrained), 0);
 	assert_int_equal(trained.worlds, 16);
 	assert_true(trained.reward > untrained.reward);
 	assert_true(trained.violations < 0.05);
 	assert_true(trained.allocated >= 1 && trained.allocated < 3);
-	assert_int_equal(pretrain_test(&vertical, &horizontal, 77, 16, 600, 0.01, &scaled), 0);
+	assert_int_equal(pretrain_test(&vertical, &horizontal, 77, 16, 600, 0.01, 0, &scaled), 0);
 	assert_true(scaled.replicas > 0.1 && scaled.replicas < 0.9);
 	network_destroy(&nothing.network);
 	network_destroy(&vertical);
 	network_destroy(&horizontal);
+}
+
+static void test_worlds_without_a_limit_are_an_option(void **state)
+{
+	struct pretrain_config config = small(PRETRAIN_VERTICAL);
+	struct pretrain_result limited, reserving;
+
+	(void)state;
+	assert_int_equal(pretrain_run(&config, &limited, NULL, NULL), 0);
+	config.reserving = 0.5;
+	assert_repeats(&config);
+	assert_int_equal(pretrain_run(&config, &reserving, NULL, NULL), 0);
+	assert_memory_not_equal(limited.network.parameters, reserving.network.parameters,
+		limited.network.layout.count * sizeof(float));
+	config.reserving = 1.5;
+	network_destroy(&limited.network);
+	assert_int_equal(pretrain_run(&config, &limited, NULL, NULL), -EINVAL);
+	network_destroy(&reserving.network);
+}
+
+/* There is nothing to refill, and what is decided on is the reservation: neither nothing nor all. */
+static void test_reservations_are_decided_in_worlds_without_a_limit(void **state)
+{
+	struct network vertical = own_network(PRETRAIN_VERTICAL, "vertical");
+	struct pretrain_score all, some;
+
+	(void)state;
+	assert_int_equal(pretrain_test(&vertical, NULL, 77, 16, 600, 0.01, 1, &all), 0);
+	assert_true(all.refills == 0);
+	assert_true(all.violations < 0.08);
+	assert_true(all.allocated > 0.5 && all.allocated < 3);
+	assert_int_equal(pretrain_test(&vertical, NULL, 77, 16, 600, 0.01, 0.5, &some), 0);
+	assert_true(some.refills > 0);
+	network_destroy(&vertical);
 }
 
 /* A tick of work that would use @wanted millicores, for no request. */
@@ -204,6 +239,8 @@ int main(void)
 		cmocka_unit_test(test_the_same_seed_gives_the_same_weights),
 		cmocka_unit_test(test_replicas_are_learnt_over_a_vertical_network),
 		cmocka_unit_test(test_what_the_program_carries_is_better_than_no_training),
+		cmocka_unit_test(test_worlds_without_a_limit_are_an_option),
+		cmocka_unit_test(test_reservations_are_decided_in_worlds_without_a_limit),
 		cmocka_unit_test(test_work_without_requests_is_not_starved),
 		cmocka_unit_test(test_a_network_of_another_shape_is_refused),
 	};

@@ -70,8 +70,8 @@ void episode_decide(struct episode *episode, struct policy_context *context, con
 	context->vertical_q = q;
 	policy_decide_vertical(context, episode->service, episode->unit, &bounds, decision);
 	episode->plan = decision->plan;
-	/* What the owner did not limit stays so. */
-	if (episode->config.cpu_declared_millicores <= 0)
+	/* What the owner did not limit stays so; then it is the reservation that moves. */
+	if (episode->config.cpu_declared_millicores <= 0 && !episode->plan.reserves)
 		episode->plan.cpu_millicores = 0;
 	if (decision->action < ACTION_VERTICAL)
 		state_note_action(&episode->history, action_cpu_direction(decision->action),

@@ -217,6 +217,7 @@ static int pretraining_open(struct pretraining *all)
 		err = room_make(&all->room, config->worlds,
 			config->length * (learns_replicas(all) ? ROOM_SCALE_TICKS : 1),
 			learns_replicas(all), config->seed);
+	all->room.reserving = config->reserving;
 	if (!err)
 		err = network_workspace_create(
 			&all->workspace, &all->trainer.online, config->worlds);
@@ -250,6 +251,7 @@ int pretrain_run(const struct pretrain_config *config, struct pretrain_result *r
 
 	memset(result, 0, sizeof(*result));
 	if (config->worlds < 1 || config->worlds > WORLDS_MAX || config->length < 2 ||
+		!(config->reserving >= 0 && config->reserving <= 1) ||
 		(config->part == PRETRAIN_HORIZONTAL && !config->vertical))
 		return -EINVAL;
 	err = pretraining_open(&all);
@@ -275,13 +277,15 @@ int pretrain_run(const struct pretrain_config *config, struct pretrain_result *r
 #define TEST_WARM_UP 4
 
 int pretrain_test(const struct network *vertical, const struct network *horizontal, uint64_t seed,
-	uint32_t worlds, uint32_t ticks, double asked, struct pretrain_score *score)
+	uint32_t worlds, uint32_t ticks, double asked, double reserving,
+	struct pretrain_score *score)
 {
 	struct network_workspace workspace = {0}, scaling = {0};
 	struct room room;
 	struct train_config train;
 	int err = room_make(&room, worlds, ticks, horizontal != NULL, seed);
 
+	room.reserving = reserving;
 	train_config_init(&train);
 	memset(score, 0, sizeof(*score));
 	if (!err)

@@ -26,6 +26,8 @@ struct pretrain_config {
 	uint32_t updates;     /* gradient steps a round */
 	uint32_t replay;      /* transitions kept */
 	double explore_least; /* epsilon of the world that explores least, at the end */
+	double reserving; /* share of worlds whose service has no CPU limit; 0: as they were before
+			       * there were such, draw by draw */
 	struct train_config train;
 };
 void pretrain_config_init(struct pretrain_config *config, enum pretrain_part part);
@@ -60,9 +62,10 @@ int pretrain_run(const struct pretrain_config *config, struct pretrain_result *r
 
 /*
  * Play @worlds worlds of another seed without exploration: @vertical alone, or with replicas by
- * @horizontal. @asked: share of violations that all of them ask for.
+ * @horizontal. @asked: share of violations that all of them ask for, @reserving: as above.
  */
 int pretrain_test(const struct network *vertical, const struct network *horizontal, uint64_t seed,
-	uint32_t worlds, uint32_t ticks, double asked, struct pretrain_score *score);
+	uint32_t worlds, uint32_t ticks, double asked, double reserving,
+	struct pretrain_score *score);
 
 #endif

@@ -30,6 +30,7 @@ static const char usage[] =
 	"  --rounds N         decisions in each of the worlds (default 12000 vertical, 4000 horizontal)\n"
 	"  --worlds N         side by side (default 64)\n"
 	"  --updates N        gradient steps a round (default 4)\n"
+	"  --reserving SHARE  of the worlds whose service has no CPU limit (default 0; 0 to 1)\n"
 	"  --test             train nothing: play worlds of another seed and print what came of them\n"
 	"  --help\n\n"
 	"Progress goes to standard error. Exit status: 0, 1 failed, 2 wrong usage.\n";
@@ -43,6 +44,7 @@ static const struct option options[] = {
 	{"rounds", required_argument, NULL, 'r'},
 	{"worlds", required_argument, NULL, 'w'},
 	{"updates", required_argument, NULL, 'u'},
+	{"reserving", required_argument, NULL, 'R'},
 	{"test", no_argument, NULL, 't'},
 	{"help", no_argument, NULL, 'h'},
 	{0},
@@ -54,6 +56,7 @@ struct arguments {
 	const char *horizontal;
 	enum pretrain_part part;
 	bool test;
+	double reserving;
 	uint64_t seed, rounds, worlds, updates; /* 0 (updates: UINT64_MAX): the part's default */
 };
 
@@ -85,6 +88,17 @@ static int part_apply(struct arguments *arguments)
 	return 0;
 }
 
+static int reserving_apply(struct arguments *arguments)
+{
+	char *end;
+
+	arguments->reserving = strtod(optarg, &end);
+	if (end != optarg && !*end && arguments->reserving >= 0 && arguments->reserving <= 1)
+		return 0;
+	fprintf(stderr, NAME ": --reserving: \"%s\" is not a number from 0 to 1\n", optarg);
+	return -EINVAL;
+}
+
 static int option_apply(struct arguments *arguments, int option)
 {
 	switch (option) {
@@ -107,6 +121,8 @@ static int option_apply(struct arguments *arguments, int option)
 		return number("worlds", 1, 1024, &arguments->worlds);
 	case 'u':
 		return number("updates", 0, 1000, &arguments->updates);
+	case 'R':
+		return reserving_apply(arguments);
 	case 't':
 		arguments->test = true;
 		return 0;
@@ -151,8 +167,8 @@ static void progress(
 		100 * score->asked, score->memory, score->refills, score->replicas, td_error);
 }
 
-static int test_print(
-	const struct network *vertical, const struct network *horizontal, uint64_t seed)
+static int test_print(const struct arguments *arguments, const struct network *vertical,
+	const struct network *horizontal)
 {
 	static const double asked[] = {0.001, 0.01, 0.05};
 
@@ -160,8 +176,8 @@ static int test_print(
 		"refills/s", "replicas", "OOM kills");
 	for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
 		struct pretrain_score score;
-		int err = pretrain_test(
-			vertical, horizontal, seed + 7919, 64, 2000, asked[i], &score);
+		int err = pretrain_test(vertical, horizontal, arguments->seed + 7919, 64, 2000,
+			asked[i], arguments->reserving, &score);
 
 		if (err)
 			return err;
@@ -213,6 +229,7 @@ static int train(const struct arguments *arguments, const struct network *vertic
 	pretrain_config_init(&config, arguments->part);
 	config.vertical = vertical;
 	config.seed = arguments->seed;
+	config.reserving = arguments->reserving;
 	if (arguments->rounds)
 		config.rounds = (uint32_t)arguments->rounds;
 	if (arguments->worlds)
@@ -223,8 +240,8 @@ static int train(const struct arguments *arguments, const struct network *vertic
 	if (!err)
 		err = weights_write(arguments->output, arguments->part, &result);
 	if (!err)
-		err = vertical ? test_print(vertical, &result.network, arguments->seed)
-			       : test_print(&result.network, NULL, arguments->seed);
+		err = vertical ? test_print(arguments, vertical, &result.network)
+			       : test_print(arguments, &result.network, NULL);
 	network_destroy(&result.network);
 	return err;
 }
@@ -239,7 +256,7 @@ static int test(const struct arguments *arguments)
 		err = network_load(
 			strcmp(path, "own") == 0 ? NULL : path, PRETRAIN_HORIZONTAL, &horizontal);
 	if (!err)
-		err = test_print(&vertical, path ? &horizontal : NULL, arguments->seed);
+		err = test_print(arguments, &vertical, path ? &horizontal : NULL);
 	network_destroy(&vertical);
 	network_destroy(&horizontal);
 	return err;

@@ -58,6 +58,9 @@ int actor_begin(
 	int err;
 
 	world_draw(&actor->random, world, actor->rates, room->seconds, room->scales);
+	/* No draw where there are none: then worlds are what they were before there were such. */
+	if (room->reserving > 0 && random_uniform_double(&actor->random) < room->reserving)
+		world_reserve(&actor->random, world);
 	if (asked >= 0) {
 		world->episode.objective.acceptable_violations = asked;
 		world->episode.start.violation_price = price_start(asked);

@@ -20,6 +20,9 @@ struct world {
 void world_draw(struct random_state *random, struct world *world, double *rates, uint32_t seconds,
 	bool scales);
 
+/* Take its CPU limit away and put neighbours beside it, with weights on both. */
+void world_reserve(struct random_state *random, struct world *world);
+
 /* One of the worlds, with what it came to so far. */
 struct actor {
 	struct world world;
@@ -49,8 +52,9 @@ struct room {
 	uint32_t count;
 	uint32_t seconds; /* of a world's trace */
 	bool scales;
-	float *states; /* [count][STATE_SIZE] */
-	float *q;      /* [count][ACTION_VERTICAL] */
+	double reserving; /* of struct pretrain_config */
+	float *states;	  /* [count][STATE_SIZE] */
+	float *q;	  /* [count][ACTION_VERTICAL] */
 };
 
 int room_make(struct room *room, uint32_t count, uint32_t seconds, bool scales, uint64_t seed);

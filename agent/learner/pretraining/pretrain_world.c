@@ -174,3 +174,42 @@ void world_draw(struct random_state *random, struct world *world, double *rates,
 		.cpu_rung = RUNG_COUNT - 1,
 		.violation_price = log_between(random, PRICE_LEAST, PRICE_MOST)};
 }
+
+static double world_peak_cores(const struct world *world)
+{
+	const struct simulate_trace *trace = &world->simulate.trace;
+	double peak = 0;
+
+	for (uint32_t i = 0; i < trace->seconds; i++)
+		peak = fmax(peak, trace->rate_per_s[i]);
+	return peak * world->simulate.service[0].work_us / 1e6;
+}
+
+void world_reserve(struct random_state *random, struct world *world)
+{
+	const double peak = fmax(world_peak_cores(world), 0.01);
+	struct simulate_service *service = &world->simulate.service[0];
+	struct episode_config *config = &world->episode;
+	double left;
+
+	/* A node of which the service is a part that matters, and on which it can hold its objective. */
+	service->cores = fmin(fmax(ceil(peak * log_between(random, 1.8, 8)), 2), 64);
+	service->neighbour_share = 0;
+	service->reserves = 1;
+	service->weight_scale = chance(random, 0.5) ? 1 : 2;
+	/* Requests are no more than the node has. */
+	left = fmax(service->cores - 1.3 * peak, 0.1 * service->cores);
+	service->neighbour_reserved_millicores =
+		1000 * fmin(left, service->cores * between(random, 0.2, 0.95));
+	service->neighbour_cores = service->cores * log_between(random, 0.3, 3);
+	service->neighbour_busy_us = log_between(random, 2e5, 6e7);
+	service->neighbour_idle_us = chance(random, 0.2) ? 1 : log_between(random, 2e5, 6e7);
+	/* Where the operator set no bound the agent takes the node's. */
+	if (chance(random, 0.5))
+		config->objective.cpu_max_millicores = 1000 * service->cores;
+	config->objective.cpu_max_millicores =
+		fmin(config->objective.cpu_max_millicores, 1000 * service->cores);
+	config->cpu_declared_millicores = 0;
+	config->start.cpu_millicores = config->objective.cpu_max_millicores;
+	config->start.reserves = true;
+}
