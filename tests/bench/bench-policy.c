@@ -278,6 +278,7 @@ static int show(const struct comparison *comparison)
 	int err = 0;
 
 	table_summary(stdout, comparison->fields, comparison->field_count);
+	table_reserving(stdout, comparison->fields, comparison->field_count);
 	figures_print(stdout, comparison->fields, comparison->field_count);
 	if (comparison->options.csv) {
 		FILE *file = open_written(NULL, comparison->options.csv);

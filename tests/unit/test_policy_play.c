@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "bench/policy/learnt.h"
 #include "bench/policy/policy.h"
 
 #define SECONDS 60
@@ -24,17 +25,33 @@ static const struct bench_row row = {.name = "test",
 	.cores = 0.5,
 	.replicas = 1};
 
-static struct bench_outcome play(const struct bench_setting *setting, uint64_t seed)
+/* The same without a limit, beside neighbours that come and go and then want all of two cores. */
+static const struct bench_row reserving = {.name = "without",
+	.work_ms = 5,
+	.work_cv = 0.5,
+	.objective_ms = 50,
+	.shape = LOAD_FILE,
+	.cores = 0.5,
+	.replicas = 1,
+	.reserving = &(const struct row_reserving){2, 4, 1000, 5}};
+
+static struct bench_outcome play_row(
+	const struct bench_row *played, const struct bench_setting *setting, uint64_t seed)
 {
 	const struct simulate_trace trace = {.rate_per_s = &rate, .seconds = 1, .scale = 1};
 	struct simulation *simulation = NULL;
 	struct bench_outcome outcome;
 
 	assert_int_equal(
-		bench_play(&simulation, &row, &trace, SECONDS, seed, setting, &outcome), 0);
+		bench_play(&simulation, played, &trace, SECONDS, seed, setting, &outcome), 0);
 	simulate_destroy(simulation);
 	assert_int_equal(outcome.windows, SECONDS);
 	return outcome;
+}
+
+static struct bench_outcome play(const struct bench_setting *setting, uint64_t seed)
+{
+	return play_row(&row, setting, seed);
 }
 
 static const struct bench_policy *rule(const char *family)
@@ -105,6 +122,81 @@ static void test_a_run_depends_on_its_seed_alone(void **state)
 	(void)state, (void)between;
 	assert_memory_equal(&first, &again, sizeof(first));
 	assert_true(fabs(first.used_cores - seed.used_cores) > 0);
+}
+
+static void test_without_a_limit_the_reservation_is_what_is_set_aside(void **state)
+{
+	struct bench_setting plenty = setting_of("static", "static", "static.cpu_share=0.9");
+	struct bench_setting little = setting_of("static", "static", "static.cpu_share=0.02");
+	struct bench_outcome outcome = play_row(&reserving, &plenty, 1);
+
+	(void)state;
+	assert_false(row_is_about_cpu(&reserving));
+	assert_float_equal(outcome.allocated_cores, 1.8, 1e-3);
+	assert_float_equal(outcome.used_cores, 0.5, 0.05);
+	assert_float_equal(outcome.violations, 0, 1e-12);
+	outcome = play_row(&reserving, &little, 1);
+	/* The neighbours are away half of the time, and then all is well. */
+	assert_float_equal(outcome.allocated_cores, 0.04, 1e-3);
+	assert_true(outcome.violations > 0.2 && outcome.violations < 0.9);
+}
+
+static void test_what_is_learnt_moves_the_reservation(void **state)
+{
+	struct learnt learnt;
+	struct bench_setting setting = {.name = "dqn", .asked = 0.01, .reserves = true};
+	struct bench_outcome outcome;
+
+	(void)state;
+	assert_int_equal(learnt_load(&learnt, NULL, NULL), 0);
+	setting.policy = &learnt.policy;
+	outcome = play_row(&reserving, &setting, 1);
+	assert_true(outcome.actions_per_h > 0);
+	assert_true(outcome.refills_per_s <= 0);
+	/* It began with all of the node. */
+	assert_true(outcome.allocated_cores > 0.25 && outcome.allocated_cores < 1.8);
+	learnt_free(&learnt);
+}
+
+static char *printed(void (*print)(FILE *, const struct bench_field *, uint32_t),
+	const struct bench_field *field)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *file = open_memstream(&text, &size);
+
+	assert_non_null(file);
+	print(file, field, 1);
+	fclose(file);
+	return text;
+}
+
+static void test_a_row_without_a_limit_is_in_its_own_table_alone(void **state)
+{
+	struct bench_setting settings[] = {
+		setting_of("static", "static", "static.cpu_share=0.5"),
+		setting_of("k8s-cpu", "k8s-cpu", ""),
+	};
+	struct bench_outcome outcomes[] = {
+		play_row(&reserving, &settings[0], 1), play_row(&reserving, &settings[1], 1)};
+	struct bench_field field = {
+		.row = &reserving, .settings = settings, .setting_count = 2, .outcomes = outcomes};
+	char *own = printed(table_reserving, &field), *summary = printed(table_summary, &field),
+	     *figures = printed(figures_print, &field), *other;
+
+	(void)state;
+	assert_non_null(strstr(own, "without: no CPU limit"));
+	assert_non_null(strstr(own, "| static | 1.000 |"));
+	assert_non_null(strstr(own, "| k8s-cpu | "));
+	assert_string_equal(summary, "");
+	assert_null(strstr(figures, "figure "));
+	field.row = &row;
+	other = printed(table_reserving, &field);
+	assert_string_equal(other, "");
+	free(own);
+	free(summary);
+	free(figures);
+	free(other);
 }
 
 static void test_every_setting_of_the_grids_can_be_played(void **state)
@@ -208,6 +300,9 @@ int main(void)
 		cmocka_unit_test(test_too_little_breaks_every_window),
 		cmocka_unit_test(test_the_reflex_holds_what_the_limit_alone_does_not),
 		cmocka_unit_test(test_a_run_depends_on_its_seed_alone),
+		cmocka_unit_test(test_without_a_limit_the_reservation_is_what_is_set_aside),
+		cmocka_unit_test(test_what_is_learnt_moves_the_reservation),
+		cmocka_unit_test(test_a_row_without_a_limit_is_in_its_own_table_alone),
 		cmocka_unit_test(test_every_setting_of_the_grids_can_be_played),
 		cmocka_unit_test(test_what_is_learnt_is_asked_for_each_share),
 		cmocka_unit_test(test_drawn_loads_come_from_their_seed),

@@ -88,6 +88,24 @@ static const struct grid memory_grids[] = {
 			{"senpai.max_probe", false, VALUES(0.002, 0.01, 0.05)}}},
 };
 
+/* Rows without a CPU limit: what can be said of a request. */
+static const struct grid reserving_grids[] = {
+	/* All of the node, by which the reservation of nobody could be better. */
+	{"static", "static.cpu_share=1", {{0}}},
+	{"static", "",
+		{{"static.cpu_share", true,
+			VALUES(3, 2.5, 2, 1.75, 1.5, 1.3, 1.1, 1, 0.9, 0.7, 0.5, 0.3)}}},
+	{"k8s-cpu-fast", "",
+		{{"k8s-cpu-fast.target", false, TARGETS},
+			{"k8s-cpu-fast.window_s", false, VALUES(5, 20)}}},
+	{"vpa", "vpa.compression=24, vpa.cpu_least_millicores=25",
+		{{"vpa.margin", false, MARGINS},
+			{"vpa.cpu_percentile", false, VALUES(98, 90, 50)}}},
+	{"autopilot", "autopilot.compression=24",
+		{{"autopilot.margin", false, MARGINS},
+			{"autopilot.cpu_percentile", false, VALUES(98, 95, 50)}}},
+};
+
 /* Rows about replicas; with reflex-fixed each of them is only as large as it needs to be. */
 #define HPA                                                                                        \
 	{"hpa.target", false, VALUES(0.4, 0.5, 0.6, 0.7, 0.8, 0.9)},                               \
@@ -209,7 +227,7 @@ static int add_axes(struct list *list, const struct grid *grid, const struct ben
 	uint32_t axis, bool quick, const struct point *before)
 {
 	const struct axis *a = &grid->axes[axis];
-	const double share = row->cores / row->replicas / ROW_CORES_MAX;
+	const double share = row->cores / row->replicas / row_cores_most(row);
 	int err = 0;
 
 	if (axis == AXES_MAX || !a->parameter)
@@ -275,6 +293,9 @@ int grid_make(const struct bench_row *row, const struct bench_policy *learnt, bo
 	} else if (row->scaling) {
 		table = scaling_grids;
 		rules = sizeof(scaling_grids) / sizeof(scaling_grids[0]);
+	} else if (row->reserving) {
+		table = reserving_grids;
+		rules = sizeof(reserving_grids) / sizeof(reserving_grids[0]);
 	}
 	for (size_t i = 0; !err && i < rules; i++) {
 		struct point point = {.standard = true};
@@ -282,7 +303,7 @@ int grid_make(const struct bench_row *row, const struct bench_policy *learnt, bo
 		snprintf(point.parameters, sizeof(point.parameters), "%s", table[i].fixed);
 		err = add_axes(&list, &table[i], row, 0, quick, &point);
 	}
-	if (!err && row_is_about_cpu(row))
+	if (!err && (row_is_about_cpu(row) || row->reserving))
 		err = add_ladder(&list);
 	if (!err && learnt)
 		err = add_learnt(&list, learnt, learnt->family);
@@ -292,6 +313,8 @@ int grid_make(const struct bench_row *row, const struct bench_policy *learnt, bo
 		free(list.settings);
 		return err;
 	}
+	for (uint32_t i = 0; i < list.count; i++)
+		list.settings[i].reserves = row->reserving != NULL;
 	*settings = list.settings;
 	*count = list.count;
 	return 0;

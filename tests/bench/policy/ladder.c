@@ -44,7 +44,8 @@ static void ladder_decide(void *run, double now_s, const struct sample *sample,
 	(void)now_s;
 	state_build(&r->history, sample, objective, state);
 	demand = state_demand(state, sample);
-	rung_plan(rung_limit(r->rung, &demand), objective->cpu_max_millicores, true, &input->plan);
+	rung_plan(rung_limit(r->rung, &demand), objective->cpu_max_millicores,
+		!input->plan.reserves, &input->plan);
 }
 
 const struct bench_policy policy_ladder = {"rung", 1, ladder_start, ladder_decide, free};

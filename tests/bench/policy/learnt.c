@@ -38,9 +38,10 @@ static int learnt_start(
 	const struct learnt *learnt = (const struct learnt *)(const void *)setting->policy;
 	struct learnt_run *r = calloc(1, sizeof(*r));
 	struct episode_config config = {.objective = *objective,
-		.cpu_declared_millicores = objective->cpu_max_millicores,
+		.cpu_declared_millicores = setting->reserves ? 0 : objective->cpu_max_millicores,
 		.memory_declared_bytes = objective->memory_max_bytes,
 		.start = {.cpu_millicores = objective->cpu_max_millicores,
+			.reserves = setting->reserves,
 			.memory_bytes = objective->memory_max_bytes},
 		.reflex = true,
 		.memory_high = strcmp(setting->name, LEARNT_HARD) != 0,

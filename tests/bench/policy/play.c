@@ -110,6 +110,7 @@ static void play_run(struct play *play, struct simulation *simulation, uint32_t 
 	const uint32_t ticks_per_s = (uint32_t)(1 / policy->tick_s + 0.5);
 	struct simulate_input input = {
 		.plan = {.cpu_millicores = play->objective.cpu_max_millicores,
+			.reserves = play->row->reserving != NULL,
 			.memory_bytes = play->objective.memory_max_bytes},
 		.replicas = play->row->replicas};
 

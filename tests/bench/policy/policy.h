@@ -44,6 +44,14 @@ struct row_scaling {
 	double startup_ms;
 };
 
+/* Where its service has no CPU limit: the reservation is decided, on a node that is shared by weight. */
+struct row_reserving {
+	double node_cores;
+	double neighbour_cores; /* that neighbours want while they are busy */
+	double neighbour_reserved_millicores;
+	double neighbour_busy_s; /* mean, of busy and of idle times each */
+};
+
 struct bench_row {
 	const char *name; /* of its files, too */
 	double work_ms;
@@ -56,7 +64,8 @@ struct bench_row {
 	bool bursts;			 /* within the second */
 	uint32_t replicas;		 /* at the start */
 	const struct row_memory *memory; /* NULL: it is not about memory */
-	const struct row_scaling *scaling; /* NULL: its replicas stay as many */
+	const struct row_scaling *scaling;     /* NULL: its replicas stay as many */
+	const struct row_reserving *reserving; /* NULL: it has a CPU limit */
 };
 extern const struct bench_row bench_rows[];
 extern const uint32_t bench_row_count;
@@ -77,7 +86,12 @@ int rows_read(const char *path, struct bench_row *rows, uint32_t *count);
 
 static inline bool row_is_about_cpu(const struct bench_row *row)
 {
-	return !row->memory && !row->scaling;
+	return !row->memory && !row->scaling && !row->reserving;
+}
+/* The most that a policy may set aside for a replica. */
+static inline double row_cores_most(const struct bench_row *row)
+{
+	return row->reserving ? row->reserving->node_cores : ROW_CORES_MAX;
 }
 /* The objective of a row and its service; the trace is the caller's. */
 void row_objective(const struct bench_row *row, struct objective *objective);
@@ -110,7 +124,8 @@ struct bench_setting {
 	char name[POLICY_NAME_MAX];		   /* "k8s-cpu+reflex+burst" */
 	char parameters[OBJECTIVE_PARAMETERS_MAX]; /* assignments */
 	bool standard;				   /* its values are the published ones */
-	double asked; /* share of violations asked for; 0: it takes no such wish */
+	double asked;  /* share of violations asked for; 0: it takes no such wish */
+	bool reserves; /* it decides on the reservation of a service without a CPU limit */
 };
 
 /* May be the first member of something larger: what all of its runs share. Runs are in parallel. */
@@ -206,6 +221,9 @@ void table_print(FILE *file, const struct bench_field *field);
 void table_csv(FILE *file, const struct bench_field *fields, uint32_t count);
 /* The best-tuned of each policy in each row in one table: cores (windows over). */
 void table_summary(FILE *file, const struct bench_field *fields, uint32_t count);
+
+/* The same of rows without a CPU limit, which no figure is about: a line for each, and for each share asked. */
+void table_reserving(FILE *file, const struct bench_field *fields, uint32_t count);
 
 /* figures.c: lines 'figure NAME VALUE UNIT' and what they come from. */
 void figures_print(FILE *file, const struct bench_field *fields, uint32_t count);

@@ -22,26 +22,31 @@
  * formula and a seed, so that nothing can be tuned to the two traces that are shipped.
  */
 const struct bench_row bench_rows[] = {
-	{"10ms-diurnal", 10, 0.5, 0, 100, LOAD_FILE, DIURNAL, 2.28, false, 1, NULL, NULL},
-	{"10ms-bursty-bursts", 10, 1, 0, 100, LOAD_FILE, BURSTY, 2.28, true, 1, NULL, NULL},
-	{"2ms-bursty", 2, 1, 0, 20, LOAD_FILE, BURSTY, 1.00, false, 1, NULL, NULL},
-	{"50ms-diurnal-bursts", 50, 0.5, 0, 250, LOAD_FILE, DIURNAL, 2.99, true, 1, NULL, NULL},
-	{"1ms-diurnal-bursts", 1, 1, 0, 10, LOAD_FILE, DIURNAL, 1.01, true, 1, NULL, NULL},
-	{"5ms-steps", 5, 0.5, 0, 50, LOAD_STEPS, NULL, 1.20, false, 1, NULL, NULL},
-	{"3ms-spikes", 3, 1.5, 0, 80, LOAD_SPIKES, NULL, 0.60, false, 1, NULL, NULL},
-	{"20ms-on-off-bursts", 20, 0.5, 0, 200, LOAD_ON_OFF, NULL, 1.60, true, 1, NULL, NULL},
-	{"8ms-sine", 8, 0.7, 0, 60, LOAD_SINE, NULL, 1.80, false, 2, NULL, NULL},
-	{"4ms-waits-wander-bursts", 4, 1, 10, 80, LOAD_WANDER, NULL, 0.80, true, 1, NULL, NULL},
+	{"10ms-diurnal", 10, 0.5, 0, 100, LOAD_FILE, DIURNAL, 2.28, false, 1, NULL, NULL, NULL},
+	{"10ms-bursty-bursts", 10, 1, 0, 100, LOAD_FILE, BURSTY, 2.28, true, 1, NULL, NULL, NULL},
+	{"2ms-bursty", 2, 1, 0, 20, LOAD_FILE, BURSTY, 1.00, false, 1, NULL, NULL, NULL},
+	{"50ms-diurnal-bursts", 50, 0.5, 0, 250, LOAD_FILE, DIURNAL, 2.99, true, 1, NULL, NULL,
+		NULL},
+	{"1ms-diurnal-bursts", 1, 1, 0, 10, LOAD_FILE, DIURNAL, 1.01, true, 1, NULL, NULL, NULL},
+	{"5ms-steps", 5, 0.5, 0, 50, LOAD_STEPS, NULL, 1.20, false, 1, NULL, NULL, NULL},
+	{"3ms-spikes", 3, 1.5, 0, 80, LOAD_SPIKES, NULL, 0.60, false, 1, NULL, NULL, NULL},
+	{"20ms-on-off-bursts", 20, 0.5, 0, 200, LOAD_ON_OFF, NULL, 1.60, true, 1, NULL, NULL, NULL},
+	{"8ms-sine", 8, 0.7, 0, 60, LOAD_SINE, NULL, 1.80, false, 2, NULL, NULL, NULL},
+	{"4ms-waits-wander-bursts", 4, 1, 10, 80, LOAD_WANDER, NULL, 0.80, true, 1, NULL, NULL,
+		NULL},
 	{"memory-steady", 5, 0.5, 0, 50, LOAD_SINE, NULL, 1.00, false, 1,
-		&(const struct row_memory){120, 0, 48, 40, 0.25}, NULL},
+		&(const struct row_memory){120, 0, 48, 40, 0.25}, NULL, NULL},
 	{"memory-grows", 5, 0.5, 0, 50, LOAD_WANDER, NULL, 1.00, false, 1,
-		&(const struct row_memory){80, 160, 40, 30, 0.25}, NULL},
+		&(const struct row_memory){80, 160, 40, 30, 0.25}, NULL, NULL},
 	{"memory-in-flight", 10, 1, 0, 150, LOAD_SPIKES, NULL, 0.80, true, 1,
-		&(const struct row_memory){60, 0, 30, 60, 4}, NULL},
+		&(const struct row_memory){60, 0, 30, 60, 4}, NULL, NULL},
 	{"replicas-diurnal", 20, 0.5, 0, 200, LOAD_FILE, DIURNAL, 3.00, false, 12, NULL,
-		&(const struct row_scaling){12, 1000, 2000}},
+		&(const struct row_scaling){12, 1000, 2000}, NULL},
 	{"replicas-steps", 8, 1, 0, 120, LOAD_STEPS, NULL, 2.00, false, 12, NULL,
-		&(const struct row_scaling){12, 1000, 2000}},
+		&(const struct row_scaling){12, 1000, 2000}, NULL},
+	/* Neighbours have reserved more than half of the node, and half of the time want all of it. */
+	{"reserves-diurnal", 10, 0.5, 0, 100, LOAD_FILE, DIURNAL, 0.70, false, 1, NULL, NULL,
+		&(const struct row_reserving){4, 6, 2500, 20}},
 };
 const uint32_t bench_row_count = sizeof(bench_rows) / sizeof(bench_rows[0]);
 
@@ -55,7 +60,7 @@ void row_objective(const struct bench_row *row, struct objective *objective)
 	objective->latency_percentile = 99;
 	objective->acceptable_violations = 0.01;
 	objective->cpu_min_millicores = 10;
-	objective->cpu_max_millicores = ROW_CORES_MAX * 1e3;
+	objective->cpu_max_millicores = row_cores_most(row) * 1e3;
 	objective->memory_min_bytes = (uint64_t)(32 * MIB);
 	objective->memory_max_bytes = (uint64_t)(512 * MIB);
 	objective->replicas_min = objective->replicas_max = row->replicas;
@@ -78,12 +83,20 @@ void row_service(const struct bench_row *row, struct simulate_config *config)
 	service->wait_us = row->wait_ms * 1e3;
 	service->before_share = row->wait_ms > 0 ? 0.5 : 1;
 	service->workers = 16;
-	service->cores = ROW_CORES_MAX;
+	service->cores = row_cores_most(row);
 	service->latency_target_us = row->objective_ms * 1e3;
 	service->latency_percentile = 99;
 	if (row->scaling) {
 		config->replicas_max = row->scaling->most;
 		service->startup_us = row->scaling->startup_ms * 1e3;
+	}
+	if (row->reserving) {
+		service->reserves = 1;
+		service->neighbour_cores = row->reserving->neighbour_cores;
+		service->neighbour_reserved_millicores =
+			row->reserving->neighbour_reserved_millicores;
+		service->neighbour_busy_us = row->reserving->neighbour_busy_s * 1e6;
+		service->neighbour_idle_us = service->neighbour_busy_us;
 	}
 	if (!row->memory)
 		return;

@@ -65,10 +65,11 @@ void table_print(FILE *file, const struct bench_field *field)
 	fprintf(file, "\n### %s\n\n", row->name);
 	fprintf(file,
 		"%g ms of CPU a request (cv %g), objective p99 %g ms, %s%s, %.2f cores used by %u "
-		"replica%s\n\n",
+		"replica%s%s\n\n",
 		row->work_ms, row->work_cv, row->objective_ms, row_load_name(row),
 		row->bursts ? ", bursts within the second" : "", field->outcomes[0].used_cores,
-		row->replicas, row->replicas > 1 ? "s" : "");
+		row->replicas, row->replicas > 1 ? "s" : "",
+		row->reserving ? "; no CPU limit: cores are what is reserved" : "");
 	fputs("| policy | cores | p99 by the second | over use | windows over % | worst window ms | "
 	      "p99 ms | memory MiB | replica-seconds | actions an hour | refills a second | OOM "
 	      "kills | parameters |\n"
@@ -115,6 +116,49 @@ void table_summary(FILE *file, const struct bench_field *fields, uint32_t count)
 		}
 	}
 	fputs("\n\n", file);
+}
+
+static void print_reserving(FILE *file, const struct bench_field *field, uint32_t index)
+{
+	const struct bench_setting *setting = &field->settings[index];
+	const struct bench_outcome *o = &field->outcomes[index];
+
+	fprintf(file, "| %s | %.3f | %.3f | %.2f | %.1f | %s |\n", setting->name,
+		o->allocated_cores, o->allocated_cores / o->used_cores, 100 * o->violations,
+		o->latency_ms, setting->parameters);
+}
+
+void table_reserving(FILE *file, const struct bench_field *fields, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		const struct bench_field *field = &fields[i];
+		const struct row_reserving *node = field->row->reserving;
+		struct front_point points[BENCH_POINTS_MAX];
+		const char *names[BENCH_NAMES_MAX];
+		uint32_t name_count = node ? field_names(field, names, BENCH_NAMES_MAX) : 0;
+
+		if (!node)
+			continue;
+		fprintf(file,
+			"%s: no CPU limit, %.2f cores used of a node of %g; neighbours reserve %.1f and "
+			"want %g, half of the time\n\n"
+			"| policy | cores reserved | over use | windows over %% | p99 ms | parameters |\n"
+			"| --- | --- | --- | --- | --- | --- |\n",
+			field->row->name, field->outcomes[0].used_cores, node->node_cores,
+			node->neighbour_reserved_millicores / 1000, node->neighbour_cores);
+		for (uint32_t j = 0; j < name_count; j++) {
+			uint32_t found = field_points(field, names[j], NULL, points);
+			uint32_t best = front_best(points, found, BENCH_VIOLATIONS_MOST)->index;
+
+			/* What can be asked is below, for each share. */
+			if (field->settings[best].asked <= 0)
+				print_reserving(file, field, best);
+		}
+		for (uint32_t j = 0; j < field->setting_count; j++)
+			if (field->settings[j].asked > 0)
+				print_reserving(file, field, j);
+		fputc('\n', file);
+	}
 }
 
 void table_csv(FILE *file, const struct bench_field *fields, uint32_t count)
