@@ -190,6 +190,132 @@ static void test_memory_is_what_a_replica_had_at_least(void **state)
 	check(result.service.memory_cold_bytes, 5e6, 0.01, "cold pages");
 }
 
+/* A service without a limit on two cores, whose neighbours want all of them half of the time. */
+static struct simulate_service service_beside(void)
+{
+	struct simulate_service service;
+
+	simulate_service_init(&service);
+	service.work_us = 4000;
+	service.work_cv = 0.5;
+	service.workers = 8;
+	service.reserves = 1;
+	service.cores = 2;
+	service.neighbour_cores = 4;
+	service.neighbour_reserved_millicores = 1500;
+	service.neighbour_busy_us = service.neighbour_idle_us = 5e6;
+	return service;
+}
+
+/* Half of the node to all of it is reserved, at 0.4 to 1 cores of load. */
+static void measure_beside(const struct simulate_service *service)
+{
+	static double rates[TICKS];
+	struct simulate_config config;
+	struct simulate_input input = {.plan = {.reserves = true}, .replicas = 1};
+	struct simulation *simulation;
+
+	simulate_config_init(&config);
+	config.service[0] = *service;
+	config.trace.rate_per_s = rates;
+	config.trace.seconds = TICKS;
+	for (int i = 0; i < TICKS; i++)
+		rates[i] = (0.7 + 0.3 * sin(i / 19.0)) * 1e6 / service->work_us;
+	assert_int_equal(simulate_create(&simulation, &config, 99), 0);
+	for (int i = 0; i < TICKS; i++) {
+		const double reservations[] = {1000, 1500, 2000};
+
+		input.plan.cpu_millicores = reservations[i / 20 % 3];
+		simulate_tick(simulation, &input, &samples[i]);
+	}
+	simulate_destroy(simulation);
+}
+
+static double wait_of(const struct calibrate_result *result, bool measured)
+{
+	double sum = 0;
+
+	for (int g = 0; g < CALIBRATE_GROUPS; g++)
+		sum += result->groups[g].ticks *
+		       (measured ? result->groups[g].measured_wait
+				 : result->groups[g].simulated_wait) /
+		       result->ticks;
+	return sum;
+}
+
+static void test_a_service_without_a_limit_stays_one_and_its_neighbours_are_found(void **state)
+{
+	struct simulate_service service = service_beside(), start;
+	struct calibrate_result result;
+
+	(void)state;
+	measure_beside(&service);
+	simulate_service_init(&start);
+	start.cores = 2;
+	start.neighbour_reserved_millicores = 1500;
+	assert_int_equal(calibrate_fit(samples, TICKS, &start, 1, &result), 0);
+	print_message(
+		"# want %.2f cores, busy %.1f s, idle %.1f s; waited %.3f, fitted %.3f; cv %.2f "
+		"wait %.0f workers %g\n",
+		result.service.neighbour_cores, result.service.neighbour_busy_us / 1e6,
+		result.service.neighbour_idle_us / 1e6, wait_of(&result, true),
+		wait_of(&result, false), result.service.work_cv, result.service.wait_us,
+		result.service.workers);
+	assert_true(result.service.reserves == 1);
+	check(result.service.work_us, 4000, 0.02, "work");
+	/* Two minutes have a dozen of each time. */
+	assert_in_range((uint64_t)result.service.neighbour_busy_us, 2500000, 12500000);
+	assert_in_range((uint64_t)result.service.neighbour_idle_us, 2500000, 12500000);
+	/* More than the node has are as many. */
+	assert_true(result.service.neighbour_cores > 1);
+	assert_true(wait_of(&result, true) > 0.1);
+	check(wait_of(&result, false), wait_of(&result, true), 0.3, "waited");
+}
+
+static void test_a_service_that_never_waits_has_no_neighbours(void **state)
+{
+	struct simulate_service service = service_beside(), start;
+	struct calibrate_result result;
+
+	(void)state;
+	service.neighbour_cores = 0;
+	service.workers = 2;
+	measure_beside(&service);
+	simulate_service_init(&start);
+	start.cores = 2;
+	start.neighbour_reserved_millicores = 0;
+	assert_int_equal(calibrate_fit(samples, TICKS / 2, &start, 1, &result), 0);
+	assert_true(result.service.reserves == 1);
+	assert_true(result.service.neighbour_cores == 0);
+	/* 1500m of 2000m on average. */
+	check(result.service.neighbour_reserved_millicores, 500, 0.01, "neighbours' reservation");
+	/* The owner set a limit meanwhile: the newest tick says what it is, and the others are another's. */
+	for (int i = TICKS / 4; i < TICKS / 2; i++) {
+		samples[i].cpu_limit_millicores = samples[i].cpu_reserved_millicores;
+		samples[i].cpu_reserved_millicores = 0;
+	}
+	assert_int_equal(calibrate_fit(samples, TICKS / 2, &start, 1, &result), 0);
+	assert_true(result.service.reserves == 0);
+	assert_int_equal(result.ticks, TICKS / 4);
+}
+
+/* What an operator says of them is not fitted. */
+static void test_neighbours_that_are_given_are_kept(void **state)
+{
+	struct simulate_service service = service_beside(), start;
+	struct calibrate_result result;
+
+	(void)state;
+	measure_beside(&service);
+	start = service;
+	start.neighbour_cores = 1.25;
+	start.neighbour_busy_us = 3e6;
+	assert_int_equal(calibrate_fit(samples, CALIBRATE_TICKS_LEAST, &start, 1, &result), 0);
+	assert_true(result.service.neighbour_cores == 1.25);
+	assert_true(result.service.neighbour_busy_us == 3e6);
+	assert_true(result.service.neighbour_reserved_millicores == 1500);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -200,6 +326,10 @@ int main(void)
 		cmocka_unit_test(test_the_workers_of_an_idle_service_are_not_known),
 		cmocka_unit_test(test_too_few_ticks_are_refused),
 		cmocka_unit_test(test_memory_is_what_a_replica_had_at_least),
+		cmocka_unit_test(
+			test_a_service_without_a_limit_stays_one_and_its_neighbours_are_found),
+		cmocka_unit_test(test_a_service_that_never_waits_has_no_neighbours),
+		cmocka_unit_test(test_neighbours_that_are_given_are_kept),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -200,6 +200,65 @@ static void test_wrong_usage_is_named(void **state)
 	assert_int_equal(COMMAND(out, "--help"), 0);
 }
 
+static void test_a_service_without_a_limit_is_asked_by_its_reservation(void **state)
+{
+	struct what_if what_if = what_if_make();
+	struct what_if_cell cells[12];
+	char *text = NULL;
+	size_t size = 0;
+	FILE *file = open_memstream(&text, &size);
+
+	(void)state;
+	assert_non_null(file);
+	what_if.config.service[0].reserves = 1;
+	what_if.config.service[0].cores = 2;
+	what_if.config.service[0].neighbour_cores = 8;
+	what_if.config.service[0].neighbour_busy_us = 1e9;
+	what_if.config.service[0].neighbour_idle_us = 1;
+	what_if.config.service[0].neighbour_reserved_millicores = 1200;
+	assert_int_equal(what_if_run(&what_if, cells), 0);
+	for (int i = 0; i < 12; i++)
+		assert_true(fabs(cells[i].allocated_cores -
+				    cells[i].limit_millicores * cells[i].replicas / 1000) < 1e-3);
+	/* 0.4 cores of two are needed: 150m of 1350m are 0.22 of them, 1200m of 2400m one. */
+	assert_true(cells[0].violations > 0.9);
+	assert_true(cells[0].used_cores < 0.35);
+	assert_true(cells[3].holds);
+	/* As a limit it would be far too little. */
+	assert_true(cells[1].used_cores > 0.38);
+	assert_int_equal(what_if_draw(file, &what_if, cells), 0);
+	assert_int_equal(fclose(file), 0);
+	assert_non_null(strstr(text, "CPU reservation of one replica"));
+	free(text);
+	/* Less than the demand is worth a look. */
+	what_if_choose_limits(&what_if);
+	assert_true(what_if.limit_millicores[0] < 0.3 * 400 / 3);
+}
+
+static void test_the_command_says_what_is_reserved(void **state)
+{
+	char out[4096];
+
+	(void)state;
+	assert_int_equal(COMMAND(out, "--rate", "100", "--work-ms", "4", "--set", "reserves=1",
+				 "--set", "neighbour_cores=4", "--limits", "1500m", "--replicas",
+				 "1", "--seconds", "30"),
+		0);
+	assert_non_null(strstr(out, "neighbours reserve 1000m and want 4 cores, 20 %"));
+	assert_non_null(strstr(out, "replicas reserved "));
+	assert_int_equal(COMMAND(out, "--rate", "100", "--set", "reserves=1", "--limits", "500m",
+				 "--replicas", "1", "--seconds", "30", "--csv", "-"),
+		0);
+	assert_non_null(strstr(out, "replicas,reserved_millicores,"));
+	assert_int_equal(
+		COMMAND(out, "--rate", "100", "--set", "reserves=1", "--reflex", "0.3:3:800m"), 2);
+	assert_non_null(strstr(out, "--reflex and --burst-ms need a CPU limit"));
+	assert_int_equal(
+		COMMAND(out, "--rate", "100", "--set", "reserves=1", "--burst-ms", "5"), 2);
+	assert_int_equal(COMMAND(out, "--rate", "100", "--set", "reserves=0.5"), 2);
+	assert_int_equal(COMMAND(out, "--rate", "100", "--set", "weight_scale=3"), 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -208,6 +267,8 @@ int main(void)
 		cmocka_unit_test(test_chosen_limits_reach_from_too_little_to_plenty),
 		cmocka_unit_test(test_the_picture_has_a_field_for_each_pair_and_frames_one),
 		cmocka_unit_test(test_the_command_prints_the_grid),
+		cmocka_unit_test(test_a_service_without_a_limit_is_asked_by_its_reservation),
+		cmocka_unit_test(test_the_command_says_what_is_reserved),
 		cmocka_unit_test(test_wrong_usage_is_named),
 	};
 

@@ -14,6 +14,10 @@
 #define VARIES	     0.2  /* relative spread of the load from which a slope is taken */
 #define WAIT_PENALTY 1e-4 /* of a wait, so that none is taken where it explains nothing */
 #define HOT_SHARE    0.15 /* of a working set, taken for pages that can be reclaimed */
+#define WAITS	     0.05 /* for a CPU, over the CPU time used: less is no wait */
+#define WAITS_APART  1.3  /* CPU time and wait of ticks with busy neighbours over those of others */
+#define WANT_MOST    3.0  /* times the cores: more of neighbours makes no difference */
+#define ALWAYS_US    1e9
 
 static const double workers_tried[CALIBRATE_WORKERS] = {1, 2, 4, 8, 16, 32, 64};
 
@@ -21,6 +25,7 @@ static const double workers_tried[CALIBRATE_WORKERS] = {1, 2, 4, 8, 16, 32, 64};
 struct tick {
 	struct simulate_input input;
 	double log_us[3]; /* measured percentiles */
+	double wait;	  /* measured, for a CPU over CPU time used */
 	int group;	  /* -1: not compared */
 };
 
@@ -32,6 +37,8 @@ struct fit {
 	struct simulate_config config;
 	struct simulation *simulation;
 	uint64_t seed;
+	bool reserves;
+	bool neighbours; /* are searched for */
 };
 
 static double sample_arrivals(const struct sample *samples, uint32_t i)
@@ -80,11 +87,16 @@ static int compare_doubles(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static bool sample_is_compared(const struct sample *sample)
+static double sample_wait(const struct sample *sample)
+{
+	return sample->cpu_used_us ? (double)sample->run_queue_us / (double)sample->cpu_used_us : 0;
+}
+
+static bool sample_is_compared(const struct fit *fit, const struct sample *sample)
 {
 	/* What the reflex did in a tick is not in a sample's limit. */
 	return sample->requests >= CALIBRATE_REQUESTS && sample->refills == 0 &&
-	       sample->latency_p50_us > 0;
+	       sample->latency_p50_us > 0 && sample_reserves(sample) == fit->reserves;
 }
 
 /* Groups of the same number of ticks, in the order of use. */
@@ -102,7 +114,7 @@ static int fit_ticks(struct fit *fit, const struct sample *samples, uint32_t cou
 	}
 	fit->count = count;
 	for (uint32_t i = 0; i < count; i++)
-		if (sample_is_compared(&samples[i]))
+		if (sample_is_compared(fit, &samples[i]))
 			uses[compared++] = sample_use(&samples[i], cores);
 	qsort(uses, compared, sizeof(*uses), compare_doubles);
 	for (uint32_t i = 0; i < count && compared; i++) {
@@ -110,13 +122,15 @@ static int fit_ticks(struct fit *fit, const struct sample *samples, uint32_t cou
 		double use = sample_use(&samples[i], cores);
 		int group = 0;
 
-		tick->input.plan.cpu_millicores = samples[i].cpu_limit_millicores;
+		tick->input.plan.cpu_millicores = sample_cpu_millicores(&samples[i]);
+		tick->input.plan.reserves = sample_reserves(&samples[i]);
 		tick->input.replicas = samples[i].containers;
 		tick->log_us[0] = log(fmax(samples[i].latency_p50_us, 1));
 		tick->log_us[1] = log(fmax(samples[i].latency_p95_us, 1));
 		tick->log_us[2] = log(fmax(samples[i].latency_p99_us, 1));
+		tick->wait = sample_wait(&samples[i]);
 		tick->group = -1;
-		if (!sample_is_compared(&samples[i]))
+		if (!sample_is_compared(fit, &samples[i]))
 			continue;
 		while (group < CALIBRATE_GROUPS - 1 &&
 			use > uses[(group + 1) * compared / CALIBRATE_GROUPS])
@@ -194,9 +208,13 @@ static void fit_wake(const struct sample *samples, uint32_t count, struct simula
 	service->work_us = (ru - wake * ri) / rr;
 }
 
-/* Ticks of @service in the simulator: its percentiles as logarithms, summed for each group. */
+/* What is compared of a group: logarithms of its percentiles, and of how waiting stretches CPU time. */
+#define VALUES	   4
+#define VALUE_WAIT 3
+
+/* Ticks of @service in the simulator, summed for each group. */
 static int fit_simulate(struct fit *fit, const struct simulate_service *service,
-	double sums[CALIBRATE_GROUPS][3], double counts[CALIBRATE_GROUPS])
+	double sums[CALIBRATE_GROUPS][VALUES], double counts[CALIBRATE_GROUPS])
 {
 	struct simulate_config config = fit->config;
 
@@ -223,6 +241,7 @@ static int fit_simulate(struct fit *fit, const struct simulate_service *service,
 			sums[tick->group][0] += log(fmax(sample.latency_p50_us, 1));
 			sums[tick->group][1] += log(fmax(sample.latency_p95_us, 1));
 			sums[tick->group][2] += log(fmax(sample.latency_p99_us, 1));
+			sums[tick->group][VALUE_WAIT] += log1p(sample_wait(&sample));
 			counts[tick->group]++;
 		}
 	}
@@ -231,10 +250,15 @@ static int fit_simulate(struct fit *fit, const struct simulate_service *service,
 
 static void fit_measured(const struct fit *fit, struct calibrate_result *result)
 {
-	for (uint32_t i = 0; i < fit->count; i++)
-		for (int k = 0; k < 3 && fit->ticks[i].group >= 0; k++)
-			result->groups[fit->ticks[i].group].measured_us[k] +=
-				fit->ticks[i].log_us[k];
+	for (uint32_t i = 0; i < fit->count; i++) {
+		const struct tick *tick = &fit->ticks[i];
+
+		if (tick->group < 0)
+			continue;
+		for (int k = 0; k < 3; k++)
+			result->groups[tick->group].measured_us[k] += tick->log_us[k];
+		result->groups[tick->group].measured_wait += log1p(tick->wait);
+	}
 	for (int g = 0; g < CALIBRATE_GROUPS; g++) {
 		struct calibrate_group *group = &result->groups[g];
 		double ticks = group->ticks ? group->ticks : 1;
@@ -242,6 +266,7 @@ static void fit_measured(const struct fit *fit, struct calibrate_result *result)
 		group->use /= ticks;
 		for (int k = 0; k < 3; k++)
 			group->measured_us[k] = exp(group->measured_us[k] / ticks);
+		group->measured_wait = expm1(group->measured_wait / ticks);
 	}
 }
 
@@ -249,7 +274,7 @@ static void fit_measured(const struct fit *fit, struct calibrate_result *result)
 static double fit_cost(
 	struct fit *fit, const struct simulate_service *service, struct calibrate_result *result)
 {
-	double sums[CALIBRATE_GROUPS][3], counts[CALIBRATE_GROUPS], cost = 0, weight = 0;
+	double sums[CALIBRATE_GROUPS][VALUES], counts[CALIBRATE_GROUPS], cost = 0, weight = 0;
 
 	if (fit_simulate(fit, service, sums, counts))
 		return INFINITY;
@@ -266,6 +291,13 @@ static double fit_cost(
 			cost += group->ticks * off * off;
 			weight += group->ticks;
 		}
+		group->simulated_wait = expm1(sums[g][VALUE_WAIT] / counts[g]);
+		if (fit->neighbours) {
+			double off = sums[g][VALUE_WAIT] / counts[g] - log1p(group->measured_wait);
+
+			cost += group->ticks * off * off;
+			weight += group->ticks;
+		}
 	}
 	cost = weight > 0 ? cost / weight : INFINITY;
 	return cost + WAIT_PENALTY * service->wait_us / (service->wait_us + service->work_us);
@@ -276,26 +308,36 @@ static double clamp(double value, double lowest, double highest)
 	return fmin(fmax(value, lowest), highest);
 }
 
-/* Spread and wait for a given number of workers: steps along each axis, halved when none helps. */
+/*
+ * Spread and wait for a given number of workers, and what neighbours want: steps along each axis, halved
+ * when none helps.
+ */
 static double fit_search(
 	struct fit *fit, struct simulate_service *service, struct calibrate_result *result)
 {
+	const double cores = service->cores;
+	const int moves = fit->neighbours ? 6 : 4;
 	double cv_step = log(2), wait_step = fmax(service->wait_us, service->work_us) / 2;
+	double want_step = cores / 2;
 	double best = fit_cost(fit, service, result);
 
 	for (int step = 0; step < STEPS;) {
 		struct simulate_service nearest = *service;
 		double nearest_cost = best;
 
-		for (int move = 0; move < 4; move++) {
+		for (int move = 0; move < moves; move++) {
 			struct simulate_service tried = *service;
 			double cost, sign = move % 2 ? 1 : -1;
 
 			if (move < 2)
 				tried.work_cv = clamp(
 					tried.work_cv * exp(sign * cv_step), CV_LOWEST, CV_HIGHEST);
-			else
+			else if (move < 4)
 				tried.wait_us = fmax(tried.wait_us + sign * wait_step, 0);
+			else
+				tried.neighbour_cores =
+					clamp(tried.neighbour_cores + sign * want_step, 0,
+						WANT_MOST * cores);
 			cost = fit_cost(fit, &tried, result);
 			if (cost < nearest_cost) {
 				nearest_cost = cost;
@@ -308,6 +350,7 @@ static double fit_search(
 		} else {
 			cv_step /= 2;
 			wait_step /= 2;
+			want_step /= 2;
 			step++;
 		}
 	}
@@ -337,6 +380,76 @@ static void fit_workers(
 		}
 	}
 	result->workers_known = next > CLEARLY * best;
+}
+
+/* Where nobody said what neighbours reserve: what the service leaves of the node, a tenth at least. */
+static void fit_reserved(
+	const struct sample *samples, uint32_t count, struct simulate_service *service)
+{
+	double reserved = 0;
+
+	if (service->neighbour_reserved_millicores > 0)
+		return;
+	for (uint32_t i = 0; i < count; i++)
+		reserved += samples[i].cpu_reserved_millicores * samples[i].containers / count;
+	service->neighbour_reserved_millicores =
+		fmax(1000 * service->cores - reserved, 100 * service->cores);
+}
+
+/*
+ * From how long a wait on neighbours are taken to be busy: between the ticks that waited least and those
+ * that waited most. Where these are much the same they always are; negative: nothing waits.
+ */
+static double wait_threshold(
+	const struct fit *fit, const struct sample *samples, uint32_t count, double *waits)
+{
+	uint32_t compared = 0;
+	double low, high;
+
+	for (uint32_t i = 0; i < count; i++)
+		if (sample_is_compared(fit, &samples[i]))
+			waits[compared++] = log1p(sample_wait(&samples[i]));
+	qsort(waits, compared, sizeof(*waits), compare_doubles);
+	low = waits[compared / 10];
+	high = waits[compared - 1 - compared / 10];
+	if (high < log1p(WAITS))
+		return -1;
+	return high - low > log(WAITS_APART) ? expm1((low + high) / 2) : 0;
+}
+
+/*
+ * When neighbours are busy is told by the service's wait for a CPU. How much they want is searched with the
+ * rest: none, where the service's own requests explain the wait.
+ */
+static int fit_neighbours(struct fit *fit, const struct sample *samples, uint32_t count,
+	struct simulate_service *service)
+{
+	double waited_s = 0, free_s = 0, times = 0, threshold, *waits;
+	bool before = false;
+
+	if (service->neighbour_cores > 0)
+		return 0;
+	waits = calloc(count, sizeof(*waits));
+	if (!waits)
+		return -ENOMEM;
+	threshold = wait_threshold(fit, samples, count, waits);
+	free(waits);
+	if (threshold < 0)
+		return 0;
+	for (uint32_t i = 0; i < count; i++) {
+		bool busy = sample_wait(&samples[i]) >= threshold;
+
+		if (!sample_is_compared(fit, &samples[i]))
+			continue;
+		times += busy && !before;
+		*(busy ? &waited_s : &free_s) += samples[i].tick_s;
+		before = busy;
+	}
+	fit->neighbours = true;
+	service->neighbour_cores = service->cores;
+	service->neighbour_busy_us = free_s > 0 ? waited_s / times * 1e6 : ALWAYS_US;
+	service->neighbour_idle_us = free_s > 0 ? free_s / times * 1e6 : 1;
+	return 0;
 }
 
 /* Memory that a replica had at least; how much of it can be reclaimed is not seen from outside. */
@@ -409,7 +522,8 @@ int calibrate_fit(const struct sample *samples, uint32_t count,
 	const struct simulate_service *start, uint64_t seed, struct calibrate_result *result)
 {
 	struct simulate_service service = *start;
-	struct fit fit = {.seed = seed};
+	struct fit fit = {
+		.seed = seed, .reserves = count > 0 && sample_reserves(&samples[count - 1])};
 	int err = count ? 0 : -ENODATA;
 
 	memset(result, 0, sizeof(*result));
@@ -419,6 +533,12 @@ int calibrate_fit(const struct sample *samples, uint32_t count,
 		service.work_us = clamp(fit_work_us(samples, count), 1, 1e8);
 		service.work_cv = clamp(service.work_cv, CV_LOWEST, CV_HIGHEST);
 		service.wake_us = 0;
+		service.reserves = fit.reserves;
+		fit_reserved(samples, count, &service);
+		if (fit.reserves)
+			err = fit_neighbours(&fit, samples, count, &service);
+	}
+	if (!err) {
 		fit_wake(samples, count, &service);
 		fit_memory(samples, count, &service);
 		if (fit_cost(&fit, &service, result) == INFINITY)

@@ -2,7 +2,9 @@
 /*
  * Parameters of a service from what the agent measured of it. CPU time of a request is measured
  * outright; spread, wait and workers are those with which the simulator, under the same requests,
- * limits and replicas, gives latencies nearest to the measured ones.
+ * limits and replicas, gives latencies nearest to the measured ones. A service whose newest tick has a
+ * reservation and no limit has none here either; then its neighbours are found as well, by how long it
+ * waited for a CPU.
  *
  * Pure: no clock, file or global.
  */
@@ -22,6 +24,8 @@ struct calibrate_group {
 	double use;	       /* of the limit, mean; of the cores without one */
 	double measured_us[3]; /* p50, p95, p99 */
 	double simulated_us[3];
+	double measured_wait; /* for a CPU, over the CPU time used: of a service without a limit */
+	double simulated_wait;
 };
 
 struct calibrate_result {
@@ -37,7 +41,8 @@ struct calibrate_result {
 
 /*
  * @samples are of one unit, tick after tick. @start gives what is not fitted: cores, objective,
- * balancer and the like. 0, -ENODATA: too few ticks with requests, -EINVAL: @start, -ENOMEM.
+ * balancer and the like. Its neighbour_cores, if not 0, are taken as they are with their times; its
+ * neighbour_reserved_millicores 0: what the service leaves of the node. 0, -ENODATA: too few ticks with requests, -EINVAL: @start, -ENOMEM.
  */
 int calibrate_fit(const struct sample *samples, uint32_t count,
 	const struct simulate_service *start, uint64_t seed, struct calibrate_result *result);

@@ -24,6 +24,8 @@ static const char usage[] =
 	"  --output FILE               the parameters (default: standard output)\n"
 	"  --set NAME=VALUE            a parameter that is not fitted, for example latency_target_us\n"
 	"  --cores N                   CPUs of the node (default: as many as here)\n"
+	"                              A service without a CPU limit: neighbours are fitted unless\n"
+	"                              neighbour_cores is set\n"
 	"  --last N                    the newest N ticks only\n"
 	"  --seed N                    of the simulations (default 1)\n"
 	"  --help\n\n"
@@ -159,6 +161,26 @@ static int options_parse(struct arguments *arguments, int argc, char **argv)
 	return 0;
 }
 
+static void print_neighbours(const struct calibrate_result *result)
+{
+	const struct simulate_service *service = &result->service;
+	double measured = 0, fitted = 0;
+
+	for (int g = 0; g < CALIBRATE_GROUPS; g++) {
+		const struct calibrate_group *group = &result->groups[g];
+
+		measured += group->ticks * group->measured_wait / result->ticks;
+		fitted += group->ticks * group->simulated_wait / result->ticks;
+	}
+	fprintf(stderr, "no CPU limit; neighbours that reserve %.0fm want %.2g of %g CPUs",
+		service->neighbour_reserved_millicores, service->neighbour_cores, service->cores);
+	if (service->neighbour_cores > 0)
+		fprintf(stderr, " for %.3g s, after %.3g s of nothing",
+			service->neighbour_busy_us / 1e6, service->neighbour_idle_us / 1e6);
+	fprintf(stderr, "\nwaited for a CPU, over CPU time: measured %.3f, fitted %.3f\n", measured,
+		fitted);
+}
+
 static void print_fit(const struct calibrate_result *result, const char *name)
 {
 	const struct simulate_service *service = &result->service;
@@ -172,8 +194,12 @@ static void print_fit(const struct calibrate_result *result, const char *name)
 		result->workers_known ? ""
 				      : " (not sure: these ticks would look much the same with "
 					"another number)");
-	fprintf(stderr, "\n%% of limit  ticks   p50 ms measured  fitted   p95 measured  fitted   "
-			"p99 measured  fitted\n");
+	if (service->reserves > 0)
+		print_neighbours(result);
+	fprintf(stderr,
+		"\n%% of %s  ticks   p50 ms measured  fitted   p95 measured  fitted   p99 measured  "
+		"fitted\n",
+		service->reserves > 0 ? "cores" : "limit");
 	for (int g = 0; g < CALIBRATE_GROUPS; g++) {
 		const struct calibrate_group *group = &result->groups[g];
 
@@ -253,6 +279,8 @@ int calibrate_command(int argc, char **argv)
 	int err;
 
 	simulate_service_init(&arguments.start);
+	/* Not set: what the service leaves of the node. */
+	arguments.start.neighbour_reserved_millicores = 0;
 	arguments.start.cores = (double)sysconf(_SC_NPROCESSORS_ONLN);
 	err = options_parse(&arguments, argc, argv);
 	if (err)

@@ -7,7 +7,13 @@
 
 #define LIMITS_CHOSEN	   8
 #define LIMIT_LOWEST_SHARE 0.8 /* of the mean demand on the most replicas */
+#define RESERVED_LOWEST	   0.2 /* the same of a reservation, which may lie under it */
 #define LIMIT_HIGHEST	   4.0 /* times the demand of the busiest second on the fewest */
+
+bool what_if_reserves(const struct what_if *what_if)
+{
+	return what_if->config.service[0].reserves > 0;
+}
 
 static void cell_fill(const struct what_if *what_if, const struct sample *sum,
 	const uint32_t latency[HIST_BUCKETS], uint32_t violations, struct what_if_cell *cell)
@@ -44,6 +50,7 @@ static void cell_run(
 	objective.latency_target_us = service->latency_target_us;
 	objective.latency_percentile = service->latency_percentile;
 	input.plan.cpu_millicores = cell->limit_millicores;
+	input.plan.reserves = what_if_reserves(what_if);
 	for (uint32_t tick = 0; tick < what_if->ticks; tick++) {
 		struct sample sample;
 
@@ -119,7 +126,8 @@ void what_if_choose_limits(struct what_if *what_if)
 	/* Requests a second times microseconds are microcores. */
 	mean *= what_if->config.service[0].work_us / 1000;
 	peak *= what_if->config.service[0].work_us / 1000;
-	lowest = fmax(LIMIT_LOWEST_SHARE * mean / most, 10);
+	lowest = what_if_reserves(what_if) ? RESERVED_LOWEST : LIMIT_LOWEST_SHARE;
+	lowest = fmax(lowest * mean / most, 10);
 	highest = fmax(LIMIT_HIGHEST * peak / (fewest ? fewest : 1), 2 * lowest);
 	highest = fmin(highest, fmax(what_if->config.service[0].cores * 1000, 2 * lowest));
 	what_if->limit_count = 0;

@@ -15,9 +15,10 @@
 #define WHAT_IF_LIMITS_MAX 32
 
 struct what_if {
-	struct simulate_config config;		     /* one service; its objective, its trace */
-	struct plan plan;			     /* but for its limit */
-	double limit_millicores[WHAT_IF_LIMITS_MAX]; /* of one replica; 0: none */
+	struct simulate_config config; /* one service; its objective, its trace */
+	struct plan plan;	       /* but for its limit */
+	double limit_millicores
+		[WHAT_IF_LIMITS_MAX]; /* of one replica, or its reservation; 0: none */
 	uint32_t limit_count;
 	uint32_t replicas[SIMULATE_REPLICAS_MAX];
 	uint32_t replica_count;
@@ -42,6 +43,8 @@ struct what_if_cell {
 	bool holds;
 };
 
+/* The service has no CPU limit: limits are reservations here. */
+bool what_if_reserves(const struct what_if *what_if);
 /* Fills [limit_count * replica_count] @cells, a row of limits for each number of replicas. */
 int what_if_run(const struct what_if *what_if, struct what_if_cell *cells);
 /* Which of those that hold sets the least CPU aside (then has the fewest replicas); NULL: none. */

@@ -42,7 +42,8 @@ static const char usage[] =
 	"  --seed N             of arrivals and work (default 1)\n"
 	"The grid and the plan:\n"
 	"  --limits LIST        CPU of one replica, for example 100m,250m,1; 0: none\n"
-	"                       (default: chosen around what the load needs)\n"
+	"                       (default: chosen around what the load needs); with parameters that\n"
+	"                       say `reserves 1` the reservations of a service without a CPU limit\n"
 	"  --replicas LIST      for example 1-4 or 1,2,8 (default 1-4)\n"
 	"  --memory QUANTITY    memory limit of one replica, for example 64Mi (default: none)\n"
 	"  --burst-ms N         cpu.max.burst (default 0)\n"
@@ -346,6 +347,12 @@ static int options_parse(struct arguments *arguments, int argc, char **argv)
 		fprintf(stderr, NAME ": \"%s\" is not an option. Try --help.\n", argv[optind]);
 		return -EINVAL;
 	}
+	if (what_if_reserves(&arguments->what_if) &&
+		(arguments->what_if.plan.allowance.trigger_age_share > 0 ||
+			arguments->what_if.plan.burst_us > 0)) {
+		fprintf(stderr, NAME ": --reflex and --burst-ms need a CPU limit; reserves is 1\n");
+		return -EINVAL;
+	}
 	if (!arguments->trace == !(arguments->rate > 0)) {
 		fprintf(stderr, NAME ": give one of --trace FILE and --rate N\n");
 		return -EINVAL;
@@ -401,8 +408,15 @@ static void print_table(const struct what_if *what_if, const struct what_if_cell
 	       "p%g %g ms\n\n",
 		what_if->ticks, service->work_us / 1e3, service->work_cv, service->workers,
 		service->cores, service->latency_percentile, service->latency_target_us / 1e3);
-	printf("replicas    limit    p50 ms %9s  %% of seconds over  cores used  allocated\n",
-		head);
+	if (what_if_reserves(what_if))
+		printf("no CPU limit; neighbours reserve %.0fm and want %.3g cores, %.3g %% of the "
+		       "time\n\n",
+			service->neighbour_reserved_millicores, service->neighbour_cores,
+			100 * service->neighbour_busy_us /
+				(service->neighbour_busy_us + service->neighbour_idle_us));
+	printf("replicas %8s    p50 ms %9s  %% of seconds over  cores used  %9s\n",
+		what_if_reserves(what_if) ? "reserved" : "limit", head,
+		what_if_reserves(what_if) ? "reserved" : "allocated");
 	for (uint32_t i = 0; i < count; i++) {
 		printf("%8u", cells[i].replicas);
 		print_limit(cells[i].limit_millicores);
@@ -414,16 +428,18 @@ static void print_table(const struct what_if *what_if, const struct what_if_cell
 					  : "");
 	}
 	if (!best)
-		printf("\nNone of these holds the objective in %g %% of seconds: more CPU a replica, "
-		       "more replicas or --reflex.\n",
-			100 * (1 - what_if->acceptable_violations));
+		printf("\nNone of these holds the objective in %g %% of seconds: more CPU a replica%s.\n",
+			100 * (1 - what_if->acceptable_violations),
+			what_if_reserves(what_if) ? " or more replicas"
+						  : ", more replicas or --reflex");
 }
 
 static void write_csv(FILE *file, const struct what_if *what_if, const struct what_if_cell *cells)
 {
-	fputs("replicas,limit_millicores,p50_us,p95_us,p99_us,objective_us,over_share,failed_share,"
-	      "violations,used_cores,allocated_cores,refills_per_s,holds\n",
-		file);
+	fprintf(file,
+		"replicas,%s_millicores,p50_us,p95_us,p99_us,objective_us,over_share,failed_share,"
+		"violations,used_cores,allocated_cores,refills_per_s,holds\n",
+		what_if_reserves(what_if) ? "reserved" : "limit");
 	for (uint32_t i = 0; i < what_if->limit_count * what_if->replica_count; i++)
 		fprintf(file, "%u,%g,%.1f,%.1f,%.1f,%.1f,%.6f,%.6f,%.6f,%.4f,%.4f,%.3f,%d\n",
 			cells[i].replicas, cells[i].limit_millicores, cells[i].latency_p50_us,

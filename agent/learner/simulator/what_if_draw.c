@@ -62,13 +62,15 @@ static void draw_field(FILE *file, const struct what_if *what_if, const struct w
 		x + FIELD_WIDTH / 2.0, y + 38, cell->allocated_cores);
 }
 
-static void draw_limit(FILE *file, double limit_millicores, double x, double y)
+static void draw_limit(
+	FILE *file, const struct what_if *what_if, double limit_millicores, double x, double y)
 {
 	fprintf(file, "<text x=\"%g\" y=\"%g\" class=\"v\">", x, y);
 	if (limit_millicores > 0)
 		fprintf(file, "%.0fm</text>\n", limit_millicores);
 	else
-		fputs("no limit</text>\n", file);
+		fprintf(file, "no %s</text>\n",
+			what_if_reserves(what_if) ? "reservation" : "limit");
 }
 
 static void draw_frame(FILE *file, const struct what_if *what_if, int width, int height)
@@ -92,8 +94,9 @@ static void draw_frame(FILE *file, const struct what_if *what_if, int width, int
 		"<text x=\"%d\" y=\"54\" class=\"l\">%u s of load, %.3g ms of CPU a request "
 		"(cv %.2g), %g workers a replica</text>\n",
 		RIGHT, what_if->ticks, service->work_us / 1e3, service->work_cv, service->workers);
-	fprintf(file, "<text x=\"%g\" y=\"%g\" class=\"v\">CPU limit of one replica</text>\n",
-		LEFT + FIELD_WIDTH * what_if->limit_count / 2.0, bottom + 40);
+	fprintf(file, "<text x=\"%g\" y=\"%g\" class=\"v\">CPU %s of one replica</text>\n",
+		LEFT + FIELD_WIDTH * what_if->limit_count / 2.0, bottom + 40,
+		what_if_reserves(what_if) ? "reservation" : "limit");
 	fprintf(file,
 		"<text x=\"%d\" y=\"%g\" class=\"l\">blue holds, orange does not; the frame is "
 		"the least CPU that holds</text>\n",
@@ -126,7 +129,7 @@ int what_if_draw(FILE *file, const struct what_if *what_if, const struct what_if
 		}
 	}
 	for (uint32_t column = 0; column < columns; column++)
-		draw_limit(file, what_if->limit_millicores[column],
+		draw_limit(file, what_if, what_if->limit_millicores[column],
 			LEFT + FIELD_WIDTH * (column + 0.5),
 			TOP + FIELD_HEIGHT * (double)rows + 18);
 	fputs("</svg>\n", file);
