@@ -243,7 +243,7 @@ static double wait_of(const struct calibrate_result *result, bool measured)
 	return sum;
 }
 
-static void test_a_service_without_a_limit_stays_one_and_its_neighbours_are_found(void **state)
+static void test_a_service_without_a_limit_stays_one_and_waits_as_long(void **state)
 {
 	struct simulate_service service = service_beside(), start;
 	struct calibrate_result result;
@@ -256,20 +256,20 @@ static void test_a_service_without_a_limit_stays_one_and_its_neighbours_are_foun
 	assert_int_equal(calibrate_fit(samples, TICKS, &start, 1, &result), 0);
 	print_message(
 		"# want %.2f cores, busy %.1f s, idle %.1f s; waited %.3f, fitted %.3f; cv %.2f "
-		"wait %.0f workers %g\n",
+		"wait %.0f workers %g, errors %.3f %.3f %.3f\n",
 		result.service.neighbour_cores, result.service.neighbour_busy_us / 1e6,
 		result.service.neighbour_idle_us / 1e6, wait_of(&result, true),
 		wait_of(&result, false), result.service.work_cv, result.service.wait_us,
-		result.service.workers);
+		result.service.workers, result.error_share[0], result.error_share[1],
+		result.error_share[2]);
 	assert_true(result.service.reserves == 1);
 	check(result.service.work_us, 4000, 0.02, "work");
-	/* Two minutes have a dozen of each time. */
-	assert_in_range((uint64_t)result.service.neighbour_busy_us, 2500000, 12500000);
-	assert_in_range((uint64_t)result.service.neighbour_idle_us, 2500000, 12500000);
-	/* More than the node has are as many. */
-	assert_true(result.service.neighbour_cores > 1);
+	/* Much half of the time and less all of the time look alike: the wait is what must be the same. */
+	assert_true(result.service.neighbour_cores > 0.5);
 	assert_true(wait_of(&result, true) > 0.1);
-	check(wait_of(&result, false), wait_of(&result, true), 0.3, "waited");
+	check(wait_of(&result, false), wait_of(&result, true), 0.15, "waited");
+	for (int k = 0; k < 3; k++)
+		assert_true(result.error_share[k] < 0.35);
 }
 
 static void test_a_service_that_never_waits_has_no_neighbours(void **state)
@@ -326,8 +326,7 @@ int main(void)
 		cmocka_unit_test(test_the_workers_of_an_idle_service_are_not_known),
 		cmocka_unit_test(test_too_few_ticks_are_refused),
 		cmocka_unit_test(test_memory_is_what_a_replica_had_at_least),
-		cmocka_unit_test(
-			test_a_service_without_a_limit_stays_one_and_its_neighbours_are_found),
+		cmocka_unit_test(test_a_service_without_a_limit_stays_one_and_waits_as_long),
 		cmocka_unit_test(test_a_service_that_never_waits_has_no_neighbours),
 		cmocka_unit_test(test_neighbours_that_are_given_are_kept),
 	};

@@ -357,7 +357,7 @@ static double fit_search(
 	return best;
 }
 
-static void fit_workers(
+static double fit_workers(
 	struct fit *fit, const struct simulate_service *start, struct calibrate_result *result)
 {
 	double best = INFINITY, next = INFINITY;
@@ -380,6 +380,26 @@ static void fit_workers(
 		}
 	}
 	result->workers_known = next > CLEARLY * best;
+	return best;
+}
+
+/*
+ * A wait that comes and goes may be that of neighbours who do, or it is the reservation that was another. Of
+ * neighbours that are always busy and of those that come and go the better fit.
+ */
+static void fit_times(
+	struct fit *fit, const struct simulate_service *start, struct calibrate_result *result)
+{
+	struct calibrate_result other = *result;
+	struct simulate_service always = *start;
+	double cost = fit_workers(fit, start, result);
+
+	if (!fit->neighbours || start->neighbour_busy_us >= ALWAYS_US)
+		return;
+	always.neighbour_busy_us = ALWAYS_US;
+	always.neighbour_idle_us = 1;
+	if (fit_workers(fit, &always, &other) < cost)
+		*result = other;
 }
 
 /* Where nobody said what neighbours reserve: what the service leaves of the node, a tenth at least. */
@@ -418,7 +438,7 @@ static double wait_threshold(
 }
 
 /*
- * When neighbours are busy is told by the service's wait for a CPU. How much they want is searched with the
+ * When neighbours are busy, if not always, is told by the service's wait for a CPU. How much they want is searched with the
  * rest: none, where the service's own requests explain the wait.
  */
 static int fit_neighbours(struct fit *fit, const struct sample *samples, uint32_t count,
@@ -545,7 +565,7 @@ int calibrate_fit(const struct sample *samples, uint32_t count,
 			err = -EINVAL;
 	}
 	if (!err) {
-		fit_workers(&fit, &service, result);
+		fit_times(&fit, &service, result);
 		(void)fit_cost(&fit, &result->service, result);
 		fit_errors(result);
 	}
