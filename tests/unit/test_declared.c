@@ -2,6 +2,8 @@
 /* The limits in a pod that are in force: what its spec and its status say alike. */
 #include "node/limits/declared.h"
 
+#include "common/cgroup.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -55,11 +57,58 @@ static void test_a_resize_that_waits_is_not(void **state)
 	assert_declared(LIMITS("many", "128Mi"), LIMITS("many", "128Mi"), 0, 134217728);
 }
 
+static void assert_burst(int64_t own_us, uint64_t wanted_us, int64_t lowest_us, int64_t highest_us,
+	int64_t expected_us)
+{
+	const struct cgroup_limits original = {
+		.cpu_quota_us = 100000, .cpu_period_us = 100000, .cpu_burst_us = own_us};
+	int64_t got_us = declared_burst_us(&original, wanted_us, lowest_us, highest_us);
+
+	if (got_us != expected_us)
+		fail_msg("own %ld, wanted %lu, quota %ld to %ld: expected %ld, got %ld",
+			(long)own_us, (unsigned long)wanted_us, (long)lowest_us, (long)highest_us,
+			(long)expected_us, (long)got_us);
+}
+
+static void test_quota_and_burst_stay_within_what_the_owner_declared(void **state)
+{
+	(void)state;
+	assert_burst(0, 20000, 30000, 30000, 20000);
+	assert_burst(0, 20000, 90000, 90000, 10000);
+	assert_burst(0, 20000, 100000, 100000, 0);
+	assert_burst(0, UINT64_MAX, 60000, 60000, 40000);
+	/* No burst of the kernel's at all. */
+	assert_burst(-1, 20000, 90000, 90000, 10000);
+	/* The kubelet is yet to lower or to raise the quota. */
+	assert_burst(0, 50000, 30000, 80000, 20000);
+	/* Someone raised what is in force since: the next look takes that over. */
+	assert_burst(0, 50000, 30000, 120000, 0);
+}
+
+static void test_a_burst_is_not_over_its_quota(void **state)
+{
+	(void)state;
+	assert_burst(0, 50000, 5000, 5000, 5000);
+	assert_burst(40000, 0, 5000, 5000, 5000);
+}
+
+static void test_the_owners_own_burst_is_the_owners_to_use(void **state)
+{
+	(void)state;
+	assert_burst(40000, 0, 100000, 100000, 40000);
+	assert_burst(40000, 0, 50000, 50000, 40000);
+	assert_burst(40000, 60000, 50000, 50000, 50000);
+	assert_burst(40000, 100000, 90000, 90000, 50000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_spec_and_status_say_alike_is_in_force),
 		cmocka_unit_test(test_a_resize_that_waits_is_not),
+		cmocka_unit_test(test_quota_and_burst_stay_within_what_the_owner_declared),
+		cmocka_unit_test(test_a_burst_is_not_over_its_quota),
+		cmocka_unit_test(test_the_owners_own_burst_is_the_owners_to_use),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

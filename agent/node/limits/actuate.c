@@ -233,15 +233,11 @@ int actuate_memory(struct agent *agent, struct container *container, int64_t byt
 	return 0;
 }
 
-/* The owner's own burst stays, as far as the quota has room for it. */
-static int64_t burst_of(
-	const struct container *container, const struct plan *plan, int64_t quota_us)
+/* With a quota from @lowest_us to @highest_us, where the kubelet is yet to move it. */
+static int64_t burst_of(const struct container *container, const struct plan *plan,
+	int64_t lowest_us, int64_t highest_us)
 {
-	int64_t burst_us = container->original.cpu_burst_us;
-
-	if (plan->burst_us <= INT64_MAX && (int64_t)plan->burst_us > burst_us)
-		burst_us = (int64_t)plan->burst_us;
-	return burst_us > quota_us ? quota_us : burst_us;
+	return declared_burst_us(&container->original, plan->burst_us, lowest_us, highest_us);
 }
 
 static int64_t quota_of(const struct container *container, double cpu_millicores)
@@ -288,18 +284,18 @@ static void plan_limits(struct agent *agent, const struct container *container,
 	}
 }
 
-/* Only the burst, for a quota that the kubelet writes: at most @quota_us, and what is in force. */
+/* Only the burst, for a quota that the kubelet moves from what is in force to @quota_us, some time. */
 static int write_burst(
 	struct agent *agent, struct container *container, const struct plan *plan, int64_t quota_us)
 {
 	const struct cgroup_limits *ours = &container->current;
+	int64_t now_us = ours->cpu_quota_us;
 
 	if (container->original.cpu_quota_us <= 0)
 		return 0;
-	if (ours->cpu_quota_us < quota_us)
-		quota_us = ours->cpu_quota_us;
-	return write_cpu(agent, container, ours->cpu_quota_us, ours->cpu_period_us,
-		burst_of(container, plan, quota_us));
+	return write_cpu(agent, container, now_us, ours->cpu_period_us,
+		burst_of(container, plan, now_us < quota_us ? now_us : quota_us,
+			now_us > quota_us ? now_us : quota_us));
 }
 
 /* What it reserves where no container of the unit has an owner's CPU limit; 0: nothing. */
@@ -327,7 +323,7 @@ int actuate_container(struct agent *agent, struct container *container, const st
 		err = reserve_write(agent, container, request);
 	if (quota_us)
 		err = write_cpu(agent, container, quota_us, container->original.cpu_period_us,
-			burst_of(container, plan, quota_us));
+			burst_of(container, plan, quota_us, quota_us));
 	if (!err && memory_bytes)
 		err = actuate_memory(agent, container, memory_bytes);
 	return err;

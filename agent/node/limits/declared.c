@@ -6,7 +6,6 @@
 #include "common/quantity.h"
 #include "node/agent.h"
 
-#include <stdint.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -47,6 +46,20 @@ void declared_read(struct declared *declared, const json_t *pod, const char *con
 
 	declared->cpu_millicores = limit_of(status, "cpu") == cpu ? cpu : 0;
 	declared->memory_bytes = limit_of(status, "memory") == memory ? memory : 0;
+}
+
+int64_t declared_burst_us(const struct cgroup_limits *original, uint64_t wanted_us,
+	int64_t lowest_quota_us, int64_t highest_quota_us)
+{
+	int64_t own_us = original->cpu_burst_us > 0 ? original->cpu_burst_us : 0;
+	int64_t room_us = original->cpu_quota_us + own_us - highest_quota_us;
+	int64_t most_us = room_us < lowest_quota_us ? room_us : lowest_quota_us;
+
+	if (most_us <= 0)
+		return 0;
+	if (wanted_us > (uint64_t)own_us)
+		return wanted_us < (uint64_t)most_us ? (int64_t)wanted_us : most_us;
+	return own_us < most_us ? own_us : most_us;
 }
 
 /* True: the cgroup's files said something else of the owner's limit. */

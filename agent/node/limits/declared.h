@@ -9,8 +9,10 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct agent;
+struct cgroup_limits;
 struct container;
 
 /* Of one container; 0: none, or not known. */
@@ -26,6 +28,13 @@ void declared_read(struct declared *declared, const json_t *pod, const char *con
  * there is one, and what is in force may be over it.
  */
 bool declared_see(struct agent *agent, struct container *container, const json_t *pod);
+/*
+ * The CFS burst that is wanted, or the owner's own where that is more, with a quota that is between
+ * these two: quota and burst together never give a period more than the owner's own do, and the kernel
+ * takes no burst over its quota.
+ */
+int64_t declared_burst_us(const struct cgroup_limits *original, uint64_t wanted_us,
+	int64_t lowest_quota_us, int64_t highest_quota_us);
 void declared_enforce(struct agent *agent, struct container *container);
 
 #endif
