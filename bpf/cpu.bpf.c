@@ -166,18 +166,24 @@ static __always_inline void account_unseen(struct task_struct *task)
 	note_throttling(slot, index, task);
 }
 
+/*
+ * From a task's group to the root. A quota may be on any of them: a container's own groups, the
+ * container, its pod, the slices of its QoS class and of all pods, and those of a node in a container.
+ */
+#define GROUPS_ABOVE 16
+
 /* How long @task's groups have been throttled so far, all CPUs added up. */
 static __always_inline __u64 groups_throttled_ns(struct task_struct *task)
 {
-	struct task_group *group = task->sched_task_group, *parent;
+	struct task_group *group = task->sched_task_group;
 	__u64 total_ns = 0;
 
-	if (!group)
-		return 0;
-	parent = group->parent;
-	total_ns = group->cfs_bandwidth.throttled_time;
-	if (parent)
-		total_ns += parent->cfs_bandwidth.throttled_time;
+	for (int depth = 0; depth < GROUPS_ABOVE; depth++) {
+		if (!group)
+			break;
+		total_ns += group->cfs_bandwidth.throttled_time;
+		group = group->parent;
+	}
 	return total_ns;
 }
 

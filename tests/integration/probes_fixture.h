@@ -163,6 +163,7 @@ struct server {
 	int family;
 	uint16_t port;
 	int delay_ms;
+	int work_ms; /* of CPU time */
 	bool silent; /* reads and never answers */
 };
 

@@ -258,6 +258,20 @@ static void test_an_oom_kill_is_counted(void **state)
 	assert_true(slot_of(f)->reclaim_ns > 0);
 }
 
+static void work(int ms)
+{
+	struct timespec used, until;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &until);
+	until.tv_nsec += ms * 1000000L;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	do
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+	while (used.tv_sec < until.tv_sec ||
+		(used.tv_sec == until.tv_sec && used.tv_nsec < until.tv_nsec));
+}
+
 /* Runs in the cgroup. Makes its own listener, so that the socket is the cgroup's. */
 static void serve(void *argument)
 {
@@ -275,6 +289,8 @@ static void serve(void *argument)
 				continue;
 			if (server->delay_ms)
 				sleep_ms(server->delay_ms);
+			if (server->work_ms)
+				work(server->work_ms);
 			if (write(connection, answer, sizeof(answer) - 1) < 0)
 				break;
 		}
@@ -297,7 +313,7 @@ static void listen_and_serve(void *argument)
 	serve(server);
 }
 
-static pid_t server_start(struct fixture *f, struct server *server)
+static pid_t server_start_in(struct fixture *f, const char *path, struct server *server)
 {
 	pid_t pid;
 
@@ -305,12 +321,17 @@ static pid_t server_start(struct fixture *f, struct server *server)
 		shared =
 			mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	shared->port = 0;
-	pid = child_start(f, f->path, listen_and_serve, server);
+	pid = child_start(f, path, listen_and_serve, server);
 	for (int i = 0; i < 200 && !shared->port; i++)
 		sleep_ms(10);
 	server->port = shared->port;
 	assert_true(server->port > 0);
 	return pid;
+}
+
+static pid_t server_start(struct fixture *f, struct server *server)
+{
+	return server_start_in(f, f->path, server);
 }
 
 static uint64_t clock_ns(void)
@@ -513,6 +534,42 @@ static void test_a_fast_request_becomes_no_event(void **state)
 	assert_int_equal(f->events, 0);
 }
 
+/* The quota is on a group far above the server's own, as a pod's is, or that of a slice of pods. */
+static void test_time_throttled_by_a_group_far_above_is_told(void **state)
+{
+	static const char *const below[] = {"/slice", "/pod", "/container", "/service"};
+	struct fixture *f = *state;
+	struct server server = {.family = AF_INET, .work_ms = 25};
+	char path[CGROUP_PATH_MAX + 64];
+	pid_t pid;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s", f->path);
+	for (size_t i = 0; i < sizeof(below) / sizeof(below[0]); i++) {
+		strcat(path, below[i]);
+		assert_int_equal(cgroup_create(&f->driver, path), 0);
+	}
+	assert_int_equal(cgroup_write_cpu_quota(&f->driver, f->path, 10000, 100000), 0);
+	slot_of(f)->trace_threshold_ns = 10000000;
+	pid = server_start_in(f, path, &server);
+	fd = client_connect(&server);
+	client_ask(fd, 1, NULL);
+	close(fd);
+	child_end(pid);
+	probes_consume(f->probes);
+	assert_int_equal(f->events, 1);
+	assert_int_equal(f->last.has_breakdown, program_is_on(f, "socket_read"));
+	if (!f->last.has_breakdown)
+		return;
+	/* 25 ms of CPU take at least one whole wait of a period, whatever was left of the first. */
+	if (f->last.throttled_ns < 50000000 || f->last.throttled_ns < f->last.latency_ns / 2)
+		fail_msg(
+			"of %llu us throttled: expected half, and 50000 us; got %llu us, %llu us waiting",
+			(unsigned long long)f->last.latency_ns / 1000,
+			(unsigned long long)f->last.throttled_ns / 1000,
+			(unsigned long long)f->last.waiting_cpu_ns / 1000);
+}
+
 static void test_every_program_is_attached_or_says_why(void **state)
 {
 	struct fixture *f = *state;
@@ -617,6 +674,7 @@ int main(void)
 		TEST(test_in_flight_returns_to_zero_when_the_server_is_killed),
 		TEST(test_a_slow_request_becomes_an_event),
 		TEST(test_a_fast_request_becomes_no_event),
+		TEST(test_time_throttled_by_a_group_far_above_is_told),
 		TEST(test_every_program_is_attached_or_says_why),
 		TEST(test_slots_run_out_with_an_error_and_come_back),
 		TEST(test_closing_leaves_no_program_in_the_kernel),
