@@ -32,7 +32,7 @@ static void assert_declared(
 		spec, status);
 	pod = json_loads(text, 0, NULL);
 	assert_non_null(pod);
-	declared_read(&declared, pod, "app");
+	declared_read(&declared, pod, "app", false);
 	if (fabs(declared.cpu_millicores - millicores) > 1e-6 ||
 		fabs(declared.memory_bytes - memory_bytes) > 1e-6)
 		fail_msg("%s, %s: expected %g and %g, got %g and %g", spec, status, millicores,
@@ -55,6 +55,51 @@ static void test_a_resize_that_waits_is_not(void **state)
 	/* Before 1.33 no status says. */
 	assert_declared(LIMITS("1", "128Mi"), NOTHING, 0, 0);
 	assert_declared(LIMITS("many", "128Mi"), LIMITS("many", "128Mi"), 0, 134217728);
+}
+
+static void assert_of_pod(const char *container, const char *spec, const char *status,
+	bool of_pod_only, double millicores, double memory_bytes)
+{
+	struct declared declared = {.cpu_millicores = 7, .memory_bytes = 7};
+	char text[1024];
+	json_t *pod;
+
+	snprintf(text, sizeof(text),
+		"{\"spec\":{\"resources\":%s,\"containers\":[{\"name\":\"app\",\"resources\":%s}]},"
+		"\"status\":{\"resources\":%s,\"containerStatuses\":[{\"name\":\"app\","
+		"\"resources\":%s}]}}",
+		spec, container, status, container);
+	pod = json_loads(text, 0, NULL);
+	assert_non_null(pod);
+	declared_read(&declared, pod, "app", of_pod_only);
+	if (fabs(declared.cpu_millicores - millicores) > 1e-6 ||
+		fabs(declared.memory_bytes - memory_bytes) > 1e-6)
+		fail_msg("container %s, pod %s, %s: expected %g and %g, got %g and %g", container,
+			spec, status, millicores, memory_bytes, declared.cpu_millicores,
+			declared.memory_bytes);
+	json_decref(pod);
+}
+
+static void test_a_limit_of_the_pod_stands_for_a_container_without_one(void **state)
+{
+	static const char pods[] = LIMITS("2", "1Gi"), cpu[] = "{\"limits\":{\"cpu\":\"500m\"}}";
+
+	(void)state;
+	assert_of_pod(NOTHING, pods, pods, false, 2000, 1073741824);
+	assert_of_pod(NOTHING, pods, pods, true, 2000, 1073741824);
+	assert_of_pod(cpu, pods, pods, false, 500, 1073741824);
+	assert_of_pod(LIMITS("500m", "64Mi"), pods, pods, false, 500, 67108864);
+	/* The resizer moves what is the container's own. */
+	assert_of_pod(cpu, pods, pods, true, 0, 1073741824);
+	assert_of_pod(LIMITS("500m", "64Mi"), pods, pods, true, 0, 0);
+}
+
+static void test_a_resize_of_the_pod_that_waits_is_not_in_force(void **state)
+{
+	(void)state;
+	assert_of_pod(NOTHING, LIMITS("2", "1Gi"), LIMITS("1", "1Gi"), false, 0, 1073741824);
+	/* Before 1.35 no status says, and nobody resizes a pod. */
+	assert_of_pod(NOTHING, LIMITS("2", "1Gi"), NOTHING, false, 0, 0);
 }
 
 static void assert_burst(int64_t own_us, uint64_t wanted_us, int64_t lowest_us, int64_t highest_us,
@@ -106,6 +151,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_spec_and_status_say_alike_is_in_force),
 		cmocka_unit_test(test_a_resize_that_waits_is_not),
+		cmocka_unit_test(test_a_limit_of_the_pod_stands_for_a_container_without_one),
+		cmocka_unit_test(test_a_resize_of_the_pod_that_waits_is_not_in_force),
 		cmocka_unit_test(test_quota_and_burst_stay_within_what_the_owner_declared),
 		cmocka_unit_test(test_a_burst_is_not_over_its_quota),
 		cmocka_unit_test(test_the_owners_own_burst_is_the_owners_to_use),

@@ -23,10 +23,15 @@ static const json_t *find_named(const json_t *list, const char *name)
 	return NULL;
 }
 
-/* Of a container's spec or status; 0: none. */
-static double limit_of(const json_t *container, const char *resource)
+static const char *limit_text(const json_t *of, const char *resource)
 {
-	const char *text = kube_string(container, "resources", "limits", resource, NULL);
+	return kube_string(of, "resources", "limits", resource, NULL);
+}
+
+/* Of a container's spec or status, or a pod's; 0: none. */
+static double limit_of(const json_t *of, const char *resource)
+{
+	const char *text = limit_text(of, resource);
 	double millicores;
 	uint64_t bytes;
 
@@ -37,15 +42,33 @@ static double limit_of(const json_t *container, const char *resource)
 	return quantity_parse_bytes(text, &bytes) ? 0 : (double)bytes;
 }
 
-void declared_read(struct declared *declared, const json_t *pod, const char *container)
+static double in_force(const json_t *spec, const json_t *status, const char *resource)
 {
-	const json_t *spec = find_named(kube_get(pod, "spec", "containers", NULL), container);
-	const json_t *status =
-		find_named(kube_get(pod, "status", "containerStatuses", NULL), container);
-	double cpu = limit_of(spec, "cpu"), memory = limit_of(spec, "memory");
+	double limit = limit_of(spec, resource);
 
-	declared->cpu_millicores = limit_of(status, "cpu") == cpu ? cpu : 0;
-	declared->memory_bytes = limit_of(status, "memory") == memory ? memory : 0;
+	return limit_of(status, resource) == limit ? limit : 0;
+}
+
+void declared_read(
+	struct declared *declared, const json_t *pod, const char *container, bool of_pod_only)
+{
+	const json_t *whole = kube_get(pod, "spec", NULL),
+		     *whole_now = kube_get(pod, "status", NULL);
+	const json_t *spec = find_named(kube_get(whole, "containers", NULL), container);
+	const json_t *status =
+		find_named(kube_get(whole_now, "containerStatuses", NULL), container);
+
+	*declared = (struct declared){0};
+	if (!spec)
+		return;
+	if (!limit_text(spec, "cpu"))
+		declared->cpu_millicores = in_force(whole, whole_now, "cpu");
+	else if (!of_pod_only)
+		declared->cpu_millicores = in_force(spec, status, "cpu");
+	if (!limit_text(spec, "memory"))
+		declared->memory_bytes = in_force(whole, whole_now, "memory");
+	else if (!of_pod_only)
+		declared->memory_bytes = in_force(spec, status, "memory");
 }
 
 int64_t declared_burst_us(const struct cgroup_limits *original, uint64_t wanted_us,
@@ -97,10 +120,8 @@ bool declared_see(struct agent *agent, struct container *container, const json_t
 	struct declared *known = &container->declared, now, before = *known;
 	bool changed = false;
 
-	/* There the limits in the pod are ours. */
-	if (agent->resizer)
-		return false;
-	declared_read(&now, pod, container->name);
+	/* With the resizer a container's limits in the pod are ours; those of the pod never are. */
+	declared_read(&now, pod, container->name, agent->resizer != NULL);
 	if (now.cpu_millicores > 0)
 		known->cpu_millicores = now.cpu_millicores;
 	if (now.memory_bytes > 0)

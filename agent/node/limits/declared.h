@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The limits that an owner declares in the pod, with the actuator that leaves them there. The kubelet
+ * The limits that an owner declares in the pod, and the agent leaves there. The kubelet
  * writes an owner's new limit into the cgroup once, when the pod is resized; where a refill or a plan of
  * ours goes over that before the agent's next look, or no agent is there to see it, only the pod tells.
  */
@@ -21,8 +21,13 @@ struct declared {
 	double memory_bytes;
 };
 
-/* As far as the kubelet says that they are in force: a resize may wait, or be refused. */
-void declared_read(struct declared *declared, const json_t *pod, const char *container);
+/*
+ * As far as the kubelet says that they are in force: a resize may wait, or be refused. A limit of the pod
+ * as a whole stands for the container that has none of its own, whose cgroup gets it as well.
+ * @of_pod_only: no others.
+ */
+void declared_read(
+	struct declared *declared, const json_t *pod, const char *container, bool of_pod_only);
 /*
  * The pod as it is now: a limit other than what was declared before is the owner's from now on. True:
  * there is one, and what is in force may be over it.
