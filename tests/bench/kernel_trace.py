@@ -4,6 +4,7 @@
 A witness of the reflex that shares nothing with it: no BPF, no counter of the agent.
 """
 import atexit
+import collections
 import os
 import re
 import subprocess
@@ -11,12 +12,15 @@ import tempfile
 
 LINE = re.compile(r"^\s*(.+)-(\d+)\s+.*?\s(\d+\.\d+): (\w+)(.*)$")
 BUFFER_KIB = 32768  # a CPU
+# Of the thread: falling asleep, looking at a cgroup, setting its timer.
+COUNTED = ("epoll_wait", "bpf", "timerfd_settime")
 
 
 class KernelTrace:
     """Traces from start() to stop(); times are CLOCK_MONOTONIC, in seconds."""
 
     def __init__(self):
+        self.calls = collections.Counter()
         self.mount = tempfile.mkdtemp(prefix="ebbtide-tracefs-")
         self.folder = f"{self.mount}/instances/ebbtide-{os.getpid()}"
         subprocess.run(["mount", "-t", "tracefs", "tracefs", self.mount], check=True)
@@ -36,13 +40,17 @@ class KernelTrace:
             "syscalls/sys_enter_pwrite64": f"common_pid=={writer}",
             "syscalls/sys_exit_pwrite64": f"common_pid=={writer}",
         }
+        for call in COUNTED:
+            events[f"syscalls/sys_enter_{call}"] = f"common_pid=={writer}"
         for event, condition in events.items():
             self.write(f"events/{event}/filter", condition)
             self.write(f"events/{event}/enable", 1)
 
     def stop(self):
-        """({pid: [time it left a CPU]}, [(file descriptor, written at)], events lost)."""
+        """({pid: [time it left a CPU]}, [(file descriptor, written at)], events lost). How often the thread
+        made each call is in calls then."""
         self.write("events/enable", 0)
+        self.calls = collections.Counter()
         left, writes, opened = {}, [], None
         with open(f"{self.folder}/trace", encoding="ascii", errors="replace") as file:
             for line in file:
@@ -53,6 +61,8 @@ class KernelTrace:
                 if event == "sched_switch":
                     pid = int(re.search(r"prev_pid=(\d+)", text)[1])
                     left.setdefault(pid, []).append(at)
+                elif event.removeprefix("sys_") in COUNTED:
+                    self.calls[event.removeprefix("sys_")] += 1
                 elif "fd:" in text:
                     opened = int(re.search(r"fd: (\w+)", text)[1], 16)
                 elif "->" in text and opened is not None:
