@@ -115,9 +115,11 @@ double price_share(double price)
 		       : 0;
 }
 
-uint32_t price_rung(double price)
+uint32_t price_rung(double price, bool reserves)
 {
-	return (uint32_t)(RUNG_BARRED * price_share(price));
+	const uint32_t highest = reserves ? RUNG_COUNT - 1 : RUNG_BARRED;
+
+	return (uint32_t)(highest * price_share(price));
 }
 
 double price_feature(double price)

@@ -62,9 +62,9 @@ double price_start(double violations_asked);
 double price_adapt(double price, bool violated, double violations_asked, double tick_s);
 /*
  * The lowest rung at a price: more violations than asked for, again and again, bar the cheap end of the
- * ladder, whatever a network thinks of it.
+ * ladder, whatever a network thinks of it. Of a reservation, which nothing refills, up to its last rung.
  */
-uint32_t price_rung(double price);
+uint32_t price_rung(double price, bool reserves);
 /* 0 to 1, log scale: how far it is from where it bars the first rung to where it ends. */
 double price_share(double price);
 /* 0 to 1, log scale: the feature of the state. */

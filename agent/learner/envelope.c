@@ -31,10 +31,16 @@ uint32_t envelope_lowest_rung(const struct envelope_unit *unit)
 	return unit->reflex && !envelope_unwatched(unit) ? 0 : RUNG_ALONE;
 }
 
-/* The lowest rung for what the operator accepts of violations and of throttling. */
+/* The lowest rung for what the operator accepts of violations. */
+static uint32_t violations_rung(const struct envelope_unit *unit)
+{
+	return price_rung(unit->violation_price, envelope_reserves(unit));
+}
+
+/* And of throttling. */
 static uint32_t asked_rung(const struct envelope_unit *unit)
 {
-	uint32_t violations = price_rung(unit->violation_price);
+	uint32_t violations = violations_rung(unit);
 
 	return violations > unit->throttling_rung ? violations : unit->throttling_rung;
 }
@@ -135,7 +141,7 @@ static enum envelope_rule forbid_cpu(const struct envelope_unit *unit, int direc
 			return RULE_OVER_OBJECTIVE;
 		if (lowest > 0 && unit->cpu_rung <= lowest)
 			return RULE_NO_REFLEX;
-		if (unit->cpu_rung > 0 && unit->cpu_rung <= price_rung(unit->violation_price))
+		if (unit->cpu_rung > 0 && unit->cpu_rung <= violations_rung(unit))
 			return RULE_VIOLATIONS_ASKED;
 		if (unit->cpu_rung > 0 && unit->cpu_rung <= unit->throttling_rung)
 			return RULE_THROTTLING_ASKED;

@@ -200,17 +200,35 @@ static void test_a_high_price_bars_the_low_rungs(void **state)
 
 	(void)state;
 	for (double price = PRICE_LEAST; price < PRICE_MOST; price *= 1.1) {
-		assert_true(price_rung(price) >= last);
-		last = price_rung(price);
+		assert_true(price_rung(price, false) >= last);
+		last = price_rung(price, false);
 	}
-	assert_int_equal(price_rung(PRICE_LEAST), 0);
-	assert_int_equal(price_rung(PRICE_MOST), 8);
+	assert_int_equal(price_rung(PRICE_LEAST, false), 0);
+	assert_int_equal(price_rung(PRICE_MOST, false), 8);
 	f.unit.violation_price = PRICE_MOST;
 	assert_forbidden(&f, CPU_DOWN, RULE_VIOLATIONS_ASKED);
 	envelope_vertical_plan(unit_of(&f), ACTION_VERTICAL_HOLD, &plan);
 	assert_int_equal(plan.cpu_rung, 8);
 	f.unit.violation_price = PRICE_LEAST;
 	assert_true(envelope_vertical_mask(unit_of(&f), NULL) >> CPU_DOWN & 1);
+}
+
+static void test_a_high_price_bars_more_of_a_reservations_rungs(void **state)
+{
+	struct fixture f = make();
+	struct plan plan = {0};
+
+	(void)state;
+	assert_int_equal(price_rung(PRICE_LEAST, true), 0);
+	assert_int_equal(price_rung(PRICE_MOST, true), RUNG_COUNT - 1);
+	f.unit.cpu_declared_millicores = 0;
+	f.sample.cpu_limit_millicores = 0;
+	f.sample.cpu_reserved_millicores = 200;
+	f.unit.violation_price = PRICE_MOST;
+	assert_true(envelope_reserves(unit_of(&f)));
+	assert_forbidden(&f, CPU_DOWN, RULE_VIOLATIONS_ASKED);
+	envelope_vertical_plan(unit_of(&f), ACTION_VERTICAL_HOLD, &plan);
+	assert_int_equal(plan.cpu_rung, RUNG_COUNT - 1);
 }
 
 static void test_throttling_that_is_not_accepted_bars_the_low_rungs(void **state)
@@ -851,6 +869,7 @@ int main(void)
 		cmocka_unit_test(test_the_ends_of_the_ladder_are_bounds),
 		cmocka_unit_test(test_a_tiny_service_moves_in_fine_steps),
 		cmocka_unit_test(test_a_high_price_bars_the_low_rungs),
+		cmocka_unit_test(test_a_high_price_bars_more_of_a_reservations_rungs),
 		cmocka_unit_test(test_throttling_that_is_not_accepted_bars_the_low_rungs),
 		cmocka_unit_test(test_a_violation_says_more_to_who_accepts_fewer),
 		cmocka_unit_test(test_without_a_reflex_the_low_rungs_are_forbidden),
