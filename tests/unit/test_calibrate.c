@@ -289,14 +289,37 @@ static void test_a_service_that_never_waits_has_no_neighbours(void **state)
 	assert_true(result.service.neighbour_cores == 0);
 	/* 1500m of 2000m on average. */
 	check(result.service.neighbour_reserved_millicores, 500, 0.01, "neighbours' reservation");
-	/* The owner set a limit meanwhile: the newest tick says what it is, and the others are another's. */
+	/* The owner set a limit meanwhile: the newest tick says what it is. */
 	for (int i = TICKS / 4; i < TICKS / 2; i++) {
 		samples[i].cpu_limit_millicores = samples[i].cpu_reserved_millicores;
 		samples[i].cpu_reserved_millicores = 0;
 	}
 	assert_int_equal(calibrate_fit(samples, TICKS / 2, &start, 1, &result), 0);
 	assert_true(result.service.reserves == 0);
-	assert_int_equal(result.ticks, TICKS / 4);
+}
+
+/* What a request reserves is no limit of the ticks in which the owner had set none. */
+static void test_ticks_before_there_was_a_limit_had_none(void **state)
+{
+	struct simulate_service service, start;
+	struct calibrate_result plain, reserved;
+
+	(void)state;
+	simulate_service_init(&service);
+	service.work_us = 2900;
+	service.workers = 1;
+	find(&service, &plain);
+	for (int i = 0; i < TICKS; i++)
+		samples[i].cpu_reserved_millicores = samples[i].cpu_limit_millicores > 0 ? 0 : 100;
+	simulate_service_init(&start);
+	start.work_us = 777;
+	start.cores = service.cores;
+	assert_true(samples[0].cpu_reserved_millicores > 0);
+	assert_true(samples[TICKS - 1].cpu_reserved_millicores <= 0);
+	assert_int_equal(calibrate_fit(samples, TICKS, &start, 1, &reserved), 0);
+	assert_int_equal(reserved.ticks, plain.ticks);
+	for (int k = 0; k < 3; k++)
+		assert_true(reserved.error_share[k] == plain.error_share[k]);
 }
 
 /* What an operator says of them is not fitted. */
@@ -328,6 +351,7 @@ int main(void)
 		cmocka_unit_test(test_memory_is_what_a_replica_had_at_least),
 		cmocka_unit_test(test_a_service_without_a_limit_stays_one_and_waits_as_long),
 		cmocka_unit_test(test_a_service_that_never_waits_has_no_neighbours),
+		cmocka_unit_test(test_ticks_before_there_was_a_limit_had_none),
 		cmocka_unit_test(test_neighbours_that_are_given_are_kept),
 	};
 

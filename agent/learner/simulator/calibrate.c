@@ -96,7 +96,7 @@ static bool sample_is_compared(const struct fit *fit, const struct sample *sampl
 {
 	/* What the reflex did in a tick is not in a sample's limit. */
 	return sample->requests >= CALIBRATE_REQUESTS && sample->refills == 0 &&
-	       sample->latency_p50_us > 0 && sample_reserves(sample) == fit->reserves;
+	       sample->latency_p50_us > 0 && (!fit->reserves || sample_reserves(sample));
 }
 
 /* Groups of the same number of ticks, in the order of use. */
@@ -122,8 +122,10 @@ static int fit_ticks(struct fit *fit, const struct sample *samples, uint32_t cou
 		double use = sample_use(&samples[i], cores);
 		int group = 0;
 
-		tick->input.plan.cpu_millicores = sample_cpu_millicores(&samples[i]);
-		tick->input.plan.reserves = sample_reserves(&samples[i]);
+		/* Of a service that has a limit now, a tick without one had none: its reservation is no limit. */
+		tick->input.plan.cpu_millicores = fit->reserves ? sample_cpu_millicores(&samples[i])
+								: samples[i].cpu_limit_millicores;
+		tick->input.plan.reserves = fit->reserves && sample_reserves(&samples[i]);
 		tick->input.replicas = samples[i].containers;
 		tick->log_us[0] = log(fmax(samples[i].latency_p50_us, 1));
 		tick->log_us[1] = log(fmax(samples[i].latency_p95_us, 1));
