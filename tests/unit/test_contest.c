@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Other autoscalers of the same Deployment: what they set is left to them while they are there. */
-#include "learner/learner.h"
-#include "unit/brain_fixture.h"
+#include "unit/learner_fixture.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -48,14 +47,7 @@ static int setup(void **state)
 	if (!f)
 		return -1;
 	*state = f;
-	pthread_mutex_init(&f->learner.lock, NULL);
-	push_init(&f->learner.push, 17);
-	policy_config_init(&f->learner.config.policy);
-	f->learner.config.policy.explore_start = f->learner.config.policy.explore_end = 0;
-	f->learner.config.scale_period_s = 10;
-	f->learner.vertical = brain("vertical", ACTION_VERTICAL);
-	f->learner.horizontal = brain("horizontal", ACTION_HORIZONTAL);
-	random_seed(&f->learner.random, 1);
+	learner_make(&f->learner);
 	objective(f, "auto", "dqn");
 	f->service = services_find(&f->learner.services, "default", "web");
 	assert_non_null(f->service);
@@ -75,12 +67,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	services_free(&f->learner.services);
-	objectives_free(&f->learner.objectives);
-	autoscalers_free(&f->learner.autoscalers);
-	push_free(&f->learner.push);
-	brain_close(f->learner.vertical);
-	brain_close(f->learner.horizontal);
+	learner_unmake(&f->learner);
 	free(f);
 	return 0;
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the API says of services and what is decided on their replicas, on a learner without threads. */
-#include "learner/learner.h"
-#include "unit/brain_fixture.h"
+#include "unit/learner_fixture.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -24,14 +23,7 @@ static int setup(void **state)
 	if (!f)
 		return -1;
 	*state = f;
-	pthread_mutex_init(&f->learner.lock, NULL);
-	push_init(&f->learner.push, 17);
-	policy_config_init(&f->learner.config.policy);
-	f->learner.config.policy.explore_start = f->learner.config.policy.explore_end = 0;
-	f->learner.config.scale_period_s = 10;
-	f->learner.vertical = brain("vertical", ACTION_VERTICAL);
-	f->learner.horizontal = brain("horizontal", ACTION_HORIZONTAL);
-	random_seed(&f->learner.random, 1);
+	learner_make(&f->learner);
 	return 0;
 }
 
@@ -39,11 +31,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	services_free(&f->learner.services);
-	objectives_free(&f->learner.objectives);
-	push_free(&f->learner.push);
-	brain_close(f->learner.vertical);
-	brain_close(f->learner.horizontal);
+	learner_unmake(&f->learner);
 	free(f);
 	return 0;
 }
