@@ -16,28 +16,35 @@
 
 static struct sample samples[TICKS];
 
-/* Rates from idle to busy, limits from ample to short, another seed than the fit's. */
-static void measure(const struct simulate_service *service)
+/* @service under @rates, each of @count plans for 20 ticks and again; another seed than the fit's. */
+static void play(const struct simulate_service *service, const double rates[TICKS],
+	const double *millicores, int count, bool reserves)
 {
-	static double rates[TICKS];
 	struct simulate_config config;
-	struct simulate_input input = {.replicas = 1};
+	struct simulate_input input = {.plan = {.reserves = reserves}, .replicas = 1};
 	struct simulation *simulation;
 
 	simulate_config_init(&config);
 	config.service[0] = *service;
 	config.trace.rate_per_s = rates;
 	config.trace.seconds = TICKS;
-	for (int i = 0; i < TICKS; i++)
-		rates[i] = 0.55 * (1 + 0.9 * sin(i / 19.0)) * 1e6 / service->work_us;
 	assert_int_equal(simulate_create(&simulation, &config, 99), 0);
 	for (int i = 0; i < TICKS; i++) {
-		const double limits[] = {0, 800, 1300, 600};
-
-		input.plan.cpu_millicores = limits[i / 20 % 4];
+		input.plan.cpu_millicores = millicores[i / 20 % count];
 		simulate_tick(simulation, &input, &samples[i]);
 	}
 	simulate_destroy(simulation);
+}
+
+/* Rates from idle to busy, limits from ample to short. */
+static void measure(const struct simulate_service *service)
+{
+	const double limits[] = {0, 800, 1300, 600};
+	double rates[TICKS];
+
+	for (int i = 0; i < TICKS; i++)
+		rates[i] = 0.55 * (1 + 0.9 * sin(i / 19.0)) * 1e6 / service->work_us;
+	play(service, rates, limits, 4, false);
 }
 
 static void check(double value, double wanted, double share, const char *what)
@@ -210,25 +217,12 @@ static struct simulate_service service_beside(void)
 /* Half of the node to all of it is reserved, at 0.4 to 1 cores of load. */
 static void measure_beside(const struct simulate_service *service)
 {
-	static double rates[TICKS];
-	struct simulate_config config;
-	struct simulate_input input = {.plan = {.reserves = true}, .replicas = 1};
-	struct simulation *simulation;
+	const double reservations[] = {1000, 1500, 2000};
+	double rates[TICKS];
 
-	simulate_config_init(&config);
-	config.service[0] = *service;
-	config.trace.rate_per_s = rates;
-	config.trace.seconds = TICKS;
 	for (int i = 0; i < TICKS; i++)
 		rates[i] = (0.7 + 0.3 * sin(i / 19.0)) * 1e6 / service->work_us;
-	assert_int_equal(simulate_create(&simulation, &config, 99), 0);
-	for (int i = 0; i < TICKS; i++) {
-		const double reservations[] = {1000, 1500, 2000};
-
-		input.plan.cpu_millicores = reservations[i / 20 % 3];
-		simulate_tick(simulation, &input, &samples[i]);
-	}
-	simulate_destroy(simulation);
+	play(service, rates, reservations, 3, true);
 }
 
 static double wait_of(const struct calibrate_result *result, bool measured)
